@@ -1,0 +1,190 @@
+"""asyncio is the oracle: a test that takes `loop`, `run` or `loop_factory` runs on asyncio and on pyloop.
+
+    pytest tests                     both
+    pytest tests --loops asyncio     the oracle alone (also PYLOOP_TEST_LOOPS=asyncio)
+
+A test that is about pyloop alone takes `pyloop_loop` or `pyloop_factory`. What a test may leave behind is
+said in `support/guard.py`; the fixtures `handled`, `logged` and `unraisable` collect what a test provokes on
+purpose.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from support import loops
+from support.guard import Context, Guard
+from support.loops import Loop, LoopFactory
+
+T = TypeVar("T")
+
+# A test that waits for ever is stopped from outside, first politely, then with every thread's traceback.
+PATIENCE = 20.0
+_stderr = 2
+
+
+class Run(Protocol):
+    """Runs a coroutine on the test's loop and gives its result."""
+
+    def __call__(self, main: Coroutine[Any, Any, T], /) -> T: ...
+
+
+class Hung(SystemExit):
+    """The test did not end. A SystemExit, because that is what leaves any loop and stops no other test."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loops", default=None, help="loops to test, separated by commas: asyncio,pyloop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global _stderr
+    _stderr = os.dup(2)  # pytest points 2 at a file while a test runs
+    config.add_cleanup(lambda: os.close(_stderr))
+    config.addinivalue_line("markers", "since(major, minor): not selected on Pythons older than this")
+    config.addinivalue_line("markers", "before(major, minor): not selected from this Python on")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_kind" in metafunc.fixturenames:
+        metafunc.parametrize("loop_kind", loops.kinds(metafunc.config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = loops.kinds(config)
+
+    def wanted(item: pytest.Item) -> bool:
+        since, before = item.get_closest_marker("since"), item.get_closest_marker("before")
+        return (
+            (since is None or sys.version_info >= since.args)
+            and (before is None or sys.version_info < before.args)
+            and ("pyloop" in chosen or "pyloop_factory" not in getattr(item, "fixturenames", ()))
+        )
+
+    dropped = [item for item in items if not wanted(item)]
+    if dropped:
+        items[:] = [item for item in items if wanted(item)]
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # each test ends with collections: let them look at what the test made
+
+
+@pytest.fixture(autouse=True)
+def guard() -> Iterator[Guard]:
+    """Around everything else that the test uses: set up first, settled last."""
+    with _patience(), Guard() as guard:
+        yield guard
+        complaints = guard.complaints()
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)
+
+
+class _patience:
+    def __enter__(self) -> None:
+        self._handler = signal.signal(signal.SIGALRM, self._hung)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        faulthandler.dump_traceback_later(3 * PATIENCE, exit=True, file=_stderr)
+
+    def __exit__(self, *_: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+
+    def _hung(self, signum: int, frame: FrameType | None) -> None:
+        raise Hung(f"the test was still running after {PATIENCE} s")
+
+
+@pytest.fixture
+def handled(guard: Guard) -> list[Context]:
+    """The contexts given to the exception handler of the test's loops; asking for them is expecting them."""
+    guard.expect.add("contexts")
+    return guard.contexts
+
+
+@pytest.fixture
+def logged(guard: Guard) -> list[logging.LogRecord]:
+    """The error records of the logger `asyncio`; asking for them is expecting them."""
+    guard.expect.add("records")
+    return guard.records
+
+
+@pytest.fixture
+def unraisable(guard: Guard) -> list[str]:
+    """What went to `sys.unraisablehook` and `threading.excepthook`; asking for it is expecting it."""
+    guard.expect.add("unraisable")
+    return guard.unraisable
+
+
+@pytest.fixture
+def loop_kind() -> str:
+    """`asyncio` or `pyloop`: see pytest_generate_tests."""
+    raise AssertionError("parametrised by pytest_generate_tests")
+
+
+@pytest.fixture
+def bare_factory(loop_kind: str) -> LoopFactory:
+    """Makes loops as their users get them, without the test's exception handler."""
+    loops.new_loop(loop_kind).close()  # a loop that cannot be made fails the test here
+    return lambda: loops.new_loop(loop_kind)
+
+
+@pytest.fixture
+def loop_factory(bare_factory: LoopFactory, guard: Guard) -> LoopFactory:
+    """Makes loops whose unexpected contexts fail the test. Who makes one closes it."""
+    return _watched(bare_factory, guard)
+
+
+@pytest.fixture
+def loop(loop_factory: LoopFactory) -> Iterator[Loop]:
+    """A loop that is not running; what is still pending when the test ends fails it."""
+    yield from _lent(loop_factory)
+
+
+@pytest.fixture
+def run(loop: Loop) -> Run:
+    """`run(coro)` is `loop.run_until_complete(coro)`."""
+    return loop.run_until_complete
+
+
+@pytest.fixture
+def pyloop_factory(guard: Guard) -> LoopFactory:
+    """As `loop_factory`, for tests of what only pyloop has."""
+    return _watched(lambda: loops.new_loop("pyloop"), guard)
+
+
+@pytest.fixture
+def pyloop_loop(pyloop_factory: LoopFactory) -> Iterator[Loop]:
+    """As `loop`, for tests of what only pyloop has."""
+    yield from _lent(pyloop_factory)
+
+
+def _watched(factory: LoopFactory, guard: Guard) -> LoopFactory:
+    def make() -> Loop:
+        loop = factory()
+        loop.set_exception_handler(guard.on_context)
+        return loop
+
+    return make
+
+
+def _lent(factory: Callable[[], Loop]) -> Iterator[Loop]:
+    loop = factory()
+    yield loop
+    left: list[str] = []
+    if not loop.is_closed():
+        left = loops.settle(loop)
+    if left:
+        pytest.fail("\n".join(left), pytrace=False)

@@ -1,0 +1,1 @@
+"""What the tests of the loop share: nothing here knows a concrete test."""

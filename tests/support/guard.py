@@ -1,0 +1,127 @@
+"""What a test must leave behind: nothing.
+
+A `Guard` is opened before a test makes anything and settled after everything that the test's fixtures own is
+closed. It fails on descriptors and threads that came or went, on exceptions that could only be printed, on
+contexts given to `call_exception_handler` and on error records of the logger `asyncio`, unless the test asked
+for these by a fixture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+Context = dict[str, Any]
+
+
+def descriptors() -> dict[int, str]:
+    """Every open descriptor of this process and what it is."""
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else os.listdir("/dev/fd"):
+        fd = int(name)
+        try:
+            os.fstat(fd)
+        except OSError:  # the one that listed the directory
+            continue
+        try:
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            found[fd] = "?"
+    return found
+
+
+def kernel_threads() -> int:
+    """How many threads the process has, as the kernel counts them."""
+    if sys.platform == "linux":
+        return len(os.listdir("/proc/self/task"))
+    return threading.active_count()
+
+
+def settled_kernel_threads(most: int) -> int:
+    """As `kernel_threads`, but lets threads that were joined finish dying: the kernel tells nobody when."""
+    for _ in range(100_000):
+        if kernel_threads() <= most:
+            break
+        os.sched_yield()
+    return kernel_threads()
+
+
+class _Records(logging.Handler):
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__(logging.ERROR)
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+class Guard:
+    """Collects what goes wrong beside a test; `expect` names what the test looks at by itself."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Context] = []
+        self.records: list[logging.LogRecord] = []
+        self.unraisable: list[str] = []
+        self.expect: set[str] = set()
+        self._handler = _Records(self.records)
+
+    def on_context(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        """The exception handler of every loop that a test gets from a fixture."""
+        self.contexts.append(context)
+
+    def __enter__(self) -> Guard:
+        gc.collect()
+        self._hooks = sys.unraisablehook, threading.excepthook
+        sys.unraisablehook = self._on_unraisable
+        threading.excepthook = self._on_thread_error
+        logging.getLogger("asyncio").addHandler(self._handler)
+        self._threads = set(threading.enumerate())
+        self._kernel_threads = kernel_threads()
+        self._descriptors = descriptors()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, where: TracebackType | None
+    ) -> None:
+        gc.collect()
+        logging.getLogger("asyncio").removeHandler(self._handler)
+        sys.unraisablehook, threading.excepthook = self._hooks
+
+    def complaints(self) -> list[str]:
+        """What the test left behind or did not look at, in words."""
+        gc.collect()
+        now, found = descriptors(), []
+        for fd in now.keys() - self._descriptors.keys():
+            found.append(f"descriptor {fd} was left open: {now[fd]}")
+        for fd in self._descriptors.keys() - now.keys():
+            found.append(f"descriptor {fd} was closed, which the test did not open: {self._descriptors[fd]}")
+        for thread in set(threading.enumerate()) - self._threads:
+            found.append(f"thread was left running: {thread}")
+        if not found and settled_kernel_threads(self._kernel_threads) > self._kernel_threads:
+            found.append(
+                f"{kernel_threads() - self._kernel_threads} threads unknown to Python were left running"
+            )
+        if "contexts" not in self.expect:
+            found += [f"unexpected context: {context}" for context in self.contexts]
+        if "records" not in self.expect:
+            found += [f"unexpected log record: {record.getMessage()}" for record in self.records]
+        if "unraisable" not in self.expect:
+            found += [f"unraisable: {text}" for text in self.unraisable]
+        return found
+
+    def _on_unraisable(self, raised: sys.UnraisableHookArgs) -> None:
+        # As text: keeping the objects would keep alive what the test wants to see dead.
+        self.unraisable.append(f"{raised.exc_type.__name__}: {raised.exc_value} in {_name(raised.object)}")
+
+    def _on_thread_error(self, raised: threading.ExceptHookArgs) -> None:
+        self.unraisable.append(f"{raised.exc_type.__name__}: {raised.exc_value} in {raised.thread}")
+
+
+def _name(thing: object) -> str:
+    return getattr(thing, "__qualname__", None) or type(thing).__name__

@@ -1,0 +1,70 @@
+"""The loops under test, and small steps with them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+
+Loop = asyncio.AbstractEventLoop
+LoopFactory = Callable[[], Loop]
+
+KINDS = ("asyncio", "pyloop")
+
+
+def kinds(config: pytest.Config) -> list[str]:
+    """The loops that this run is about: `--loops`, else PYLOOP_TEST_LOOPS, else all."""
+    chosen = config.getoption("--loops") or os.environ.get("PYLOOP_TEST_LOOPS") or ",".join(KINDS)
+    names = [name.strip() for name in chosen.split(",")]
+    for name in names:
+        if name not in KINDS:
+            raise pytest.UsageError(f"unknown loop {name!r}: choose from {', '.join(KINDS)}")
+    return names
+
+
+def new_loop(kind: str) -> Loop:
+    """A new loop of that kind. An import that fails is an error of the test, never a skip."""
+    if kind == "asyncio":
+        return asyncio.SelectorEventLoop()
+    import pyloop
+
+    loop: Loop = pyloop.new_event_loop()
+    return loop
+
+
+def turn(loop: Loop, count: int = 1) -> None:
+    """Runs `count` turns of a loop that is not running, each without waiting for anything."""
+    for _ in range(count):
+        loop.stop()
+        loop.run_forever()
+
+
+def leftovers(loop: Loop) -> list[str]:
+    """What a loop that is about to be closed still has to do."""
+    found = [f"pending task: {task!r}" for task in asyncio.all_tasks(loop)]
+    found += [
+        f"pending handle: {handle!r}" for handle in getattr(loop, "_ready", ()) if not handle.cancelled()
+    ]
+    found += [
+        f"pending timer: {handle!r}" for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()
+    ]
+    selector = getattr(loop, "_selector", None)
+    if selector is not None:
+        own = loop._ssock.fileno()  # type: ignore[attr-defined]
+        found += [f"watched: {key}" for key in selector.get_map().values() if key.fd != own]
+    return found
+
+
+def settle(loop: Loop) -> list[str]:
+    """Lets a loop finish what needs no waiting, closes it as `asyncio.run` does, and tells what was left."""
+    turn(loop, 3)
+    found = leftovers(loop)
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    turn(loop, 2)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    return found
