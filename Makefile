@@ -1,0 +1,34 @@
+# Everything runs through scripts/house.py under the newest usable CPython; scripts/find_python.sh finds it and says
+# what a machine lacks. PYTHON="python3.13" (a name, a version or a path; several with spaces) overrides the search.
+# ARGS="..." goes to pytest, the conformance suite, cargo test, the benchmarks or the demo.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint rust-test py-test py-test-debug conformance bench clean pythons
+
+export PYTHON ARGS
+
+help:
+	@echo "make demo            build, then run examples/demo.py"
+	@echo "make test            build, then every test and every check, on each CPython >= 3.12 of this machine"
+	@echo
+	@echo "make build           one release build and one virtualenv (.venv-3.13 ...) for each CPython"
+	@echo "make lint            rustfmt, clippy, ruff, mypy --strict, stubtest"
+	@echo "make rust-test       cargo test"
+	@echo "make py-test         the Python tests                    ARGS=\"tests/test_tasks.py -k cancel\""
+	@echo "make py-test-debug   the same with asyncio's debug mode on"
+	@echo "make conformance     CPython's own asyncio tests on our loop"
+	@echo "make bench           against asyncio and other loops; fills the table of README.md"
+	@echo "make pythons         which CPythons there are, and what is missing"
+	@echo "make clean           remove builds, virtualenvs and caches"
+	@echo
+	@echo "PYTHON=3.13 (or a path) picks the CPython."
+
+demo test build lint rust-test py-test py-test-debug conformance bench:
+	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house.py $@
+
+pythons:
+	@sh scripts/find_python.sh --check
+
+clean:
+	rm -rf target tests/extension/target .venv-3.* reports dist .pytest_cache .mypy_cache .ruff_cache
+	rm -f python/pyloop/*.so
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
