@@ -1,0 +1,258 @@
+"""pyloop beside asyncio, uvloop and rloop: the same Python code on each loop, in turn.
+
+    python benches/compare.py [--loops asyncio,uvloop,rloop,pyloop] [--only NAME,...] [--rounds 5]
+                              [--json FILE] [--markdown] [--list]
+
+In every round each workload (workloads.py) gets a fresh process on each loop. The processes are warmed up
+and then work in turn, never two at once: SLICES times about SECONDS each, with the number of iterations that
+was found once. A machine's speed drifts by the second (frequency, neighbours), and turns this short let the
+drift hit all loops alike. Shown is the median rate of each loop, and the median of its ratio to uvloop's rate
+in the same turn. The garbage collector is left on. On a busy machine a ratio still moves by 10%: the await of
+a native coroutine, which no loop has a part in, shows by how much.
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from threading import Timer
+
+from loops import LOOPS, new_event_loop, version
+from workloads import WORKLOADS, Workload
+
+BASE = "uvloop"
+SLICES = 6
+SECONDS = 0.12
+PATIENCE = 30.0  # a process that takes longer than this for an answer is stuck
+
+
+# ---- in a process that measures ----------------------------------------------------------------------------
+
+
+async def calibrate(work: Workload) -> int:
+    """How many iterations take SECONDS, from ever longer trials."""
+    n = 1
+    while (elapsed := await work.run(n)) < SECONDS / 4:
+        n *= 2 if elapsed > SECONDS / 40 else 8
+    return max(1, round(n * SECONDS / elapsed))
+
+
+def worker(loop: str, name: str) -> None:
+    """Answer each line of the input, a number of iterations (0: find it), with a line of JSON."""
+    work = WORKLOADS[name]
+    unhandled: list[str] = []
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(loop)) as runner:
+        runner.get_loop().set_exception_handler(lambda _loop, context: unhandled.append(repr(context)))
+        for line in sys.stdin:
+            count = int(line) or runner.run(calibrate(work))
+            rate = count * work.ops / runner.run(work.run(count))
+            if unhandled:
+                raise RuntimeError(unhandled[0])  # what did not do its work has no rate
+            print(json.dumps({"count": count, "rate": rate}), flush=True)
+
+
+# ---- in the process that compares --------------------------------------------------------------------------
+
+
+@dataclass
+class Series:
+    """One workload on one loop, over all rounds."""
+
+    loop: str
+    name: str
+    count: int = 0  # iterations in one slice, once they are known
+    rates: list[float] = field(default_factory=list)  # one for each slice
+    why: str = ""  # why it is not measured, or no longer
+
+    def start(self) -> None:
+        """A fresh process, warmed up."""
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", self.loop, self.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.ask()
+
+    def ask(self) -> float:
+        """The rate of one slice; 0 and a reason in `why` if there is none."""
+        if self.why:
+            return 0.0
+        process = self.process
+        assert process.stdin and process.stdout and process.stderr
+        patience = Timer(PATIENCE, process.kill)
+        patience.start()
+        try:
+            print(self.count, file=process.stdin, flush=True)
+            answer = json.loads(process.stdout.readline())
+        except (OSError, ValueError):
+            last = process.stderr.read().strip().splitlines()[-1:] or ["no word from it"]
+            self.why = f"{last[0]} (exit code {process.wait()})"
+            return 0.0
+        finally:
+            patience.cancel()
+        self.count = answer["count"]
+        rate: float = answer["rate"]
+        return rate
+
+    def end(self) -> None:
+        """No more from this process."""
+        self.process.communicate()
+
+
+Results = dict[str, dict[str, Series]]  # by workload, by loop
+
+
+def compare(loops: Sequence[str], names: Sequence[str], rounds: int) -> Results:
+    """Measure everything, in turn."""
+    results = {name: {loop: Series(loop, name) for loop in loops} for name in names}
+    for turn in range(rounds):
+        for name in names:
+            progress(f"round {turn + 1} of {rounds}: {WORKLOADS[name].title}")
+            measure(
+                [s for s in results[name].values() if WORKLOADS[name].only in (None, s.loop) and not s.why]
+            )
+    progress("")
+    return results
+
+
+def measure(row: Sequence[Series]) -> None:
+    """One round of one workload."""
+    for series in row:
+        series.start()
+    for turn in range(SLICES):
+        for series in row if turn % 2 == 0 else reversed(row):
+            if rate := series.ask():
+                series.rates.append(rate)
+    for series in row:
+        series.end()
+
+
+def progress(text: str) -> None:
+    """What is running now, for a person who waits."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def ratio(row: dict[str, Series], loop: str) -> float | None:
+    """The median, over all turns, of this loop's rate as a multiple of BASE's."""
+    if loop not in row or BASE not in row:
+        return None
+    pairs = list(zip(row[loop].rates, row[BASE].rates, strict=False))
+    return median(rate / base for rate, base in pairs) if pairs else None
+
+
+def rate_text(rate: float) -> str:
+    """4_200_000 -> "4.20 M"."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if rate >= size:
+            digits = 2 if rate < 10 * size else 1 if rate < 100 * size else 0
+            return f"{rate / size:.{digits}f} {unit}"
+    return f"{rate:.0f}  "
+
+
+def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
+    """Rows of text, the first one the heading."""
+    rows = [["operations a second", *loops, "target", ""]]
+    for name, row in results.items():
+        cells = []
+        for loop in loops:
+            if not row[loop].rates:
+                cells.append("-")
+                continue
+            times = ratio(row, loop)
+            shown = f"  {times:5.2f}x" if times is not None and loop != BASE else ""
+            cells.append(rate_text(median(row[loop].rates)) + shown)
+        target, reached = WORKLOADS[name].target, ratio(row, "pyloop")
+        verdict = "" if target is None or reached is None else "met" if reached >= target else "BELOW"
+        rows.append([WORKLOADS[name].title, *cells, f"{target:g}x" if target else "", verdict])
+    return rows
+
+
+def text(rows: list[list[str]], markdown: bool) -> str:
+    """The table for a terminal, or for a document."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first, *rest = zip(row, widths, strict=True)
+        lines.append([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The loops that can be imported, and a word about each that cannot (or what version it is)."""
+    found, words = [], []
+    for name in names:
+        try:
+            words.append(version(name))
+            found.append(name)
+        except ImportError as error:
+            words.append(f"{name} is left out: {error}")
+    return found, words
+
+
+def chosen(given: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated option, or an error that says which there are."""
+    names = given.split(",")
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"not known: {', '.join(unknown)}; there are: {', '.join(known)}")
+    return names
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--loops", default=",".join(LOOPS), help="which loops, in which order")
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="which workloads", metavar="NAME,...")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="every single rate into this file", metavar="FILE")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--list", action="store_true", help="the workloads and their targets, nothing is run")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return worker(*options.worker)
+    names = chosen(options.only, list(WORKLOADS))
+    if options.list:
+        for name in names:
+            target = WORKLOADS[name].target
+            print(f"{name:22} {f'{target:g}x' if target else '':5} {WORKLOADS[name].title}")
+        return None
+    loops, words = installed(chosen(options.loops, LOOPS))
+    results = compare(loops, names, options.rounds)
+    print(f"{'; '.join(words)}; {platform.system()} {platform.machine()}; medians of {options.rounds} rounds")
+    print()
+    print(text(table(results, loops), options.markdown))
+    for name, row in results.items():
+        for loop, series in row.items():
+            if series.why:
+                print(f"{loop} left out of {name}: {series.why}")
+    if options.json:
+        report = {
+            name: {
+                "target": WORKLOADS[name].target,
+                "loops": {
+                    loop: {"rates": s.rates, "ratio": ratio(row, loop), "why": s.why}
+                    for loop, s in row.items()
+                },
+            }
+            for name, row in results.items()
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
