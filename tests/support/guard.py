@@ -23,7 +23,7 @@ Context = dict[str, Any]
 def descriptors() -> dict[int, str]:
     """Every open descriptor of this process and what it is."""
     found: dict[int, str] = {}
-    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else os.listdir("/dev/fd"):
+    for name in os.listdir("/dev/fd"):
         fd = int(name)
         try:
             os.fstat(fd)
@@ -38,9 +38,8 @@ def descriptors() -> dict[int, str]:
 
 def kernel_threads() -> int:
     """How many threads the process has, as the kernel counts them."""
-    if sys.platform == "linux":
-        return len(os.listdir("/proc/self/task"))
-    return threading.active_count()
+    tasks = "/proc/self/task"
+    return len(os.listdir(tasks)) if os.path.isdir(tasks) else threading.active_count()
 
 
 def settled_kernel_threads(most: int) -> int:
