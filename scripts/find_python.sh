@@ -13,7 +13,8 @@ set -u
 
 OLDEST=12   # 3.12: the first with eager tasks and asyncio.run(loop_factory=)
 NEWEST=15   # the newest that the pyo3 in Cargo.lock knows
-RUST_MINOR=85 # edition 2024
+RUST_MINOR=$(sed -n 's/^rust-version = "1\.\([0-9]*\).*/\1/p' "$(dirname "$0")/../Cargo.toml" 2>/dev/null)
+: "${RUST_MINOR:=85}" # edition 2024
 
 mode=${1:-list}
 missing=0

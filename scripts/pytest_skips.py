@@ -1,7 +1,7 @@
 """Fails a pytest run on a skip or an xfail that tests/allowed_skips.txt does not list with a reason.
 
-A skipped test proves nothing, and nobody reads the `s` in a row of dots: here it is either explained or an error.
-Loaded by pyproject.toml for every run. The same file and the same rule serve the Rust tests (scripts/house.py).
+A skipped test proves nothing, and nobody reads the `s` in a row of dots: here it is explained or an error.
+Loaded by pyproject.toml for every run. The same file and rule serve the Rust tests (scripts/house.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def read_allowed(path: Path = ALLOWED) -> list[tuple[str, str]]:
             continue
         parts = re.split(r"\s{2,}", line.strip(), maxsplit=1)
         if len(parts) != 2:
-            raise ValueError(f"{path.name}:{number}: want '<pattern>  <reason>', two spaces between: {line!r}")
+            raise ValueError(
+                f"{path.name}:{number}: want '<pattern>  <reason>', two spaces between: {line!r}"
+            )
         pairs.append((parts[0], parts[1]))
     return pairs
 

@@ -1,0 +1,453 @@
+"""What `make` does: builds, tests, checks, and one summary at the end that says what passed and what did not.
+
+Run by the Makefile under the newest usable CPython, needs nothing but the standard library. Each step is one
+command: its output goes to the terminal and to reports/<step>.log, a failing step does not stop the others,
+and the run ends with a table and the line `N passed, N failed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "reports"
+REQUIREMENTS = ROOT / "scripts" / "requirements"
+ARGS = shlex.split(os.environ.get("ARGS", ""))
+CI = bool(os.environ.get("CI"))
+# Cargo.lock is used in any case; in CI it must also be up to date, at home a new dependency may update it.
+LOCKED = ["--locked"] if CI else []
+BENCH_START, BENCH_END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+# What a developer's shell may say and a test must not hear.
+UNWANTED = {
+    *("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTEST_ADDOPTS"),
+    *("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", "PYO3_PYTHON", "PYO3_CONFIG_FILE"),
+    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS", "PYTHON"),
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+@dataclass
+class Result:
+    step: str
+    ok: bool
+    seconds: float = 0.0
+    counts: Counts | None = None
+    note: str = ""
+
+
+@dataclass
+class Run:
+    """The steps of one `make` and what came of them."""
+
+    results: list[Result] = field(default_factory=list)
+
+    def step(
+        self,
+        name: str,
+        command: Iterable[str | Path],
+        env: dict[str, str] | None = None,
+        count: Callable[[str], Counts | None] = lambda _output: None,
+        judge: Callable[[str], str] = lambda _output: "",
+        minutes: float = 15,
+        log: bool = True,
+    ) -> bool:
+        """Runs one command. `count` reads the tests out of its output; what `judge` says fails the step."""
+        words = [str(word) for word in command]
+        print(f"\n=== {name}: {' '.join(_short(w) for w in words)}", flush=True)
+        began = time.monotonic()
+        code, output = _tee(words, _environment(env or {}), REPORTS / f"{name}.log" if log else None, minutes)
+        note = judge(output)
+        if code is None:
+            note = f"stopped after {minutes:g} minutes"
+        elif code and not note:
+            note = f"exit code {code}"
+        self.results.append(
+            Result(name, code == 0 and not note, time.monotonic() - began, count(output), note)
+        )
+        if note:
+            print(f"=== {name}: FAILED: {note}", flush=True)
+        return self.results[-1].ok
+
+    def missed(self, names: Iterable[str], why: str) -> None:
+        self.results += [Result(name, ok=False, note=why) for name in names]
+
+    def summary(self) -> int:
+        """Prints what happened; the exit code."""
+        width = max(len(r.step) for r in self.results)
+        print("\n" + "=" * 78)
+        for r in self.results:
+            what = str(r.counts) if r.counts else ("ok" if r.ok else "")
+            note = f"  {r.note}" if r.note else ""
+            print(f"{'ok  ' if r.ok else 'FAIL'}  {r.step:<{width}}  {r.seconds:7.1f} s  {what}{note}")
+        bad = [r for r in self.results if not r.ok]
+        if bad:
+            print(
+                "\nFailed: " + ", ".join(r.step for r in bad) + f"  (full output: {REPORTS.name}/<step>.log)"
+            )
+        passed = sum(r.counts.passed for r in self.results if r.counts)
+        # A step that failed without saying how many of its tests did counts as one.
+        failed = sum(max(r.counts.failed if r.counts else 0, 0 if r.ok else 1) for r in self.results)
+        if passed or failed:
+            print(f"\n{passed} passed, {failed} failed")
+        else:
+            print("\nAll well.")
+        return 1 if bad else 0
+
+
+def _short(word: str) -> str:
+    return shlex.quote(word.replace(f"{ROOT}/", ""))
+
+
+def _environment(extra: dict[str, str]) -> dict[str, str]:
+    env = {k: v for k, v in os.environ.items() if k not in UNWANTED}
+    env.setdefault("CARGO_TERM_COLOR", "never" if CI else "auto")
+    env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUNBUFFERED": "1"}
+    return env | extra
+
+
+def _tee(words: list[str], env: dict[str, str], log: Path | None, minutes: float) -> tuple[int | None, str]:
+    """The exit code (None: it took too long) and what the command printed, which is shown as it comes."""
+    try:
+        child = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        print(error)
+        return 127, str(error)
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _end(child)
+
+    timer = threading.Timer(minutes * 60, stop)
+    timer.start()
+    lines = []
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line)
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        code = child.wait()
+    except BaseException:
+        _end(child)
+        raise
+    finally:
+        timer.cancel()
+    output = "".join(lines)
+    if log:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(output)
+    return (None if late.is_set() else code), output
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Ends the command with all its children: it leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+# ---- how many tests ----------------------------------------------------------------------------------------
+
+
+def count_words(output: str) -> Counts | None:
+    """From the last line that counts tests: pytest's closing line, or `N passed, N failed, N skipped`."""
+    for line in reversed(output.splitlines()):
+        found = {
+            word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped|xfailed)\b", line)
+        }
+        if "passed" in found or "failed" in found or "error" in found or "errors" in found:
+            failed = found.get("failed", 0) + found.get("error", 0) + found.get("errors", 0)
+            return Counts(found.get("passed", 0), failed, found.get("skipped", 0) + found.get("xfailed", 0))
+    return None
+
+
+def judge_pytest(output: str) -> str:
+    found = re.search(r"^\d+ unlisted skips$", output, re.M)  # scripts/pytest_skips.py says it
+    return found[0] if found else ""
+
+
+def count_cargo(output: str) -> Counts | None:
+    found = re.findall(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", output, re.M)
+    return Counts(*(sum(int(row[i]) for row in found) for i in range(3))) if found else None
+
+
+def judge_ignored(output: str) -> str:
+    """An ignored Rust test needs its line in tests/allowed_skips.txt too, as `rust:<path>`."""
+    allowed = _allowed_skips()
+    ignored = re.findall(r"^test (.+?) \.\.\. ignored", output, re.M)
+    unlisted = [name for name in ignored if not allowed(f"rust:{name}")]
+    return f"ignored without a reason in tests/allowed_skips.txt: {', '.join(unlisted)}" if unlisted else ""
+
+
+def _allowed_skips() -> Callable[[str], bool]:
+    patterns = [
+        line.split()[0]
+        for line in (ROOT / "tests" / "allowed_skips.txt").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    return lambda name: any(fnmatchcase(name, p.replace("[", "[[]")) for p in patterns)
+
+
+# ---- one Python --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Python:
+    version: str
+    path: str
+
+    @property
+    def venv(self) -> Path:
+        return ROOT / f".venv-{self.version}"
+
+    @property
+    def exe(self) -> Path:
+        return self.venv / "bin" / "python"
+
+    @property
+    def target(self) -> Path:
+        # A folder for each version: pyo3's build script bakes the version in, and one folder for all would
+        # compile pyo3 and pyloop again at every change of Python. Two cost some 20 s, once.
+        return ROOT / "target" / f"cpython-{self.version}"
+
+    def env(self, **extra: str) -> dict[str, str]:
+        """As in an activated virtualenv; PYO3_PYTHON for what builds Rust (a test does)."""
+        path = f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return {"VIRTUAL_ENV": str(self.venv), "PATH": path, "PYO3_PYTHON": str(self.exe)} | extra
+
+    def prepare(self, run: Run, groups: Iterable[str]) -> bool:
+        """The virtualenv with the pinned packages of these groups; quick when nothing has changed."""
+        home = subprocess.run(
+            [self.path, "-c", "import sys; print(sys.version)"], capture_output=True, text=True
+        )
+        for group in groups:
+            files = [f for f in REQUIREMENTS.glob("*.txt") if f.stem in (group, "build")]
+            want = hashlib.sha256(
+                b"".join(f.read_bytes() for f in sorted(files)) + self.path.encode() + home.stdout.encode()
+            ).hexdigest()
+            stamp = self.venv / f".pyloop-{group}"
+            if stamp.exists() and stamp.read_text() == want:
+                continue
+            if not self.exe.exists() or _version_of(self.exe) != home.stdout:
+                shutil.rmtree(self.venv, ignore_errors=True)
+                if not run.step(
+                    f"{self.version} virtualenv", [self.path, "-m", "venv", self.venv], log=False
+                ):
+                    return False
+            pip = [
+                self.exe,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--retries",
+                "8",
+                "-r",
+                REQUIREMENTS / f"{group}.txt",
+            ]
+            if not run.step(f"{self.version} pip {group}", pip, log=False):
+                return False
+            stamp.write_text(want)
+        return True
+
+    def build(self, run: Run) -> bool:
+        """A release wheel, installed in the virtualenv: what is tested is what a user gets."""
+        wheels = self.target / "wheels"
+        shutil.rmtree(wheels, ignore_errors=True)
+        maturin = [self.venv / "bin" / "maturin", "build", "--release", *LOCKED, "--auditwheel", "skip",
+                   "-i", self.exe, "--target-dir", self.target, "--out", wheels]  # fmt: skip
+        if not run.step(f"{self.version} build", maturin, self.env(), minutes=20):
+            return False
+        made = list(wheels.glob("*.whl"))
+        install = [
+            self.exe,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            "--force-reinstall",
+            *made,
+        ]
+        return run.step(f"{self.version} install", install, log=False)
+
+    def ready(self, run: Run, *groups: str) -> bool:
+        return self.prepare(run, groups) and self.build(run)
+
+
+def _version_of(exe: Path) -> str:
+    try:
+        return subprocess.run(
+            [exe, "-c", "import sys; print(sys.version)"], capture_output=True, text=True
+        ).stdout
+    except OSError:
+        return ""
+
+
+def pythons() -> list[Python]:
+    finder = subprocess.run(
+        ["sh", ROOT / "scripts" / "find_python.sh"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    if finder.returncode:
+        sys.exit(finder.returncode)
+    return [Python(*line.split("\t")) for line in finder.stdout.splitlines()]
+
+
+# ---- the targets -------------------------------------------------------------------------------------------
+
+
+def pytest(run: Run, py: Python, args: list[str]) -> None:
+    run.step(
+        f"{py.version} pytest", [py.exe, "-m", "pytest", "-q", *args], py.env(), count_words, judge_pytest
+    )
+
+
+def pytest_debug(run: Run, py: Python, args: list[str]) -> None:
+    # The suite switches asyncio's debug mode on by the variable, and -X dev brings the allocator's checks.
+    command = [py.exe, "-X", "dev", "-m", "pytest", "-q", *args]
+    debug = py.env(PYTHONASYNCIODEBUG="1")
+    run.step(f"{py.version} pytest-debug", command, debug, count_words, judge_pytest)
+
+
+def conformance(run: Run, py: Python, args: list[str]) -> None:
+    command = [py.exe, "-m", "tests.conformance", *args]
+    run.step(f"{py.version} conformance", command, py.env(), count_words, minutes=25)
+
+
+def rust_test(run: Run, py: Python, args: list[str]) -> None:
+    run.step("cargo test", ["cargo", "test", *LOCKED, *args], _rust_env(py), count_cargo, judge_ignored)
+
+
+def rust_lint(run: Run, py: Python) -> None:
+    run.step("cargo fmt", ["cargo", "fmt", "--check"])
+    clippy = ["cargo", "clippy", *LOCKED, "--all-targets", "--", "-D", "warnings"]
+    run.step("cargo clippy", clippy, _rust_env(py))
+
+
+def python_lint(run: Run, py: Python) -> None:
+    """ruff and mypy on the source, stubtest on what is installed."""
+    run.step("ruff check", [py.exe, "-m", "ruff", "check"])
+    run.step("ruff format", [py.exe, "-m", "ruff", "format", "--check", "--diff"])
+    run.step("mypy", [py.exe, "-m", "mypy"], py.env())
+    allowlist = ROOT / "scripts" / "stubtest_allowlist.txt"
+    stubtest = [py.exe, "-m", "mypy.stubtest", "pyloop", "--allowlist", allowlist]
+    run.step("stubtest", stubtest, py.env())
+
+
+def _rust_env(py: Python) -> dict[str, str]:
+    """For the unit tests, which link libpython: where to find it when they run."""
+    script = (
+        "import sysconfig as s; print(s.get_config_var('LIBDIR') or '', s.get_config_var('LDLIBRARY') or '')"
+    )
+    libdir = subprocess.run([py.path, "-c", script], capture_output=True, text=True).stdout.split(" ")[0]
+    name = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    both = os.pathsep.join(filter(None, [libdir, os.environ.get(name)]))
+    return {"PYO3_PYTHON": py.path, name: both}
+
+
+def demo(run: Run, py: Python) -> int:
+    if not py.ready(run, "build"):
+        return run.summary()
+    command = [str(py.exe), str(ROOT / "examples" / "demo.py"), *ARGS]
+    print(f"\n=== demo, on CPython {py.version}\n", flush=True)
+    return subprocess.run(command, env=_environment(py.env()), cwd=ROOT).returncode
+
+
+def bench(run: Run, py: Python) -> int:
+    """Runs benches/compare.py; without ARGS its table goes between the two marks of README.md."""
+    if not py.ready(run, "build", "bench"):
+        return run.summary()
+    REPORTS.mkdir(exist_ok=True)
+    command = [py.exe, ROOT / "benches" / "compare.py", "--markdown", "--json", REPORTS / "bench.json", *ARGS]
+    if not run.step("bench", command, py.env(), minutes=90):
+        return run.summary()
+    table = "".join(
+        line for line in (REPORTS / "bench.log").read_text().splitlines(keepends=True) if line.startswith("|")
+    )
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    if table and not ARGS:
+        head, rest = text.split(BENCH_START)
+        tail = rest.split(BENCH_END)[1]
+        readme.write_text(f"{head}{BENCH_START}\n{table.rstrip()}\n{BENCH_END}{tail}")
+        print("\nREADME.md has the new table.")
+    return 0
+
+
+def main(target: str) -> int:
+    run = Run()
+    found = pythons()
+    first = found[0]
+    print("CPython " + ", ".join(f"{py.version} ({py.path})" for py in found), flush=True)
+    if target == "demo":
+        return demo(run, first)
+    if target == "bench":
+        return bench(run, first)
+    if target == "rust-test":
+        rust_test(run, first, ARGS)
+        return run.summary()
+    if target == "build":
+        for py in found:
+            py.ready(run, "dev")
+        return run.summary()
+    if target == "lint":
+        if first.ready(run, "dev"):
+            python_lint(run, first)
+        rust_lint(run, first)
+        return run.summary()
+    suites = {"py-test": [pytest], "py-test-debug": [pytest_debug], "conformance": [conformance]}
+    if target == "test":
+        rust_lint(run, first)
+        rust_test(run, first, [])
+    for py in found:
+        if not py.ready(run, "dev"):
+            run.missed([f"{py.version} tests"], "not run: no build")
+            continue
+        if target == "test" and py is first:
+            python_lint(run, py)
+        for suite in suites.get(target, [pytest, pytest_debug, conformance]):
+            suite(run, py, [] if target == "test" else ARGS)
+    return run.summary()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)
