@@ -177,7 +177,7 @@ def test_an_idle_low_task_does_not_keep_the_loop_awake(pyloop_loop: Loop, pyloop
     assert pyloop_loop.run_until_complete(task) == "done"
 
 
-@pytest.mark.parametrize("priority", [17, -5, "high", 1.5, object()], ids=repr)
+@pytest.mark.parametrize("priority", [17, -5, "high", 1.5, ...], ids=repr)
 def test_what_is_no_priority_is_refused(pyloop_loop: Loop, priority: object) -> None:
     coro = note([], "never")
     with pytest.raises((TypeError, ValueError)):
