@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from threading import Timer
 
-from loops import LOOPS, new_event_loop, version
+from loops import LOOPS, installed, new_event_loop
 from workloads import WORKLOADS, Workload
 
 BASE = "uvloop"
@@ -178,7 +178,7 @@ def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
 
 def text(rows: list[list[str]], markdown: bool) -> str:
     """The table for a terminal, or for a document."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(2, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         first, *rest = zip(row, widths, strict=True)
@@ -187,18 +187,6 @@ def text(rows: list[list[str]], markdown: bool) -> str:
         return "\n".join("  ".join(line).rstrip() for line in lines)
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-
-
-def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The loops that can be imported, and a word about each that cannot (or what version it is)."""
-    found, words = [], []
-    for name in names:
-        try:
-            words.append(version(name))
-            found.append(name)
-        except ImportError as error:
-            words.append(f"{name} is left out: {error}")
-    return found, words
 
 
 def chosen(given: str, known: Sequence[str]) -> list[str]:

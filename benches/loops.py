@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import sys
+from collections.abc import Sequence
 
 LOOPS = ("asyncio", "uvloop", "rloop", "pyloop")
 
@@ -25,3 +26,15 @@ def version(name: str) -> str:
         getattr(module, "_version", None), "__version__", ""
     )
     return f"{name} {found}".strip()
+
+
+def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The loops that can be imported, and a word about each that cannot (or what version it is)."""
+    found, words = [], []
+    for name in names:
+        try:
+            words.append(version(name))
+            found.append(name)
+        except ImportError as error:
+            words.append(f"{name} is left out: {error}")
+    return found, words
