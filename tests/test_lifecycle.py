@@ -311,11 +311,10 @@ def test_a_task_that_never_started_and_dies_with_its_loop_is_reported(
 def test_closing_does_not_throw_into_pending_coroutines(loop: Loop) -> None:
     """The coroutine is closed when it dies, as any coroutine is."""
     seen: list[str] = []
-    event = asyncio.Event()
 
     async def main() -> None:
         try:
-            await event.wait()
+            await asyncio.Event().wait()
         except GeneratorExit:
             seen.append("closed")
             raise

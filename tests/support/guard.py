@@ -94,22 +94,25 @@ class Guard:
 
     def complaints(self) -> list[str]:
         """What the test left behind or did not look at, in words."""
+        found: list[str] = []
+        if "contexts" not in self.expect:
+            found += [f"unexpected context: {context}" for context in self.contexts]
+        if "records" not in self.expect:
+            found += [f"unexpected log record: {record.getMessage()}" for record in self.records]
+        self.contexts.clear()  # they may hold the last reference to what complains when it dies
+        self.records.clear()
         gc.collect()
-        now, found = descriptors(), []
+        now = descriptors()
         for fd in now.keys() - self._descriptors.keys():
             found.append(f"descriptor {fd} was left open: {now[fd]}")
         for fd in self._descriptors.keys() - now.keys():
             found.append(f"descriptor {fd} was closed, which the test did not open: {self._descriptors[fd]}")
         for thread in set(threading.enumerate()) - self._threads:
             found.append(f"thread was left running: {thread}")
-        if not found and settled_kernel_threads(self._kernel_threads) > self._kernel_threads:
+        if settled_kernel_threads(self._kernel_threads) > self._kernel_threads:
             found.append(
                 f"{kernel_threads() - self._kernel_threads} threads unknown to Python were left running"
             )
-        if "contexts" not in self.expect:
-            found += [f"unexpected context: {context}" for context in self.contexts]
-        if "records" not in self.expect:
-            found += [f"unexpected log record: {record.getMessage()}" for record in self.records]
         if "unraisable" not in self.expect:
             found += [f"unraisable: {text}" for text in self.unraisable]
         return found
