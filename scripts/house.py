@@ -69,7 +69,7 @@ class Run:
     def step(
         self,
         name: str,
-        command: Iterable[str | Path],
+        command: Iterable[object],
         env: dict[str, str] | None = None,
         count: Callable[[str], Counts | None] = lambda _output: None,
         judge: Callable[[str], str] = lambda _output: "",
