@@ -424,10 +424,10 @@ def main(target: str) -> int:
         return run.summary()
     if target == "build":
         for py in found:
-            py.ready(run, "dev")
+            py.ready(run, "test")
         return run.summary()
     if target == "lint":
-        if first.ready(run, "dev"):
+        if first.ready(run, "test"):
             python_lint(run, first)
         rust_lint(run, first)
         return run.summary()
@@ -436,7 +436,7 @@ def main(target: str) -> int:
         rust_lint(run, first)
         rust_test(run, first, [])
     for py in found:
-        if not py.ready(run, "dev"):
+        if not py.ready(run, "test"):
             run.missed([f"{py.version} tests"], "not run: no build")
             continue
         if target == "test" and py is first:
