@@ -360,7 +360,7 @@ def test_the_two_commands_of_the_readme_are_on_its_first_screen_and_in_the_makef
         for line in re.findall(r"^([a-z][\w \-]*):(?!=)", makefile, re.MULTILINE)
         for name in line.split()
     }
-    named_in_docs = set[str]()
+    named_in_docs = set[tuple[str, str]]()
     for name in ("README.md", "CONTRIBUTING.md"):
         named_in_docs |= set(
             re.findall(r"^\s*make ([a-z-]+)|`make ([a-z-]+)", (ROOT / name).read_text(), re.M)
