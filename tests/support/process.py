@@ -48,5 +48,6 @@ def output(kind: str, script: str, flags: Sequence[str] = (), **env: str) -> str
         except BaseException:
             process.kill()
             raise
-    assert (process.returncode, errors) == (0, "")
+    if process.returncode or errors:
+        raise AssertionError(f"exit code {process.returncode}, output {printed!r}, errors:\n{errors}")
     return printed

@@ -36,10 +36,11 @@ def run_parked(loop: Loop, act: Callable[[], object]) -> float:
     thread = threading.Thread(target=other)
     thread.start()
     loop.call_soon(ready.set)
-    loop.run_forever()
-    taken = time.monotonic() - acted[0]
-    thread.join()
-    return taken
+    try:
+        loop.run_forever()
+        return time.monotonic() - acted[0]
+    finally:
+        thread.join()
 
 
 def in_thread(act: Callable[[], object]) -> object:
