@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, turn
 from support.making import FutureClass, MakeFuture

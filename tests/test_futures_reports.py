@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
 from support import making
 from support.guard import Context
 from support.loops import Loop, turn

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, turn
 from support.making import Spawn, TaskClass

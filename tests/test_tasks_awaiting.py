@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, LoopFactory, turn
 from support.making import MakeFuture, Spawn

@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, turn
 from support.making import MakeFuture, Spawn

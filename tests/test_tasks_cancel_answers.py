@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, turn
 from support.making import MakeFuture, Spawn

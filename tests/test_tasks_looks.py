@@ -13,6 +13,7 @@ import weakref
 from typing import Any
 
 import pytest
+
 from support import making
 from support.loops import Loop, turn
 from support.making import Spawn, TaskClass

@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import pytest
+
 from support import making
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
