@@ -1,0 +1,77 @@
+"""The tests that stock asyncio passes and pyloop is known not to, each with its reason.
+
+Owns the reading of ``expectations.toml``. An entry is a promise in both directions: a failure that no entry
+names fails the run, and an entry whose test passes is reported as stale.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("expectations.toml")
+
+
+@dataclass(slots=True)
+class Entry:
+    """Patterns of tests (``module.Class.test``, with ``*`` as in a shell) which fail for one reason.
+
+    ``since`` and ``until`` bound the Pythons that it is for, the second one excluded.
+    """
+
+    reason: str
+    tests: list[str]
+    since: tuple[int, ...]
+    until: tuple[int, ...]
+    matched: set[str] = field(default_factory=set)
+
+    def applies(self) -> bool:
+        return self.since <= tuple(sys.version_info[:3]) < self.until
+
+
+class Expectations:
+    """The entries for this Python, and which of their patterns were needed."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = [entry for entry in entries if entry.applies()]
+
+    def reason(self, test: str) -> str | None:
+        """Why this test may fail; ``None`` if it may not."""
+        for entry in self._entries:
+            for pattern in entry.tests:
+                if fnmatch.fnmatchcase(test, pattern):
+                    entry.matched.add(pattern)
+                    return entry.reason
+        return None
+
+    def unmatched(self) -> list[str]:
+        """The patterns that ``reason`` was never asked about: they name no test of this run."""
+        return [pattern for entry in self._entries for pattern in entry.tests if pattern not in entry.matched]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    unknown = set(data) - {"reason", "tests", "since", "until"}
+    if unknown or not data.get("reason") or not data.get("tests"):
+        raise ValueError(f"{FILE.name}: an exception has a reason, tests, since and until, not {data}")
+    since, until = (_version(data.get(key, default)) for key, default in (("since", "3"), ("until", "4")))
+    return Entry(data["reason"], data["tests"], since, until)
+
+
+def load() -> Expectations:
+    """Reads the file."""
+    data = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    return Expectations(_entry(entry) for entry in data.get("exception", []))
+
+
+def none() -> Expectations:
+    """No exceptions: for the loops that are not ours."""
+    return Expectations(())
