@@ -30,7 +30,7 @@ from support.loops import Loop, LoopFactory
 T = TypeVar("T")
 
 # A test that waits for ever is stopped from outside, first politely, then with every thread's traceback.
-PATIENCE = 20.0
+PATIENCE = 10.0
 _stderr = 2
 
 
