@@ -1,0 +1,40 @@
+"""pyloop: an asyncio-compatible event loop that is a tokio runtime.
+
+    asyncio.run(main(), loop_factory=pyloop.new_event_loop)
+
+A Python coroutine is driven as a Rust future; a Rust future is a Python awaitable, polled in place on the same thread.
+"""
+
+from __future__ import annotations
+
+from pyloop import _native
+from pyloop._loop import EventLoop, new_event_loop
+from pyloop._native import Future, RustFuture, Task, __version__, sleep
+from pyloop._policy import install
+from pyloop._run import HIGH, LOW, NORMAL, Priority, run
+
+__all__ = [
+    "HIGH",
+    "LOW",
+    "NORMAL",
+    "EventLoop",
+    "Future",
+    "Priority",
+    "RustFuture",
+    "Task",
+    "__version__",
+    "install",
+    "new_event_loop",
+    "run",
+    "sleep",
+]
+
+try:
+    from pyloop._policy import EventLoopPolicy  # noqa: F401
+
+    __all__ += ["EventLoopPolicy"]
+except ImportError:
+    # Python 3.16 has no policies.
+    pass
+
+del _native

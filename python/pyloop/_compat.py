@@ -1,0 +1,214 @@
+"""Every name of asyncio that is not public and that pyloop leans on, in one place.
+
+`tests/test_compat.py` pins them: a CPython that renames one fails there first. The native half takes its share from
+here too, once, at the first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import socket
+import sys
+from asyncio import (
+    base_events,
+    base_futures,
+    base_tasks,
+    coroutines,
+    events,
+    exceptions,
+    format_helpers,
+    futures,
+    selector_events,
+    tasks,
+    unix_events,
+)
+from asyncio.log import logger
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyloop._loop import EventLoop
+
+# --- tasks: the documented protocol of third-party tasks, and the registers behind it ---
+
+register_task: Callable[[Any], None] = tasks._register_task
+unregister_task: Callable[[Any], None] = tasks._unregister_task
+register_eager_task: Callable[[Any], None] = tasks._register_eager_task
+unregister_eager_task: Callable[[Any], None] = tasks._unregister_eager_task
+enter_task: Callable[[Any, Any], None] = tasks._enter_task
+leave_task: Callable[[Any, Any], None] = tasks._leave_task
+swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
+
+#: CPython 3.12 and 3.13: the dictionary from loop to current task that `current_task()` reads. Later versions keep the
+#: current task on the thread; a dictionary of that name is a copy there.
+current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
+
+#: The strong register behind `_register_eager_task`: what is in it is shown by `all_tasks()` and kept alive.
+eager_tasks: set[Any] | None = getattr(tasks, "_eager_tasks", None)
+if type(eager_tasks) is not set:
+    eager_tasks = None
+
+
+def strong_tasks_of(loop: EventLoop) -> list[Any]:
+    """pyloop's own pending tasks of this loop that the strong register holds."""
+    from pyloop import _native
+
+    known = list(eager_tasks) if eager_tasks is not None else list(asyncio.all_tasks(loop))
+    return [task for task in known if isinstance(task, _native.Task) and task.get_loop() is loop and not task.done()]
+
+
+def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
+    """`BaseEventLoop.create_task` with a task factory: each Python calls it in its own way."""
+    return base_events.BaseEventLoop.create_task(loop, coro, **kwargs)
+
+
+get_future_loop: Callable[[Any], Any] = futures._get_loop
+
+# --- looks: what asyncio's objects print ---
+
+future_repr: Callable[[Any], str] = base_futures._future_repr
+task_repr: Callable[[Any], str] = base_tasks._task_repr
+task_get_stack: Callable[[Any, int | None], list[FrameType]] = base_tasks._task_get_stack
+task_print_stack: Callable[[Any, int | None, Any], None] = base_tasks._task_print_stack
+handle_repr: Callable[[Any], str] = events.Handle.__repr__
+
+
+def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) -> str:
+    """The callback as asyncio's error reports name it (`format_helpers._format_callback_source`)."""
+    if sys.version_info >= (3, 13):
+        return str(format_helpers._format_callback_source(callback, args, debug=debug))
+    return str(format_helpers._format_callback_source(callback, args))
+
+
+def extract_stack() -> Any:
+    """Where the native call comes from, for `_source_traceback` (debug mode)."""
+    return format_helpers.extract_stack(sys._getframe(1))
+
+
+def done_handle(callback: Any, future: Any, loop: EventLoop, context: contextvars.Context) -> events.Handle:
+    """A handle for the report of a done callback that raised: natively there is none."""
+    return events.Handle(callback, (future,), loop, context)
+
+
+def is_coroutine_like(callback: Any) -> bool:
+    """`BaseEventLoop._check_callback`'s test for what must not be given to `call_soon`."""
+    return coroutines.iscoroutine(callback) or _iscoroutinefunction(callback)
+
+
+if sys.version_info >= (3, 14):
+    from inspect import iscoroutinefunction as _iscoroutinefunction
+else:
+    _iscoroutinefunction = asyncio.iscoroutinefunction
+
+
+def report_slow(subject: Any, seconds: float) -> None:
+    """The debug mode's report of a callback or a step that took long (`BaseEventLoop._run_once`)."""
+    text = repr(subject) if isinstance(subject, asyncio.Task) else str(subject)
+    callback = getattr(subject, "_callback", None)
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        text = repr(owner)
+    logger.warning("Executing %s took %.3f seconds", text, seconds)
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": events.TimerHandle.__lt__,
+    "le": events.TimerHandle.__le__,
+    "gt": events.TimerHandle.__gt__,
+    "ge": events.TimerHandle.__ge__,
+    "eq": events.TimerHandle.__eq__,
+}
+
+
+def compare_timer_handles(handle: Any, other: Any, operator: str) -> Any:
+    """`asyncio.TimerHandle`'s comparisons: by deadline, equal when everything is."""
+    if operator == "ne":
+        equal = compare_timer_handles(handle, other, "eq")
+        return equal if equal is NotImplemented else not equal
+    if not isinstance(other, events.TimerHandle):
+        return NotImplemented
+    if operator in ("le", "ge") and handle._when == other._when:
+        return True if operator == "ge" else handle._when < other._when or _equal(handle, other)
+    if operator == "eq":
+        return _equal(handle, other)
+    return _COMPARISONS[operator](handle, other)
+
+
+def _equal(handle: Any, other: Any) -> bool:
+    return bool(
+        handle._when == other._when
+        and handle._callback == other._callback
+        and handle._args == other._args
+        and handle._cancelled == other._cancelled
+    )
+
+
+# --- sockets ---
+
+
+def check_socket(sock: socket.socket, debug: bool) -> None:
+    """The checks that open each of asyncio's `sock_*` methods."""
+    base_events._check_ssl_socket(sock)
+    if debug and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+
+
+sighandler_noop: Callable[[int, FrameType | None], None] = unix_events._sighandler_noop
+UnixSubprocessTransport: Any = unix_events._UnixSubprocessTransport
+waitstatus_to_exitcode: Callable[[int], int] = unix_events.waitstatus_to_exitcode
+
+
+class AsyncioTransports:
+    """asyncio's transports over our descriptors: the methods of its Unix loop that need nothing but `_add_reader`,
+    `_add_writer` and their opposites, taken over as they are."""
+
+    _transports: Any
+    _unix_server_sockets: dict[socket.socket, int]
+
+    _make_socket_transport = selector_events.BaseSelectorEventLoop._make_socket_transport
+    _make_ssl_transport = selector_events.BaseSelectorEventLoop._make_ssl_transport
+    _make_datagram_transport = selector_events.BaseSelectorEventLoop._make_datagram_transport
+    _start_serving = selector_events.BaseSelectorEventLoop._start_serving
+    _accept_connection = selector_events.BaseSelectorEventLoop._accept_connection
+    _accept_connection2 = selector_events.BaseSelectorEventLoop._accept_connection2
+    _ensure_fd_no_transport = selector_events.BaseSelectorEventLoop._ensure_fd_no_transport
+    _sendfile_native = selector_events.BaseSelectorEventLoop._sendfile_native
+    add_reader = selector_events.BaseSelectorEventLoop.add_reader
+    remove_reader = selector_events.BaseSelectorEventLoop.remove_reader
+    add_writer = selector_events.BaseSelectorEventLoop.add_writer
+    remove_writer = selector_events.BaseSelectorEventLoop.remove_writer
+    _make_self_pipe = selector_events.BaseSelectorEventLoop._make_self_pipe
+    _close_self_pipe = selector_events.BaseSelectorEventLoop._close_self_pipe
+    _read_from_self = selector_events.BaseSelectorEventLoop._read_from_self
+    _write_to_self = selector_events.BaseSelectorEventLoop._write_to_self
+    _make_read_pipe_transport = unix_events._UnixSelectorEventLoop._make_read_pipe_transport
+    _make_write_pipe_transport = unix_events._UnixSelectorEventLoop._make_write_pipe_transport
+    create_unix_connection = unix_events._UnixSelectorEventLoop.create_unix_connection
+    create_unix_server = unix_events._UnixSelectorEventLoop.create_unix_server
+    _sock_sendfile_native = unix_events._UnixSelectorEventLoop._sock_sendfile_native
+    _sock_sendfile_native_impl = unix_events._UnixSelectorEventLoop._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = unix_events._UnixSelectorEventLoop._sock_add_cancellation_callback
+    _check_signal = unix_events._UnixSelectorEventLoop._check_signal
+    _process_self_data = unix_events._UnixSelectorEventLoop._process_self_data
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        """As `_UnixSelectorEventLoop._stop_serving` (its own calls `super()`)."""
+        inode = self._unix_server_sockets.pop(sock, None)
+        path = sock.getsockname() if inode is not None else None
+        self._remove_reader(sock.fileno())  # type: ignore[attr-defined]
+        sock.close()
+        if path is not None:
+            try:
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as err:
+                logger.error("Unable to clean up listening UNIX socket %r: %r", path, err)
+
+
+SendfileNotAvailableError = exceptions.SendfileNotAvailableError

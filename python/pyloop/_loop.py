@@ -1,0 +1,120 @@
+"""`EventLoop`: the native loop with asyncio's own `BaseEventLoop` around it.
+
+What runs per callback is native (`pyloop._native.Loop`); what runs per connection, per server or per loop is
+CPython's code, kept by CPython.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from asyncio import base_events, events
+from typing import Any
+
+from pyloop import _compat, _native
+from pyloop._signals import SignalHandlers
+from pyloop._subprocess import Subprocesses
+
+
+class EventLoop(_native.Loop, SignalHandlers, Subprocesses, _compat.AsyncioTransports, asyncio.BaseEventLoop):
+    """An asyncio event loop that is a tokio runtime.
+
+    Everything of `asyncio.AbstractEventLoop` for Unix; `create_task` also takes `priority`, and a Rust future
+    (`pyloop.RustFuture`) is awaited in place. Not thread-safe but for `call_soon_threadsafe` and `stop`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transports = weakref.WeakValueDictionary()
+        self._signal_handlers = {}
+        self._unix_server_sockets = {}
+
+    def run_forever(self) -> None:
+        """Run until `stop()` is called.
+
+        Raises RuntimeError when this loop is closed or running, or another one runs in this thread.
+        """
+        self._check_closed()
+        self._check_running()
+        with _Running(self):
+            self._drive()
+
+    def _check_running(self) -> None:
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if events._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switch the debug mode on or off."""
+        self._debug = enabled
+        if self.is_running():
+            self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
+
+    def close(self) -> None:
+        """Close the loop: queues are cleared, pending Rust tasks are dropped, the executor is shut down unwaited.
+
+        Raises RuntimeError when the loop is running. Closing twice is no error.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._close_signals()
+        base_events.BaseEventLoop.close(self)
+        self._close()
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a socket to an address, resolved first if it is a name."""
+        _compat.check_socket(sock, self._debug)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            *_, address = resolved[0]
+        await self._sock_connect(sock, address)
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        """`socket.getaddrinfo` in the executor; at once when nothing needs to be looked up."""
+        if not self._debug and _native.is_numeric_address(host, port):
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        return await base_events.BaseEventLoop.getaddrinfo(
+            self, host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+    def _process_events(self, event_list: Any) -> None:
+        """A hook of `BaseEventLoop._run_once`, which this loop does not have."""
+
+
+class _Running:
+    """What asyncio sets around a run, and puts back whatever happens."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        import sys
+
+        loop = self._loop
+        loop._set_coroutine_origin_tracking(loop._debug)
+        self._hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
+        events._set_running_loop(loop)
+        self._wakeup_fd = loop._enter_signals()
+
+    def __exit__(self, *_exc: object) -> None:
+        import sys
+
+        loop = self._loop
+        loop._leave_signals(self._wakeup_fd)
+        events._set_running_loop(None)
+        loop._set_coroutine_origin_tracking(False)
+        sys.set_asyncgen_hooks(*self._hooks)
+
+
+def new_event_loop() -> EventLoop:
+    """A new pyloop event loop: `asyncio.run(main(), loop_factory=pyloop.new_event_loop)`."""
+    return EventLoop()

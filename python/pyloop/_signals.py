@@ -1,0 +1,126 @@
+"""Signals: Python's own handlers, and the wake-up descriptor that makes a sleeping loop run them.
+
+While the loop runs in the main thread, `signal.set_wakeup_fd` points to a socket that the loop watches, so a signal
+that arrives while it sleeps is handled at once, with or without a handler of the loop's. The descriptor that was set
+before comes back when the run ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import threading
+import warnings
+from asyncio import coroutines, events
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pyloop import _compat
+
+if TYPE_CHECKING:
+    from pyloop._loop import EventLoop
+
+    Base = EventLoop
+else:
+    Base = object
+
+
+class SignalHandlers(Base):
+    """`add_signal_handler` and the wake-up descriptor of one loop (kept from `asyncio.unix_events`)."""
+
+    _csock: Any = None
+    _ssock: Any = None
+    _signal_handlers: dict[int, events.Handle]
+
+    def _wakeup_fd(self) -> int:
+        if self._csock is None:
+            self._make_self_pipe()
+        return int(self._csock.fileno())
+
+    def _enter_signals(self) -> int | None:
+        """Before a run: the descriptor to put back after it, or None outside the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        return signal.set_wakeup_fd(self._wakeup_fd(), warn_on_full_buffer=False)
+
+    def _leave_signals(self, before: int | None) -> None:
+        """After a run."""
+        if before is None:
+            return
+        # A loop with handlers keeps the descriptor, as asyncio's does: signals between two runs are not lost.
+        if not self._signal_handlers:
+            signal.set_wakeup_fd(before if before != self._csock.fileno() else -1, warn_on_full_buffer=False)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Have `callback(*args)` called in the loop when the signal arrives. Main thread only.
+
+        Raises ValueError for an invalid or uncatchable signal, RuntimeError when the handler cannot be set, TypeError
+        for a coroutine or a coroutine function.
+        """
+        if coroutines.iscoroutine(callback) or _compat._iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        try:
+            # ValueError outside the main thread, before anything is changed.
+            before = signal.set_wakeup_fd(self._wakeup_fd(), warn_on_full_buffer=False)
+        except (ValueError, OSError) as exc:
+            raise RuntimeError(str(exc)) from None
+        self._signal_handlers[sig] = events.Handle(callback, args, self, None)
+        try:
+            # A handler that does nothing: Python then writes the number into the wake-up descriptor.
+            signal.signal(sig, _compat.sighandler_noop)
+            signal.siginterrupt(sig, False)
+        except OSError as exc:
+            del self._signal_handlers[sig]
+            if not self._signal_handlers and not self.is_running():
+                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from None
+            raise
+
+    def _handle_signal(self, sig: int) -> None:
+        handle = self._signal_handlers.get(sig)
+        if handle is None:
+            return
+        if handle.cancelled():
+            self.remove_signal_handler(sig)
+        else:
+            self._add_callback(handle)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove the handler of a signal; False when there was none."""
+        self._check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        handler = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+        try:
+            signal.signal(sig, handler)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from None
+            raise
+        if not self._signal_handlers and not self.is_running():
+            try:
+                signal.set_wakeup_fd(-1)
+            except (ValueError, OSError) as exc:
+                logger.info("set_wakeup_fd(-1) failed: %s", exc)
+        return True
+
+    def _close_signals(self) -> None:
+        """The loop closes."""
+        if not sys.is_finalizing():
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+        elif self._signal_handlers:
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+                stacklevel=3,
+            )
+            self._signal_handlers.clear()
+        if self._csock is not None:
+            self._close_self_pipe()

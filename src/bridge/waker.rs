@@ -1,0 +1,165 @@
+//! A waker that names a task: clone it, send it anywhere, wake it from any thread without the GIL.
+//!
+//! During a step the task lends a waker that costs nothing (`lend`); only a future that keeps a clone makes the task's
+//! `TaskShared`. A wake puts that into the loop's inbox, once until the loop has taken it out; the loop's thread then
+//! finds the task, if it is still there, and queues its step. A waker may outlive its task.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
+
+use pyo3::prelude::*;
+
+use crate::py::cell::GilCell;
+use crate::py::error;
+use crate::sched::state::Step;
+use crate::sched::{Deliver, LoopShared, LoopState};
+
+/// How a wake reaches the task's loop.
+pub enum Home {
+    /// A loop of ours: through its inbox.
+    Ours(Arc<LoopShared>),
+    /// Any other loop: `call_soon_threadsafe(step)`, which needs the GIL.
+    Other(Py<PyAny>),
+    /// No loop: wakes go nowhere.
+    Nowhere,
+}
+
+/// The part of a task that its wakers share.
+pub struct TaskShared {
+    home: Home,
+    queued: AtomicBool,
+    /// The task while it lives; not a reference of its own. Cleared by the task's destructor.
+    task: GilCell<Option<TaskPtr>>,
+    wake: Step,
+}
+
+struct TaskPtr(NonNull<pyo3::ffi::PyObject>);
+// SAFETY: the pointer is only followed with the GIL held, while the task is alive (see `TaskShared::task`).
+unsafe impl Send for TaskPtr {}
+
+impl TaskShared {
+    /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
+    pub fn new(home: Home, task: NonNull<pyo3::ffi::PyObject>, wake: Step) -> Self {
+        Self { home, queued: AtomicBool::new(false), task: GilCell::new(Some(TaskPtr(task))), wake }
+    }
+
+    /// The task is going away.
+    pub fn forget_task(&self, py: Python<'_>) {
+        drop(self.task.take(py));
+    }
+
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        self.queued.store(false, Ordering::SeqCst);
+        let task = self.task.with(py, |task| {
+            // SAFETY: the task clears this field before it is freed, so it is alive; the GIL is held.
+            task.as_ref().map(|task| unsafe { Bound::from_borrowed_ptr(py, task.0.as_ptr()) })
+        });
+        match task {
+            Some(task) => (self.wake)(py, &task),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deliver for TaskShared {
+    fn deliver(self: Arc<Self>, py: Python<'_>, _state: &LoopState) {
+        if let Err(raised) = self.run(py) {
+            error::unraisable(py, raised, None);
+        }
+    }
+}
+
+/// `call_soon_threadsafe` takes a Python callable: this one.
+#[pyclass(frozen, module = "pyloop._native")]
+struct WakeCall(Arc<TaskShared>);
+
+#[pymethods]
+impl WakeCall {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.run(py)
+    }
+}
+
+impl Wake for TaskShared {
+    fn wake(self: Arc<Self>) {
+        if self.queued.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        match &self.home {
+            Home::Ours(shared) => {
+                let shared = Arc::clone(shared);
+                shared.send(self);
+            }
+            Home::Other(_) => wake_elsewhere(self),
+            Home::Nowhere => {}
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.load(Ordering::SeqCst) {
+            Arc::clone(self).wake();
+        }
+    }
+}
+
+fn wake_elsewhere(shared: Arc<TaskShared>) {
+    // A wake at interpreter exit finds no interpreter, and nobody waits for it any more.
+    let woken = Python::try_attach(|py| -> PyResult<()> {
+        let Home::Other(event_loop) = &shared.home else { return Ok(()) };
+        let event_loop = event_loop.bind(py).clone();
+        if event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(());
+        }
+        let call = Bound::new(py, WakeCall(Arc::clone(&shared)))?;
+        event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (call,)).map(drop)
+    });
+    if let Some(Err(raised)) = woken {
+        Python::attach(|py| error::unraisable(py, raised, None));
+    }
+}
+
+/// A task that lends wakers.
+pub trait Lender: Sync {
+    /// The shared part, made at the first call. Any thread may call it (a future may hand `&Waker` to another thread
+    /// for the length of its poll).
+    fn shared(&self) -> &Arc<TaskShared>;
+}
+
+/// Where a task keeps its shared part.
+pub type SharedSlot = OnceLock<Arc<TaskShared>>;
+
+/// Give `f` a waker of this task that costs nothing unless it is cloned.
+#[inline]
+pub fn lend<L: Lender, R>(lender: &L, f: impl FnOnce(&Waker) -> R) -> R {
+    let data = std::ptr::from_ref(lender).cast::<()>();
+    // SAFETY: the vtable below keeps RawWaker's contract for a `&L` that outlives this call; the waker is never
+    // dropped (its drop would do nothing) and only a shared reference leaves here, for the length of `f`.
+    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, Lent::<L>::VTABLE)) });
+    f(&waker)
+}
+
+struct Lent<L>(std::marker::PhantomData<L>);
+
+impl<L: Lender> Lent<L> {
+    const VTABLE: &'static RawWakerVTable =
+        &RawWakerVTable::new(Self::clone, Self::wake_by_ref, Self::wake_by_ref, Self::drop);
+
+    unsafe fn clone(data: *const ()) -> RawWaker {
+        // SAFETY: `data` is the `&L` of `lend`, alive while its waker is.
+        let lender = unsafe { &*data.cast::<L>() };
+        let waker = ManuallyDrop::new(Waker::from(Arc::clone(lender.shared())));
+        // The clone's own vtable is std's for Arc<TaskShared>; `waker` gave its count to it.
+        RawWaker::new(waker.data(), waker.vtable())
+    }
+
+    unsafe fn wake_by_ref(data: *const ()) {
+        // SAFETY: as in `clone`.
+        let lender = unsafe { &*data.cast::<L>() };
+        lender.shared().wake_by_ref();
+    }
+
+    unsafe fn drop(_data: *const ()) {}
+}

@@ -1,0 +1,160 @@
+//! What other threads hand to the loop without the GIL, and the protocol that wakes the loop for it exactly when it
+//! would not look by itself.
+//!
+//! The consumer is the loop's thread. Its `attention` is one of
+//!
+//! | state      | meaning                                             | a producer then        |
+//! |------------|-----------------------------------------------------|------------------------|
+//! | `Looking`  | the turn is running and looks again before it ends  | does nothing more      |
+//! | `Away`     | the turn has ended; nobody looks unless woken       | sets `Called`, wakes   |
+//! | `Called`   | a wake is on its way                                | does nothing more      |
+//!
+//! `leave` sets `Away` and then looks once more; a producer puts its message in and then reads the state. With
+//! sequential consistency one of the two sees the other (Dekker), so no message waits unseen.
+
+#[cfg(loom)]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
+
+const LOOKING: u8 = 0;
+const AWAY: u8 = 1;
+const CALLED: u8 = 2;
+
+/// Messages from any thread to one loop.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    messages: Mutex<Vec<T>>,
+    /// True while `messages` may hold something: spares the loop the lock in each turn.
+    filled: AtomicBool,
+    attention: AtomicU8,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self { messages: Mutex::new(Vec::new()), filled: AtomicBool::new(false), attention: AtomicU8::new(AWAY) }
+    }
+}
+
+impl<T> Inbox<T> {
+    fn lock(&self) -> MutexGuard<'_, Vec<T>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Put a message in. True: the caller must wake the loop.
+    #[must_use = "a loop that is away sees the message only when woken"]
+    pub fn push(&self, message: T) -> bool {
+        {
+            let mut messages = self.lock();
+            messages.push(message);
+            self.filled.store(true, Ordering::SeqCst);
+        }
+        self.call()
+    }
+
+    /// Ask for the loop's attention. True: the caller must wake it.
+    #[must_use = "a loop that is away looks only when woken"]
+    #[inline]
+    pub fn call(&self) -> bool {
+        // The plain read keeps the common case (the loop is looking) free of a locked instruction.
+        self.attention.load(Ordering::SeqCst) == AWAY && self.attention.compare_exchange(AWAY, CALLED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// The loop's thread begins to look.
+    pub fn enter(&self) {
+        self.attention.store(LOOKING, Ordering::SeqCst);
+    }
+
+    /// The loop's thread stops looking. False: something came meanwhile, look again.
+    #[must_use = "a message may have come"]
+    pub fn leave(&self) -> bool {
+        self.attention.store(AWAY, Ordering::SeqCst);
+        if self.filled.load(Ordering::SeqCst) {
+            self.attention.store(LOOKING, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// Take all messages, oldest first, by swapping `into` (empty) in.
+    #[inline]
+    pub fn take(&self, into: &mut Vec<T>) -> bool {
+        if !self.filled.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut messages = self.lock();
+        self.filled.store(false, Ordering::SeqCst);
+        std::mem::swap(&mut *messages, into);
+        true
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::{Arc, atomic::AtomicUsize};
+
+    #[test]
+    fn loom_no_message_waits_unseen() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::default());
+            let woken = Arc::new(AtomicUsize::new(0));
+            let producer = {
+                let (inbox, woken) = (inbox.clone(), woken.clone());
+                loom::thread::spawn(move || {
+                    if inbox.push(1) {
+                        woken.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            };
+            let mut got = Vec::new();
+            inbox.enter();
+            loop {
+                let mut batch = Vec::new();
+                inbox.take(&mut batch);
+                got.append(&mut batch);
+                if inbox.leave() {
+                    break;
+                }
+            }
+            producer.join().expect("the producer ends");
+            // Seen in the turn, or the producer was told to wake the loop, which then looks again.
+            let waiting = woken.load(Ordering::SeqCst) == 1;
+            assert!(got == [1] || waiting);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_message_to_a_loop_that_is_away_wakes_it() {
+        let inbox = Inbox::default();
+        assert!(inbox.push(1));
+        assert!(!inbox.push(2));
+        inbox.enter();
+        assert!(!inbox.push(3));
+        let mut got = Vec::new();
+        assert!(inbox.take(&mut got));
+        assert_eq!(got, [1, 2, 3]);
+        assert!(inbox.leave());
+        assert!(inbox.push(4));
+    }
+
+    #[test]
+    fn leaving_with_a_message_in_the_box_is_refused() {
+        let inbox = Inbox::default();
+        inbox.enter();
+        assert!(!inbox.push(1));
+        assert!(!inbox.leave());
+    }
+}

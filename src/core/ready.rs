@@ -1,0 +1,177 @@
+//! The ready queue: three first-in-first-out lanes and the rule that says which lane runs next.
+//!
+//! Used by one thread at a time (the loop's, or whoever holds the GIL); it holds no lock of its own.
+//!
+//! The rule: a *batch* is what a lane held when the batch began. HIGH entries run before the next NORMAL batch. LOW
+//! entries run when nothing else is ready; one is run after `LOW_PATIENCE` batches of the other lanes at the latest,
+//! so a busy loop delays LOW work by a bounded number of batches and never starves it.
+
+use std::collections::VecDeque;
+
+/// Batches of the other lanes that a waiting LOW entry lets pass at most.
+pub const LOW_PATIENCE: u32 = 64;
+
+/// Which lane an entry waits in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Lane {
+    High = 0,
+    #[default]
+    Normal = 1,
+    Low = 2,
+}
+
+/// The three lanes.
+#[derive(Debug)]
+pub struct ReadyQueue<T> {
+    normal: VecDeque<T>,
+    high: VecDeque<T>,
+    low: VecDeque<T>,
+    /// The lane that the batch in hand is taken from, and how many of its entries are still to run.
+    lane: Lane,
+    left: usize,
+    /// Batches that ran while a LOW entry waited.
+    passed_low: u32,
+}
+
+impl<T> Default for ReadyQueue<T> {
+    fn default() -> Self {
+        Self {
+            normal: VecDeque::new(),
+            high: VecDeque::new(),
+            low: VecDeque::new(),
+            lane: Lane::Normal,
+            left: 0,
+            passed_low: 0,
+        }
+    }
+}
+
+impl<T> ReadyQueue<T> {
+    #[inline]
+    pub fn push(&mut self, entry: T) {
+        self.normal.push_back(entry);
+    }
+
+    #[inline]
+    pub fn push_to(&mut self, lane: Lane, entry: T) {
+        self.lane_mut(lane).push_back(entry);
+    }
+
+    #[inline]
+    fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<T> {
+        match lane {
+            Lane::High => &mut self.high,
+            Lane::Normal => &mut self.normal,
+            Lane::Low => &mut self.low,
+        }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.normal.is_empty() && self.high.is_empty() && self.low.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.normal.len() + self.high.len() + self.low.len()
+    }
+
+    /// Choose the next batch, unless one is in hand. False when nothing is ready.
+    #[inline]
+    pub fn begin_batch(&mut self) -> bool {
+        if self.left > 0 {
+            return true;
+        }
+        if !self.high.is_empty() {
+            self.lane = Lane::High;
+            self.left = self.high.len();
+        } else if !self.low.is_empty() && (self.normal.is_empty() || self.passed_low >= LOW_PATIENCE) {
+            // One LOW entry a batch: what is more important is looked for after each.
+            self.lane = Lane::Low;
+            self.left = 1;
+            self.passed_low = 0;
+            return true;
+        } else if !self.normal.is_empty() {
+            self.lane = Lane::Normal;
+            self.left = self.normal.len();
+        } else {
+            return false;
+        }
+        if !self.low.is_empty() {
+            self.passed_low += 1;
+        }
+        true
+    }
+
+    /// The next entry of the batch in hand, or None when the batch is done.
+    #[inline]
+    pub fn next_of_batch(&mut self) -> Option<T> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let lane = self.lane;
+        self.lane_mut(lane).pop_front()
+    }
+
+    /// Take every entry out (a closing loop drops them).
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.left = 0;
+        self.high.drain(..).chain(self.normal.drain(..)).chain(self.low.drain(..)).collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.high.iter().chain(&self.normal).chain(&self.low)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn batch(queue: &mut ReadyQueue<u32>) -> Vec<u32> {
+        assert!(queue.begin_batch());
+        std::iter::from_fn(|| queue.next_of_batch()).collect()
+    }
+
+    #[test]
+    fn a_batch_is_what_was_queued_when_it_began() {
+        let mut queue = ReadyQueue::default();
+        queue.push(1);
+        queue.push(2);
+        assert!(queue.begin_batch());
+        assert_eq!(queue.next_of_batch(), Some(1));
+        queue.push(3);
+        assert_eq!(queue.next_of_batch(), Some(2));
+        assert_eq!(queue.next_of_batch(), None);
+        assert_eq!(batch(&mut queue), [3]);
+        assert!(!queue.begin_batch());
+    }
+
+    #[test]
+    fn high_goes_before_the_next_normal_batch_and_low_last() {
+        let mut queue = ReadyQueue::default();
+        queue.push_to(Lane::Low, 9);
+        queue.push(1);
+        queue.push_to(Lane::High, 0);
+        assert_eq!(batch(&mut queue), [0]);
+        assert_eq!(batch(&mut queue), [1]);
+        assert_eq!(batch(&mut queue), [9]);
+    }
+
+    #[test]
+    fn low_waits_a_bounded_number_of_batches() {
+        let mut queue = ReadyQueue::default();
+        queue.push_to(Lane::Low, 9);
+        let mut batches = 0;
+        loop {
+            queue.push(1);
+            if batch(&mut queue) == [9] {
+                break;
+            }
+            batches += 1;
+            assert!(batches <= LOW_PATIENCE);
+        }
+        assert_eq!(batches, LOW_PATIENCE);
+    }
+}

@@ -1,0 +1,534 @@
+//! Layer 7, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
+//! hands the work to its layer; what is not here is `asyncio.BaseEventLoop`'s own code.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::core::ready::Lane;
+use crate::bridge::RustFuture;
+use crate::future::{Future, new_future};
+use crate::io::sock::{self, ReceiveBuffer};
+use crate::io::watch::{Side, Watch, watch_of};
+use crate::io::dns;
+use crate::py::asyncio::asyncio;
+use crate::py::cell::GilCell;
+use crate::py::context;
+use crate::sched::handle::{Handle, check_callback};
+use crate::sched::state::Entry;
+use crate::sched::timer_handle::TimerHandle;
+use crate::sched::turn::clock;
+use crate::sched::{LoopState, run};
+use crate::task;
+
+/// The native half of an event loop.
+#[pyclass(frozen, subclass, extends = LoopState, module = "pyloop._native")]
+pub struct Loop {
+    task_factory: GilCell<Option<Py<PyAny>>>,
+    watch: GilCell<Option<Arc<Watch>>>,
+    receive_buffer: Arc<ReceiveBuffer>,
+}
+
+/// `threading.get_ident()`.
+fn thread_ident() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { ffi::PyThread_get_thread_ident() as u64 }
+}
+
+/// asyncio's `_check_thread` (debug mode).
+fn check_thread(state: &LoopState) -> PyResult<()> {
+    match state.shared.thread_ident() {
+        Some(owner) if owner != thread_ident() => Err(PyRuntimeError::new_err(
+            "Non-thread-safe operation invoked on an event loop other than the current one",
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[inline]
+fn context_or_copy(py: Python<'_>, context: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    match context {
+        Some(context) if !context.is_none(py) => Ok(context),
+        _ => context::copy_current(py),
+    }
+}
+
+/// A handle in the ready queue.
+#[inline]
+fn soon<'py>(
+    state: &Bound<'py, LoopState>,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, Handle>> {
+    let py = state.py();
+    let handle = Handle::new(callback, args, context_or_copy(py, context)?, state);
+    let handle = Bound::new(py, handle)?;
+    if state.get().debug.get(py) {
+        handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
+    }
+    state.get().push(py, Entry::Handle(handle.clone().unbind()));
+    state.get().wake_if_away();
+    Ok(handle)
+}
+
+fn at<'py>(
+    state: &Bound<'py, LoopState>,
+    when: f64,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Py<PyAny>>,
+    method: &str,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    let py = state.py();
+    run::check_closed(state.get())?;
+    let debug = state.get().debug.get(py);
+    if debug {
+        check_thread(state.get())?;
+        check_callback(&callback, method)?;
+    }
+    let handle = TimerHandle::schedule(when, callback, args, context_or_copy(py, context)?, state)?;
+    if debug {
+        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
+        handle.as_super().get().set_source_traceback(py, stack);
+    }
+    state.get().wake_if_away();
+    Ok(handle)
+}
+
+fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
+    let Some(priority) = priority.filter(|priority| !priority.is_none()) else { return Ok(Lane::Normal) };
+    match priority.extract::<u8>() {
+        Ok(0) => Ok(Lane::High),
+        Ok(1) => Ok(Lane::Normal),
+        Ok(2) => Ok(Lane::Low),
+        _ => Err(PyValueError::new_err("priority must be pyloop.HIGH, pyloop.NORMAL or pyloop.LOW")),
+    }
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        let base = PyClassInitializer::from(LoopState::default());
+        base.add_subclass(Self {
+            task_factory: GilCell::default(),
+            watch: GilCell::default(),
+            receive_buffer: Arc::default(),
+        })
+    }
+
+    /// The loop's clock, in seconds: `time.monotonic()`.
+    #[allow(clippy::unused_self, reason = "a method for Python")]
+    fn time(&self) -> f64 {
+        // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
+        let now = clock();
+        (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
+    }
+
+    /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one).
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let state = slf.as_super();
+        run::check_closed(state.get())?;
+        if state.get().debug.get(slf.py()) {
+            check_thread(state.get())?;
+            check_callback(&callback, "call_soon")?;
+        }
+        soon(state, callback, args, context)
+    }
+
+    /// `call_soon` from any thread; a sleeping loop wakes up.
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let state = slf.as_super();
+        run::check_closed(state.get())?;
+        if state.get().debug.get(slf.py()) {
+            check_callback(&callback, "call_soon_threadsafe")?;
+        }
+        soon(state, callback, args, context)
+    }
+
+    /// Have `callback(*args)` called after `delay` seconds.
+    #[pyo3(signature = (delay, callback, *args, context = None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let delay: f64 = delay.extract()?;
+        at(slf.as_super(), slf.get().time() + delay, callback, args, context, "call_later")
+    }
+
+    /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
+    #[pyo3(signature = (when, callback, *args, context = None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        at(slf.as_super(), when.extract()?, callback, args, context, "call_at")
+    }
+
+    /// A pending `pyloop.Future` of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Future>> {
+        new_future(slf.as_super())
+    }
+
+    /// Schedule a coroutine: a `pyloop.Task`, or what the task factory makes.
+    ///
+    /// `priority`: `pyloop.HIGH` steps go before the next batch of normal work, `pyloop.LOW` ones run when nothing
+    /// else is ready (or after 64 batches). `eager_start`: run the first step at once, as the running Python's tasks.
+    #[pyo3(signature = (coro, *, name = None, context = None, priority = None, eager_start = None, **kwargs))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        name: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
+        priority: Option<Bound<'py, PyAny>>,
+        eager_start: Option<Bound<'py, PyAny>>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let state = slf.as_super();
+        run::check_closed(state.get())?;
+        let lane = lane_of(priority.as_ref())?;
+        let factory = slf.get().task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)));
+        if factory.is_none() {
+            if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
+                let text = format!("create_task() got an unexpected keyword argument {}", unknown.repr()?);
+                return Err(PyTypeError::new_err(text));
+            }
+            let eager = eager_start.map_or(Ok(false), |eager| eager.is_truthy())?;
+            return Ok(task::spawn(state, coro, name.as_ref(), context, lane, eager)?.into_any());
+        }
+        if lane != Lane::Normal {
+            return Err(PyTypeError::new_err("a task factory's tasks have no priority"));
+        }
+        // BaseEventLoop knows how this Python calls a factory.
+        let keywords = match kwargs {
+            Some(kwargs) => kwargs.copy()?,
+            None => PyDict::new(py),
+        };
+        if let Some(name) = name {
+            keywords.set_item("name", name)?;
+        }
+        if let Some(context) = context {
+            keywords.set_item("context", context)?;
+        }
+        if let Some(eager_start) = eager_start {
+            keywords.set_item("eager_start", eager_start)?;
+        }
+        asyncio(py)?.helper(py, "create_task_by_factory")?.call((slf, coro), Some(&keywords))
+    }
+
+    /// Set the task factory: `factory(loop, coro, **kwargs)`, or None for pyloop's own tasks.
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        if factory.as_ref().is_some_and(|factory| !factory.is_callable()) {
+            return Err(PyTypeError::new_err("task factory must be a callable or None"));
+        }
+        drop(self.task_factory.replace(py, factory.map(Bound::unbind)));
+        Ok(())
+    }
+
+    fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)))
+    }
+
+    #[getter]
+    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_task_factory(py)
+    }
+
+    #[setter]
+    fn set__task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        drop(self.task_factory.replace(py, factory));
+    }
+
+    /// End the run after its turn; any thread may call it.
+    fn stop(slf: &Bound<'_, Self>) {
+        let state = slf.as_super().get();
+        state.shared.lifecycle.request_stop();
+        state.wake_if_away();
+    }
+
+    fn is_running(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().shared.lifecycle.is_running()
+    }
+
+    fn is_closed(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().shared.lifecycle.is_closed()
+    }
+
+    fn get_debug(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().debug.get(slf.py())
+    }
+
+    #[getter(_debug)]
+    fn debug_flag(slf: &Bound<'_, Self>) -> bool {
+        Self::get_debug(slf)
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(slf: &Bound<'_, Self>, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
+        let enabled = enabled.is_truthy()?;
+        slf.as_super().get().debug.set(slf.py(), enabled);
+        Ok(())
+    }
+
+    /// `BaseEventLoop.__init__` sets these; what they say is known here.
+    #[getter]
+    fn _closed(slf: &Bound<'_, Self>) -> bool {
+        Self::is_closed(slf)
+    }
+
+    #[setter]
+    fn set__closed(&self, _value: &Bound<'_, PyAny>) {}
+
+    #[getter]
+    fn _stopping(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().shared.lifecycle.is_stopping()
+    }
+
+    #[setter]
+    fn set__stopping(&self, _value: &Bound<'_, PyAny>) {}
+
+    #[getter]
+    fn _thread_id(slf: &Bound<'_, Self>) -> Option<u64> {
+        slf.as_super().get().shared.thread_ident()
+    }
+
+    #[setter]
+    fn set__thread_id(&self, _value: &Bound<'_, PyAny>) {}
+
+    fn _check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::check_closed(slf.as_super().get())
+    }
+
+    fn _check_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
+        check_thread(slf.as_super().get())
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Self::watch_with(slf, fd, Side::Read, callback, args)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Side::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Self::watch_with(slf, fd, Side::Write, callback, args)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fd, Side::Write)
+    }
+
+    /// Receive up to `n` bytes; empty at the end of the stream.
+    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, n: usize) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, &sock)?;
+        Ok(sock::recv(watch, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n))
+    }
+
+    /// Receive into a buffer; how many bytes.
+    fn sock_recv_into(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, &sock)?;
+        sock::recv_into(watch, sock.unbind(), buf)
+    }
+
+    /// Receive a datagram: `(data, address)`.
+    fn sock_recvfrom(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>, bufsize: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, sock)?;
+        let args = PyTuple::new(slf.py(), [bufsize])?;
+        sock::method("sock_recvfrom", watch, sock, Side::Read, "recvfrom", &args)
+    }
+
+    /// Receive a datagram into a buffer: `(count, address)`.
+    #[pyo3(signature = (sock, buf, nbytes = 0))]
+    fn sock_recvfrom_into(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        buf: &Bound<'_, PyAny>,
+        nbytes: usize,
+    ) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, sock)?;
+        let nbytes = if nbytes == 0 { buf.len()? } else { nbytes };
+        let args = (buf, nbytes).into_pyobject(slf.py())?;
+        sock::method("sock_recvfrom_into", watch, sock, Side::Read, "recvfrom_into", &args)
+    }
+
+    /// Send all of a buffer.
+    fn sock_sendall(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, &sock)?;
+        sock::sendall(watch, sock.unbind(), data)
+    }
+
+    /// Send a datagram; how many bytes.
+    fn sock_sendto(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        address: &Bound<'_, PyAny>,
+    ) -> PyResult<RustFuture> {
+        let watch = Self::sock_watch(slf, sock)?;
+        let args = PyTuple::new(slf.py(), [data, address])?;
+        sock::method("sock_sendto", watch, sock, Side::Write, "sendto", &args)
+    }
+
+    /// Accept a connection: `(conn, address)`.
+    fn sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+        sock::accept(Self::sock_watch(slf, sock)?, sock)
+    }
+
+    /// Connect to an address that is resolved.
+    fn _sock_connect(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> PyResult<RustFuture> {
+        Ok(sock::connect(Self::sock_watch(slf, sock)?, sock, address))
+    }
+
+    /// Queue a handle of asyncio's own class.
+    fn _add_callback(slf: &Bound<'_, Self>, handle: Py<PyAny>) {
+        let state = slf.as_super().get();
+        state.push(slf.py(), Entry::Foreign(handle));
+        state.wake_if_away();
+    }
+
+    /// Drive the loop until it is stopped; `run_forever` around it sets the running loop and the hooks.
+    fn _drive(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::run(slf.as_super(), thread_ident())
+    }
+
+    /// Drop what the loop owns natively; true when this call closed it.
+    fn _close(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        run::close(slf.as_super())
+    }
+
+    /// Counters since the loop was made and what waits now: `turns`, `callbacks`, `steps` (of tasks), `timers_fired`,
+    /// `messages` (wakes of Rust futures and from threads), `ready`, `timers`.
+    fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let (py, state) = (slf.py(), slf.as_super().get());
+        let counters = state.counters.get(py);
+        let all = PyDict::new(py);
+        all.set_item("turns", counters.turns)?;
+        all.set_item("callbacks", counters.callbacks)?;
+        all.set_item("steps", counters.steps)?;
+        all.set_item("timers_fired", counters.timers_fired)?;
+        all.set_item("messages", counters.messages)?;
+        all.set_item("ready", state.ready.with(py, |ready| ready.len()))?;
+        all.set_item("timers", state.timers.with(py, |timers| timers.len()))?;
+        Ok(all)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.task_factory.peek_in_traverse() {
+            Some(factory) => visit.call(factory),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| drop(self.task_factory.take(py)));
+    }
+}
+
+impl Loop {
+    fn watch(slf: &Bound<'_, Self>) -> PyResult<Arc<Watch>> {
+        watch_of(slf.py(), &slf.get().watch, slf.as_super().get())
+    }
+
+    /// The watch, after asyncio's checks of a socket given to a `sock_*` call.
+    fn sock_watch(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Arc<Watch>> {
+        let py = slf.py();
+        let debug = slf.as_super().get().debug.get(py);
+        asyncio(py)?.check_socket(sock, debug)?;
+        Self::watch(slf)
+    }
+
+    fn watch_with<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        side: Side,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let (py, state) = (slf.py(), slf.as_super());
+        run::check_closed(state.get())?;
+        let fd = fd_of(fd)?;
+        let handle = Bound::new(py, Handle::new(callback, args, context::copy_current(py)?, state))?;
+        if state.get().debug.get(py) {
+            handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
+        }
+        Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
+        state.get().wake_if_away();
+        Ok(handle)
+    }
+
+    fn unwatch(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
+        if slf.as_super().get().shared.lifecycle.is_closed() {
+            return Ok(false);
+        }
+        let fd = fd_of(fd)?;
+        Ok(Self::watch(slf)?.remove(slf.py(), fd, side))
+    }
+}
+
+/// A descriptor, or the `fileno()` of an object (`selectors._fileobj_to_fd`).
+fn fd_of(fileobj: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let fd = match fileobj.extract::<i32>() {
+        Ok(fd) => fd,
+        Err(_) => {
+            let fileno = fileobj.call_method0("fileno").and_then(|fd| fd.extract::<i32>());
+            fileno.map_err(|_| match fileobj.repr() {
+                Ok(text) => PyValueError::new_err(format!("Invalid file object: {text}")),
+                Err(raised) => raised,
+            })?
+        }
+    };
+    if fd < 0 {
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+    }
+    Ok(fd)
+}
+
+/// Whether `getaddrinfo(host, port)` needs no thread: an address in numbers.
+#[pyfunction]
+pub fn is_numeric_address(host: &Bound<'_, PyAny>, port: &Bound<'_, PyAny>) -> bool {
+    dns::is_numeric(host, port)
+}

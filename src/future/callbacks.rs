@@ -1,0 +1,68 @@
+//! Who waits for a future: in order of arrival, one of them without an allocation.
+
+use std::task::Waker;
+
+use pyo3::prelude::*;
+
+use crate::sched::state::Step;
+
+/// One that waits.
+#[derive(Debug)]
+pub enum Waiter {
+    /// `add_done_callback(callable, context=context)`.
+    Call { callable: Py<PyAny>, context: Py<PyAny> },
+    /// A task of ours whose next step this is.
+    Task { task: Py<PyAny>, wake: Step },
+    /// A Rust task.
+    Rust(Waker),
+}
+
+impl Waiter {
+    /// Whether this is the callback that `remove_done_callback` means is decided by equality, in the caller; this is
+    /// the callable to compare with.
+    pub fn callable(&self) -> Option<&Py<PyAny>> {
+        match self {
+            Self::Call { callable, .. } => Some(callable),
+            Self::Task { .. } | Self::Rust(_) => None,
+        }
+    }
+}
+
+/// The waiters of one future.
+#[derive(Debug, Default)]
+pub enum Waiters {
+    #[default]
+    None,
+    One(Waiter),
+    Many(Vec<Waiter>),
+}
+
+impl Waiters {
+    #[inline]
+    pub fn push(&mut self, waiter: Waiter) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(waiter),
+            Self::One(first) => Self::Many(vec![first, waiter]),
+            Self::Many(mut all) => {
+                all.push(waiter);
+                Self::Many(all)
+            }
+        };
+    }
+
+    pub fn as_slice(&self) -> &[Waiter] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => all,
+        }
+    }
+
+    pub fn into_vec(self) -> Vec<Waiter> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(one) => vec![one],
+            Self::Many(all) => all,
+        }
+    }
+}

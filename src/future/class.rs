@@ -1,0 +1,557 @@
+//! `pyloop.Future`: asyncio's Future, natively. `isinstance(future, asyncio.Future)` holds.
+
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::callbacks::{Waiter, Waiters};
+use super::iter::FutureIter;
+use super::state::{Outcome, State};
+use crate::py::asyncio::asyncio;
+use crate::py::cell::GilCell;
+use crate::py::finalize::Finalize;
+use crate::py::{call, context, error};
+use crate::sched::state::{Entry, LoopState, ours};
+
+/// A future of any event loop, with the whole contract of `asyncio.Future`.
+#[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
+pub struct Future {
+    pub(crate) state: GilCell<State>,
+}
+
+/// A future of a loop of ours (`loop.create_future()`).
+pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
+    let py = event_loop.py();
+    let future = Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?;
+    if event_loop.get().debug.get(py) {
+        future.get().note_origin(py)?;
+    }
+    Ok(future)
+}
+
+impl Future {
+    /// A pending future of this loop.
+    pub fn bound_to(event_loop: Py<PyAny>) -> Self {
+        Self { state: GilCell::new(State { event_loop: Some(event_loop), ..State::default() }) }
+    }
+
+    /// Remember where it was made (debug mode).
+    pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
+        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
+        drop(self.state.with(py, |state| state.source_traceback.replace(stack)));
+        Ok(())
+    }
+
+    /// `__init__`: a pending future of `event_loop`, or of the current loop.
+    pub fn initialize(&self, py: Python<'_>, event_loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let event_loop = match event_loop {
+            Some(event_loop) if !event_loop.is_none() => event_loop,
+            _ => asyncio(py)?.get_event_loop.bind(py).call0()?,
+        };
+        let debug = match ours(&event_loop) {
+            Some(state) => state.get().debug.get(py),
+            None => event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
+        };
+        drop(self.state.replace(py, State { event_loop: Some(event_loop.unbind()), ..State::default() }));
+        if debug { self.note_origin(py) } else { Ok(()) }
+    }
+
+    #[inline]
+    pub fn is_done(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.is_done())
+    }
+
+    /// The loop.
+    ///
+    /// # Errors
+    /// RuntimeError before `__init__`.
+    #[inline]
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.state
+            .with(py, |state| state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)))
+            .map(|event_loop| event_loop.into_bound(py))
+            .ok_or_else(|| PyRuntimeError::new_err("Future object is not initialized."))
+    }
+
+    /// Add one that waits for a pending future; false when it is done.
+    #[inline]
+    pub fn wait(&self, py: Python<'_>, waiter: Waiter) -> Result<(), Waiter> {
+        self.state.with(py, |state| {
+            if state.is_done() {
+                return Err(waiter);
+            }
+            state.waiters.push(waiter);
+            Ok(())
+        })
+    }
+
+    /// Finish a pending future and schedule who waits.
+    ///
+    /// # Errors
+    /// InvalidStateError when it was done; what `call_soon` raises.
+    pub fn finish(slf: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
+        let py = slf.py();
+        match slf.get().state.with(py, |state| state.finish(outcome)) {
+            Ok(waiters) => Self::schedule(slf, waiters),
+            Err(refused) => {
+                drop(refused);
+                Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), "invalid state"))
+            }
+        }
+    }
+
+    /// Finish by cancelling; false when it was done.
+    pub fn cancel_with(slf: &Bound<'_, Self>, message: Option<Py<PyAny>>) -> PyResult<bool> {
+        let py = slf.py();
+        // RuntimeError before `__init__`, as in asyncio.
+        slf.get().event_loop(py)?;
+        let finished = slf.get().state.with(py, |state| {
+            state.log_traceback = false;
+            let waiters = state.finish(Outcome::Cancelled).ok()?;
+            Some((waiters, std::mem::replace(&mut state.cancel_message, message)))
+        });
+        match finished {
+            Some((waiters, old)) => {
+                drop(old);
+                Self::schedule(slf, waiters).map(|()| true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn schedule(slf: &Bound<'_, Self>, waiters: Waiters) -> PyResult<()> {
+        match waiters {
+            Waiters::None => Ok(()),
+            Waiters::One(waiter) => Self::schedule_one(slf, waiter),
+            Waiters::Many(all) => all.into_iter().try_for_each(|waiter| Self::schedule_one(slf, waiter)),
+        }
+    }
+
+    fn schedule_one(slf: &Bound<'_, Self>, waiter: Waiter) -> PyResult<()> {
+        let py = slf.py();
+        match waiter {
+            Waiter::Task { task, wake } => wake(py, task.bind(py)),
+            Waiter::Rust(waker) => {
+                waker.wake();
+                Ok(())
+            }
+            Waiter::Call { callable, context } => Self::call_soon(slf, callable, context),
+        }
+    }
+
+    /// `loop.call_soon(callable, self, context=context)`.
+    fn call_soon(slf: &Bound<'_, Self>, callable: Py<PyAny>, context: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = slf.get().event_loop(py)?;
+        if let Some(ours) = ours(&event_loop) {
+            let state = ours.get();
+            crate::sched::run::check_closed(state)?;
+            if !state.debug.get(py) {
+                state.push(py, Entry::Done { callback: callable, future: slf.clone().into_any().unbind(), context });
+                state.wake_if_away();
+                return Ok(());
+            }
+        }
+        let args = (callable, slf);
+        let keywords = PyDict::new(py);
+        keywords.set_item(pyo3::intern!(py, "context"), context)?;
+        event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords)).map(drop)
+    }
+
+    /// The error that a cancelled future raises: made anew each time, but for the one a task ended with.
+    pub fn cancelled_error(&self, py: Python<'_>) -> PyResult<PyErr> {
+        let (kept, message) = self.state.with(py, |state| {
+            (state.cancelled_error.take(), state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+        });
+        if let Some(kept) = kept {
+            return Ok(PyErr::from_value(kept.into_bound(py).into_any()));
+        }
+        let class = asyncio(py)?.cancelled_error.bind(py);
+        let exception = match message {
+            Some(message) => class.call1((message,))?,
+            None => class.call0()?,
+        };
+        Ok(PyErr::from_value(exception))
+    }
+
+    /// The result, or the error that `result()` raises.
+    pub fn take_result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        enum Known {
+            Pending,
+            Cancelled,
+            Result(Py<PyAny>),
+            Failed(Py<PyBaseException>, Option<Py<PyAny>>),
+        }
+        let known = self.state.with(py, |state| match &state.outcome {
+            Outcome::Pending => Known::Pending,
+            Outcome::Cancelled => Known::Cancelled,
+            Outcome::Result(value) => Known::Result(value.clone_ref(py)),
+            Outcome::Failed(exception, traceback) => {
+                state.log_traceback = false;
+                Known::Failed(exception.clone_ref(py), traceback.as_ref().map(|traceback| traceback.clone_ref(py)))
+            }
+        });
+        match known {
+            Known::Result(value) => Ok(value.into_bound(py)),
+            Known::Pending => Err(invalid_state(py, "Result is not set.")?),
+            Known::Cancelled => Err(self.cancelled_error(py)?),
+            Known::Failed(exception, traceback) => {
+                let exception = exception.into_bound(py).into_any();
+                exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
+                Err(PyErr::from_value(exception))
+            }
+        }
+    }
+
+    /// The error to throw into a task that waits for this done future; None: it has a result.
+    pub fn failure(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        let has_result = self.state.with(py, |state| matches!(state.outcome, Outcome::Result(_)));
+        if has_result { Ok(None) } else { Ok(self.take_result(py).err()) }
+    }
+
+    /// `set_exception`'s argument as an exception, with asyncio's checks.
+    pub fn exception_from<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBaseException>> {
+        let py = value.py();
+        let made = match value.cast::<PyType>() {
+            Ok(class) => class.call0()?,
+            Err(_) => value.clone(),
+        };
+        let exception =
+            made.cast_into::<PyBaseException>().map_err(|_| PyTypeError::new_err("invalid exception object"))?;
+        if exception.is_instance_of::<PyStopIteration>() {
+            let wrapper = PyRuntimeError::new_err(
+                "StopIteration interacts badly with generators and cannot be raised into a Future",
+            )
+            .into_value(py)
+            .into_bound(py);
+            wrapper.setattr("__cause__", &exception)?;
+            wrapper.setattr("__context__", &exception)?;
+            return Ok(wrapper);
+        }
+        Ok(exception)
+    }
+
+    /// The outcome for an exception, its traceback noted.
+    pub fn failed(exception: &Bound<'_, PyBaseException>) -> Outcome {
+        let traceback = exception.as_any().getattr(pyo3::intern!(exception.py(), "__traceback__"));
+        let traceback = traceback.ok().filter(|traceback| !traceback.is_none()).map(Bound::unbind);
+        Outcome::Failed(exception.clone().unbind(), traceback)
+    }
+}
+
+fn invalid_state(py: Python<'_>, text: &'static str) -> PyResult<PyErr> {
+    Ok(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
+}
+
+#[pymethods]
+impl Future {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { state: GilCell::default() }
+    }
+
+    #[pyo3(signature = (*, r#loop = None))]
+    fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        slf.get().initialize(slf.py(), r#loop)
+    }
+
+    #[classmethod]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = class.py();
+        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
+    }
+
+    #[getter]
+    fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(class_of(slf.as_any(), &asyncio(slf.py())?.future_class, &slf.py().get_type::<Self>()))
+    }
+
+    /// The value; its exception is raised, a cancelled future raises CancelledError, a pending one InvalidStateError.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.take_result(py)
+    }
+
+    /// The exception that was set, or None; CancelledError when cancelled, InvalidStateError when pending.
+    fn exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyBaseException>>> {
+        let known = self.state.with(py, |state| match &state.outcome {
+            Outcome::Pending => Err(true),
+            Outcome::Cancelled => Err(false),
+            Outcome::Result(_) => Ok(None),
+            Outcome::Failed(exception, _) => {
+                state.log_traceback = false;
+                Ok(Some(exception.clone_ref(py)))
+            }
+        });
+        match known {
+            Ok(exception) => Ok(exception),
+            Err(true) => Err(invalid_state(py, "Exception is not set.")?),
+            Err(false) => Err(self.cancelled_error(py)?),
+        }
+    }
+
+    /// Set the result; InvalidStateError when done.
+    fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
+        slf.get().event_loop(slf.py())?;
+        Self::finish(slf, Outcome::Result(result))
+    }
+
+    /// Set the exception (an instance or a class); InvalidStateError when done.
+    fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().event_loop(slf.py())?;
+        if slf.get().is_done(slf.py()) {
+            return Err(invalid_state(slf.py(), "invalid state")?);
+        }
+        let exception = Self::exception_from(exception)?;
+        Self::finish(slf, Self::failed(&exception))
+    }
+
+    /// Cancel it and schedule the callbacks; False when it was done.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        Self::cancel_with(slf, msg)
+    }
+
+    /// Whether it was cancelled.
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.is_cancelled())
+    }
+
+    /// Whether it has a result or an exception, or was cancelled.
+    fn done(&self, py: Python<'_>) -> bool {
+        self.is_done(py)
+    }
+
+    /// Have `fn(future)` called by the loop once the future is done, in `context` (default: a copy of the current).
+    #[pyo3(signature = (r#fn, /, *, context = None))]
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().event_loop(py)?;
+        let context = match context {
+            Some(context) if !context.is_none(py) => context,
+            _ => context::copy_current(py)?,
+        };
+        match slf.get().wait(py, Waiter::Call { callable: r#fn, context }) {
+            Ok(()) => Ok(()),
+            Err(waiter) => Self::schedule_one(slf, waiter),
+        }
+    }
+
+    /// Remove all instances of a callback; how many there were.
+    #[pyo3(signature = (r#fn, /))]
+    fn remove_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = slf.py();
+        slf.get().event_loop(py)?;
+        // Equality runs Python code, so the list is taken out; what is added meanwhile comes after what was there.
+        let waiters = slf.get().state.with(py, |state| std::mem::take(&mut state.waiters)).into_vec();
+        let (mut kept, mut removed, mut failed) = (Vec::with_capacity(waiters.len()), Vec::new(), None);
+        for waiter in waiters {
+            let equal = match waiter.callable() {
+                Some(callable) if failed.is_none() => match callable.bind(py).eq(r#fn) {
+                    Ok(equal) => equal,
+                    Err(raised) => {
+                        failed = Some(raised);
+                        false
+                    }
+                },
+                _ => false,
+            };
+            if equal { removed.push(waiter) } else { kept.push(waiter) }
+        }
+        let late = slf.get().state.with(py, |state| {
+            let added = std::mem::take(&mut state.waiters).into_vec();
+            if state.is_done() {
+                return kept;
+            }
+            kept.into_iter().chain(added).for_each(|waiter| state.waiters.push(waiter));
+            Vec::new()
+        });
+        // Finished by an `__eq__`: who was out of the list then is scheduled now.
+        late.into_iter().try_for_each(|waiter| Self::schedule_one(slf, waiter))?;
+        match failed {
+            Some(raised) => Err(raised),
+            None => Ok(removed.len()),
+        }
+    }
+
+    /// The event loop it belongs to.
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop(py)
+    }
+
+    fn _make_cancelled_error(&self, py: Python<'_>) -> PyResult<Py<PyBaseException>> {
+        Ok(self.cancelled_error(py)?.into_value(py))
+    }
+
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
+        slf.get().event_loop(slf.py())?;
+        Py::new(slf.py(), FutureIter::new(slf.clone().unbind()))
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
+        Self::__await__(slf)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "future_repr")?.call1((slf,))?.unbind())
+    }
+
+    #[getter]
+    fn _asyncio_future_blocking(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.blocking)
+    }
+
+    #[setter]
+    fn set__asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
+        let blocking = blocking.is_truthy()?;
+        self.state.with(py, |state| state.blocking = blocking);
+        Ok(())
+    }
+
+    #[getter]
+    fn _state(&self, py: Python<'_>) -> &'static str {
+        self.state.with(py, |state| state.word())
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)))
+    }
+
+    #[getter]
+    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| match &state.outcome {
+            Outcome::Result(value) => Some(value.clone_ref(py)),
+            _ => None,
+        })
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyBaseException>> {
+        self.state.with(py, |state| match &state.outcome {
+            Outcome::Failed(exception, _) => Some(exception.clone_ref(py)),
+            _ => None,
+        })
+    }
+
+    #[getter]
+    fn _callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let pairs: Vec<_> = self.state.with(py, |state| {
+            let known = state.waiters.as_slice().iter().filter_map(|waiter| match waiter {
+                Waiter::Call { callable, context } => Some((callable.clone_ref(py), Some(context.clone_ref(py)))),
+                Waiter::Task { task, .. } => Some((task.clone_ref(py), None)),
+                Waiter::Rust(_) => None,
+            });
+            known.collect()
+        });
+        if pairs.is_empty() { Ok(None) } else { PyList::new(py, pairs).map(Some) }
+    }
+
+    #[getter]
+    fn _log_traceback(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.log_traceback)
+    }
+
+    #[setter]
+    fn set__log_traceback(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if value.is_truthy()? {
+            return Err(PyValueError::new_err("_log_traceback can only be set to False"));
+        }
+        self.state.with(py, |state| state.log_traceback = false);
+        Ok(())
+    }
+
+    #[getter]
+    fn _cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set__cancel_message(&self, py: Python<'_>, message: Option<Py<PyAny>>) {
+        drop(self.state.with(py, |state| std::mem::replace(&mut state.cancel_message, message)));
+    }
+
+    #[getter]
+    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(state) = self.state.peek_in_traverse() else { return Ok(()) };
+        visit.call(&state.event_loop)?;
+        match &state.outcome {
+            Outcome::Pending | Outcome::Cancelled => {}
+            Outcome::Result(value) => visit.call(value)?,
+            Outcome::Failed(exception, traceback) => {
+                visit.call(exception)?;
+                visit.call(traceback)?;
+            }
+        }
+        for waiter in state.waiters.as_slice() {
+            match waiter {
+                Waiter::Call { callable, context } => {
+                    visit.call(callable)?;
+                    visit.call(context)?;
+                }
+                Waiter::Task { task, .. } => visit.call(task)?,
+                Waiter::Rust(_) => {}
+            }
+        }
+        visit.call(&state.cancel_message)?;
+        visit.call(&state.cancelled_error)?;
+        visit.call(&state.source_traceback)
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| drop(self.state.take(py)));
+    }
+}
+
+/// The `__class__` of one of our objects: asyncio's class for exactly ours (`isinstance` against asyncio's class holds,
+/// and against ours, too, by its type), the real one for a Python subclass.
+pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<'_, PyType>) -> Py<PyAny> {
+    let py = object.py();
+    if call::has_type(object, exact) {
+        asyncios.clone_ref(py).into_any()
+    } else {
+        object.get_type().into_any().unbind()
+    }
+}
+
+impl Finalize for Future {
+    /// "exception was never retrieved".
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let unseen = slf.get().state.with(py, |state| {
+            if !state.log_traceback {
+                return None;
+            }
+            state.log_traceback = false;
+            match (&state.outcome, &state.event_loop) {
+                (Outcome::Failed(exception, _), Some(event_loop)) => Some((
+                    exception.clone_ref(py),
+                    event_loop.clone_ref(py),
+                    state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)),
+                )),
+                _ => None,
+            }
+        });
+        let Some((exception, event_loop, stack)) = unseen else { return Ok(()) };
+        let message = format!("{} exception was never retrieved", slf.get_type().name()?);
+        let exception = exception.into_bound(py).into_any();
+        let stack = stack.map(|stack| stack.into_bound(py));
+        let mut items = vec![("exception", &exception), ("future", slf.as_any())];
+        if let Some(stack) = &stack {
+            items.push(("source_traceback", stack));
+        }
+        error::call_exception_handler(event_loop.bind(py), &message, &items)
+    }
+
+    fn inner_dealloc() -> &'static PyOnceLock<ffi::destructor> {
+        static INNER: PyOnceLock<ffi::destructor> = PyOnceLock::new();
+        &INNER
+    }
+}

@@ -1,0 +1,82 @@
+//! `await future`: the iterator that yields a pending future once and then gives its result.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::class::Future;
+use crate::py::cell::GilCell;
+use crate::py::iter::{stop_iteration, thrown};
+
+/// The iterator behind `Future.__await__`.
+#[pyclass(frozen, freelist = 256, module = "pyloop._native")]
+pub struct FutureIter {
+    future: GilCell<Option<Py<Future>>>,
+}
+
+impl FutureIter {
+    pub(super) fn new(future: Py<Future>) -> Self {
+        Self { future: GilCell::new(Some(future)) }
+    }
+}
+
+#[pymethods]
+impl FutureIter {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Future>>> {
+        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.clone_ref(py))) else {
+            return Ok(None);
+        };
+        let (done, blocking) = future.get().state.with(py, |state| {
+            let before = state.blocking;
+            if !state.is_done() {
+                state.blocking = true;
+            }
+            (state.is_done(), before)
+        });
+        if !done {
+            if blocking {
+                return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            }
+            return Ok(Some(future));
+        }
+        drop(self.future.take(py));
+        let value = future.get().take_result(py)?;
+        if value.is_none() { Ok(None) } else { Err(stop_iteration(py, value)) }
+    }
+
+    #[pyo3(signature = (_value, /))]
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<Future>> {
+        self.__next__(py)?.ok_or_else(|| stop_iteration(py, py.None().into_bound(py)))
+    }
+
+    #[pyo3(signature = (typ, val = None, tb = None, /))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        drop(self.future.take(py));
+        Err(thrown(typ, val, tb)?)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        drop(self.future.take(py));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.future.peek_in_traverse() {
+            Some(future) => visit.call(future),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| drop(self.future.take(py)));
+    }
+}

@@ -1,0 +1,14 @@
+//! Layer 3, `Future`: the loop's own future, and its whole asyncio contract. One role per file: `state` (what is known
+//! and the transitions), `callbacks` (who waits), `iter` (`await future`), `waker` (awaiting one from Rust).
+//!
+//! A future of a pyloop loop schedules its callbacks straight into the ready queue; a future of any other loop calls
+//! that loop's `call_soon`.
+
+pub mod callbacks;
+pub mod iter;
+pub mod state;
+pub mod waker;
+
+mod class;
+
+pub use class::{Future, class_of, new_future};

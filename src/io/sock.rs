@@ -1,0 +1,249 @@
+//! The `sock_*` calls as Rust futures: the system call is tried at once in the awaiting task's step, and again when
+//! the descriptor is ready. Dropping one (a cancelled task) leaves the socket as it was.
+//!
+//! Loop thread, GIL held. The hot ones (`recv`, `recv_into`, `sendall`) call the kernel; the others call the socket's
+//! own method, which knows addresses of every family.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use super::watch::{Side, Watch};
+use crate::bridge::RustFuture;
+use crate::py::cell::GilCell;
+use crate::py::error;
+
+/// One try of a call: None when it would block.
+type Attempt = Box<dyn FnMut(Python<'_>, RawFd) -> PyResult<Option<Py<PyAny>>> + Send>;
+
+/// A call that is tried until it does not block.
+struct Trying {
+    watch: Arc<Watch>,
+    sock: Py<PyAny>,
+    side: Side,
+    attempt: Attempt,
+    /// The descriptor and the id under which we wait.
+    waiting: Option<(RawFd, u64)>,
+}
+
+impl Trying {
+    fn stop_waiting(&mut self, py: Python<'_>) {
+        if let Some((fd, id)) = self.waiting.take() {
+            self.watch.forget(py, fd, self.side, id);
+        }
+    }
+}
+
+impl Future for Trying {
+    type Output = PyResult<Py<PyAny>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Python::attach(|py| {
+            let this = &mut *self;
+            this.stop_waiting(py);
+            let fd: RawFd = match fileno(this.sock.bind(py)) {
+                Ok(fd) => fd,
+                Err(raised) => return Poll::Ready(Err(raised)),
+            };
+            match (this.attempt)(py, fd) {
+                Ok(Some(value)) => Poll::Ready(Ok(value)),
+                Err(raised) => Poll::Ready(Err(raised)),
+                Ok(None) => match this.watch.wait(py, fd, this.side, cx.waker()) {
+                    Ok(id) => {
+                        this.waiting = Some((fd, id));
+                        Poll::Pending
+                    }
+                    Err(raised) => Poll::Ready(Err(raised)),
+                },
+            }
+        })
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        if self.waiting.is_some() {
+            Python::attach(|py| self.stop_waiting(py));
+        }
+    }
+}
+
+fn fileno(sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    sock.call_method0(pyo3::intern!(sock.py(), "fileno"))?.extract()
+}
+
+fn trying(name: &'static str, watch: Arc<Watch>, sock: Py<PyAny>, side: Side, attempt: Attempt) -> RustFuture {
+    RustFuture::new(name, Trying { watch, sock, side, attempt, waiting: None })
+}
+
+/// The answer of a system call: None when it would block or was interrupted.
+fn answered(py: Python<'_>, count: isize) -> PyResult<Option<usize>> {
+    if count >= 0 {
+        return Ok(Some(count as usize));
+    }
+    let failed = io::Error::last_os_error();
+    match failed.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+        _ => Err(error::os_error(py, &failed)),
+    }
+}
+
+/// The answer of a socket method: None when it would block or was interrupted.
+fn unblocked<T>(py: Python<'_>, answer: PyResult<T>) -> PyResult<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(raised)
+            if raised.is_instance_of::<PyBlockingIOError>(py) || raised.is_instance_of::<PyInterruptedError>(py) =>
+        {
+            Ok(None)
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+/// The most that goes through the loop's own buffer; a larger receive gets a buffer of its size.
+const BUFFER: usize = 256 * 1024;
+
+/// A buffer that receives share: what arrived is copied out, exactly as long as it is.
+#[derive(Debug, Default)]
+pub struct ReceiveBuffer(GilCell<Vec<u8>>);
+
+/// `loop.sock_recv(sock, n)`.
+pub fn recv(watch: Arc<Watch>, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
+    let attempt = move |py: Python<'_>, fd: RawFd| {
+        let bytes = buffer.0.with(py, |buffer| {
+            let mut own;
+            let room = if n <= BUFFER {
+                if buffer.len() < n {
+                    buffer.resize(n, 0);
+                }
+                &mut buffer[..n]
+            } else {
+                own = vec![0_u8; n];
+                &mut own[..]
+            };
+            // SAFETY: `room` is valid for its length.
+            let count = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0) };
+            answered(py, count).map(|count| count.map(|count| PyBytes::new(py, &room[..count]).into_any().unbind()))
+        });
+        bytes
+    };
+    trying("sock_recv", watch, sock, Side::Read, Box::new(attempt))
+}
+
+/// `loop.sock_recv_into(sock, buf)`.
+///
+/// # Errors
+/// What is no writable buffer: TypeError, BufferError.
+pub fn recv_into(watch: Arc<Watch>, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+    let buffer = byte_view(buf)?;
+    if buffer.readonly() {
+        // The socket's own words for it.
+        sock.bind(buf.py()).call_method1("recv_into", (buf, 0))?;
+    }
+    let attempt = move |py: Python<'_>, fd: RawFd| {
+        // SAFETY: the PyBuffer keeps the memory where it is; the GIL is held, so Python code does not touch it.
+        let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
+        answered(py, count)?.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
+    };
+    Ok(trying("sock_recv_into", watch, sock, Side::Read, Box::new(attempt)))
+}
+
+fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
+    match PyBuffer::<u8>::get(buf) {
+        Ok(view) if view.is_c_contiguous() => Ok(view),
+        // Other items than bytes: seen as bytes.
+        _ => PyBuffer::get(&buf.py().get_type::<pyo3::types::PyMemoryView>().call1((buf,))?.call_method1("cast", ("B",))?),
+    }
+}
+
+/// `loop.sock_sendall(sock, data)`.
+///
+/// # Errors
+/// TypeError for what is no buffer.
+pub fn sendall(watch: Arc<Watch>, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+    let buffer = byte_view(data)?;
+    let mut sent = 0;
+    let attempt = move |py: Python<'_>, fd: RawFd| {
+        loop {
+            let left = buffer.len_bytes() - sent;
+            if left == 0 {
+                return Ok(Some(py.None()));
+            }
+            // SAFETY: the PyBuffer keeps the memory where it is, and `sent` is within it.
+            let count = unsafe { libc::send(fd, buffer.buf_ptr().cast::<u8>().add(sent).cast(), left, 0) };
+            match answered(py, count)? {
+                Some(count) => sent += count,
+                None => return Ok(None),
+            }
+        }
+    };
+    Ok(trying("sock_sendall", watch, sock, Side::Write, Box::new(attempt)))
+}
+
+/// A call of the socket's own method, tried until it does not block: `recvfrom`, `recvfrom_into`, `sendto`.
+pub fn method(
+    name: &'static str,
+    watch: Arc<Watch>,
+    sock: &Bound<'_, PyAny>,
+    side: Side,
+    method: &'static str,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<RustFuture> {
+    let py = sock.py();
+    let bound = sock.getattr(method)?.unbind();
+    let args = args.clone().unbind();
+    let attempt = move |py: Python<'_>, _fd: RawFd| unblocked(py, bound.call1(py, args.bind(py)));
+    drop(py);
+    Ok(trying(name, watch, sock.clone().unbind(), side, Box::new(attempt)))
+}
+
+/// `loop.sock_accept(sock)`: `(conn, address)`, `conn` non-blocking.
+///
+/// # Errors
+/// What is no socket: AttributeError.
+pub fn accept(watch: Arc<Watch>, sock: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+    let bound = sock.getattr(pyo3::intern!(sock.py(), "accept"))?.unbind();
+    let attempt = move |py: Python<'_>, _fd: RawFd| {
+        let Some(pair) = unblocked(py, bound.call0(py))? else { return Ok(None) };
+        pair.bind(py).get_item(0)?.call_method1(pyo3::intern!(py, "setblocking"), (false,))?;
+        Ok(Some(pair))
+    };
+    Ok(trying("sock_accept", watch, sock.clone().unbind(), Side::Read, Box::new(attempt)))
+}
+
+/// `loop.sock_connect(sock, address)` with an address that needs no resolving.
+pub fn connect(watch: Arc<Watch>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> RustFuture {
+    let this = sock.clone().unbind();
+    let mut begun = false;
+    let attempt = move |py: Python<'_>, fd: RawFd| {
+        if !begun {
+            begun = true;
+            return Ok(unblocked(py, this.bind(py).call_method1(pyo3::intern!(py, "connect"), (&address,)))?
+                .map(|_| py.None()));
+        }
+        let mut code: libc::c_int = 0;
+        let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `code` and `size` are valid places for the answer.
+        let asked = unsafe {
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut code).cast(), &raw mut size)
+        };
+        if asked != 0 {
+            return Err(error::os_error(py, &io::Error::last_os_error()));
+        }
+        match code {
+            0 => Ok(Some(py.None())),
+            libc::EINPROGRESS | libc::EALREADY | libc::EAGAIN => Ok(None),
+            code => Err(error::connect_failed(code, address.bind(py))),
+        }
+    };
+    trying("sock_connect", watch, sock.clone().unbind(), Side::Write, Box::new(attempt))
+}

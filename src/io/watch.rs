@@ -1,0 +1,325 @@
+//! Who waits for which descriptor: `add_reader`/`add_writer` (level-triggered callbacks, one each) and the waiters of
+//! the `sock_*` futures (once, any number).
+//!
+//! A descriptor with waiters only is armed for one event (EPOLLONESHOT): one system call a wait, none after it. One
+//! with a reader or a writer is level-triggered: after events of such descriptors the next turn looks again.
+//! Guarded by the GIL.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use tokio::io::Interest as TokioInterest;
+use tokio::io::unix::AsyncFd;
+
+use super::poller::{Event, Interest, Poller};
+use crate::py::cell::GilCell;
+use crate::py::error;
+use crate::sched::handle::Handle;
+use crate::sched::state::{Entry, Reactor};
+use crate::sched::LoopState;
+
+/// Which side of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Read,
+    Write,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    reader: Option<Py<Handle>>,
+    writer: Option<Py<Handle>>,
+    readers_waiting: Vec<(u64, Waker)>,
+    writers_waiting: Vec<(u64, Waker)>,
+    /// What the poller was last told.
+    told: Interest,
+}
+
+impl Watched {
+    fn wanted(&self) -> Interest {
+        Interest {
+            read: self.reader.is_some() || !self.readers_waiting.is_empty(),
+            write: self.writer.is_some() || !self.writers_waiting.is_empty(),
+        }
+    }
+
+    fn is_level(&self) -> bool {
+        self.reader.is_some() || self.writer.is_some()
+    }
+
+    fn waiting(&mut self, side: Side) -> &mut Vec<(u64, Waker)> {
+        match side {
+            Side::Read => &mut self.readers_waiting,
+            Side::Write => &mut self.writers_waiting,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By descriptor: they are small numbers.
+    watched: Vec<Watched>,
+    /// Callbacks and waiters in all: without any the poller is not looked at.
+    count: usize,
+    next_id: u64,
+    /// A level-triggered descriptor was ready in the last look and may be so still.
+    look_again: bool,
+}
+
+impl Table {
+    fn entry(&mut self, fd: RawFd) -> &mut Watched {
+        let index = fd as usize;
+        if index >= self.watched.len() {
+            self.watched.resize_with(index + 1, Watched::default);
+        }
+        &mut self.watched[index]
+    }
+
+    fn known(&mut self, fd: RawFd) -> Option<&mut Watched> {
+        self.watched.get_mut(usize::try_from(fd).ok()?)
+    }
+}
+
+/// The watched descriptors of one loop.
+pub struct Watch {
+    poller: Poller,
+    table: GilCell<Table>,
+    in_tokio: GilCell<Option<AsyncFd<RawFd>>>,
+}
+
+/// The loop's watch, made at the first need.
+///
+/// # Errors
+/// OSError when no poller can be made.
+pub fn watch_of(py: Python<'_>, slot: &GilCell<Option<Arc<Watch>>>, state: &LoopState) -> PyResult<Arc<Watch>> {
+    if let Some(watch) = slot.with(py, |slot| slot.clone()) {
+        return Ok(watch);
+    }
+    let poller = Poller::new().map_err(|failed| error::os_error(py, &failed))?;
+    let watch = Arc::new(Watch { poller, table: GilCell::default(), in_tokio: GilCell::default() });
+    slot.with(py, |slot| *slot = Some(Arc::clone(&watch)));
+    let reactor: Arc<dyn Reactor> = watch.clone();
+    drop(state.reactor.replace(py, Some(reactor)));
+    Ok(watch)
+}
+
+impl Watch {
+    /// Tell the poller what a descriptor is watched for now.
+    fn tell(&self, watched: &mut Watched, fd: RawFd) -> std::io::Result<()> {
+        let wanted = watched.wanted();
+        let before = std::mem::replace(&mut watched.told, wanted);
+        if wanted.is_empty() {
+            self.poller.remove(fd, before);
+            return Ok(());
+        }
+        self.poller.set(fd, wanted, before, !watched.is_level()).inspect_err(|_| watched.told = before)
+    }
+
+    /// `_add_reader` or `_add_writer`: replaces (and cancels) the callback that was there.
+    ///
+    /// # Errors
+    /// ValueError for a negative descriptor; OSError for one that cannot be watched.
+    pub fn add(&self, py: Python<'_>, fd: RawFd, side: Side, handle: Py<Handle>) -> PyResult<()> {
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+        }
+        let (old, told) = self.table.with(py, |table| {
+            let watched = table.entry(fd);
+            let slot = match side {
+                Side::Read => &mut watched.reader,
+                Side::Write => &mut watched.writer,
+            };
+            let old = slot.replace(handle);
+            let mut told = self.tell(watched, fd);
+            let mut refused = None;
+            if told.is_err() {
+                // As it was.
+                let slot = match side {
+                    Side::Read => &mut watched.reader,
+                    Side::Write => &mut watched.writer,
+                };
+                refused = std::mem::replace(slot, None);
+                if let Some(kept) = &old {
+                    *slot = Some(kept.clone_ref(py));
+                }
+            } else if old.is_none() {
+                table.count += 1;
+            }
+            (if told.is_err() { refused } else { old }, std::mem::replace(&mut told, Ok(())))
+        });
+        if told.is_ok() {
+            if let Some(old) = &old {
+                old.get().cancel_once(py);
+            }
+        }
+        drop(old);
+        told.map_err(|failed| error::os_error(py, &failed))
+    }
+
+    /// `_remove_reader` or `_remove_writer`: false when there was none.
+    pub fn remove(&self, py: Python<'_>, fd: RawFd, side: Side) -> bool {
+        let old = self.table.with(py, |table| {
+            let watched = table.known(fd)?;
+            let old = match side {
+                Side::Read => watched.reader.take(),
+                Side::Write => watched.writer.take(),
+            }?;
+            // Closed behind our back: there is nothing to tell.
+            drop(self.tell(watched, fd));
+            table.count -= 1;
+            Some(old)
+        });
+        match old {
+            Some(old) => {
+                old.get().cancel_once(py);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A `sock_*` future waits for a descriptor; the id takes it back.
+    ///
+    /// # Errors
+    /// OSError for a descriptor that cannot be watched.
+    pub fn wait(&self, py: Python<'_>, fd: RawFd, side: Side, waker: &Waker) -> PyResult<u64> {
+        let waker = waker.clone();
+        self.table
+            .with(py, |table| {
+                table.next_id += 1;
+                let id = table.next_id;
+                let watched = table.entry(fd);
+                watched.waiting(side).push((id, waker));
+                if let Err(failed) = self.tell(watched, fd) {
+                    watched.waiting(side).pop();
+                    return Err(failed);
+                }
+                table.count += 1;
+                Ok(id)
+            })
+            .map_err(|failed| error::os_error(py, &failed))
+    }
+
+    /// The future is gone: it waits no more. An event that comes all the same finds nobody.
+    pub fn forget(&self, py: Python<'_>, fd: RawFd, side: Side, id: u64) {
+        self.table.with(py, |table| {
+            let Some(watched) = table.known(fd) else { return };
+            let waiting = watched.waiting(side);
+            let before = waiting.len();
+            waiting.retain(|(known, _)| *known != id);
+            let gone = before - waiting.len();
+            table.count -= gone;
+        });
+    }
+
+    /// Queue the callbacks and wake the waiters of what is ready.
+    fn harvest(&self, py: Python<'_>, state: &LoopState) {
+        let mut wakers = Vec::new();
+        let mut handles = Vec::new();
+        let looked = self.table.with(py, |table| {
+            table.look_again = false;
+            let looked = self.poller.look(|event| self.ready(py, table, event, &mut handles, &mut wakers));
+            if let Ok(count) = looked {
+                table.look_again |= count == super::poller::EVENTS_AT_ONCE;
+            }
+            looked
+        });
+        drop(looked);
+        for handle in handles {
+            state.push(py, Entry::Handle(handle));
+        }
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    fn ready(
+        &self,
+        py: Python<'_>,
+        table: &mut Table,
+        event: Event,
+        handles: &mut Vec<Py<Handle>>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let Some(watched) = table.known(event.fd) else { return };
+        let (mut woken, mut level) = (0, false);
+        for (side, ready) in [(Side::Read, event.read), (Side::Write, event.write)] {
+            if !ready {
+                continue;
+            }
+            let callback = match side {
+                Side::Read => &watched.reader,
+                Side::Write => &watched.writer,
+            };
+            if let Some(callback) = callback {
+                handles.push(callback.clone_ref(py));
+                level = true;
+            }
+            let waiting = watched.waiting(side);
+            woken += waiting.len();
+            wakers.extend(waiting.drain(..).map(|(_, waker)| waker));
+        }
+        if !watched.is_level() && watched.wanted().is_empty() {
+            // The one event was this one: disarmed, and still known to the poller.
+            watched.told = Interest::default();
+        } else if woken > 0 || !watched.is_level() {
+            // Waiters are gone from a descriptor that is watched on, or one side of a one-time watch is left.
+            drop(self.tell(watched, event.fd));
+        }
+        table.look_again |= level;
+        table.count -= woken;
+    }
+}
+
+impl Reactor for Watch {
+    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, fresh_run: bool) -> bool {
+        let (count, again) = self.table.with(py, |table| (table.count, table.look_again));
+        if count == 0 && !again {
+            return false;
+        }
+        let edge = self.in_tokio.with(py, |slot| {
+            let in_tokio = match slot {
+                Some(known) => known,
+                None => match AsyncFd::with_interest(self.poller.as_raw_fd(), TokioInterest::READABLE) {
+                    Ok(made) => slot.insert(made),
+                    Err(_) => return true,
+                },
+            };
+            let mut edge = false;
+            // Cleared before the look: what becomes ready after it is a new edge.
+            while let Poll::Ready(Ok(mut guard)) = in_tokio.poll_read_ready(cx) {
+                guard.clear_ready();
+                edge = true;
+            }
+            edge
+        });
+        if edge || again || fresh_run {
+            self.harvest(py, state);
+        }
+        self.table.with(py, |table| table.look_again)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        drop(self.in_tokio.take(py));
+        let table = self.table.take(py);
+        for watched in &table.watched {
+            for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
+                handle.get().cancel_once(py);
+            }
+        }
+        drop(table);
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(table) = self.table.peek_in_traverse() else { return Ok(()) };
+        for watched in &table.watched {
+            visit.call(&watched.reader)?;
+            visit.call(&watched.writer)?;
+        }
+        Ok(())
+    }
+}

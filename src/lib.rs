@@ -1,0 +1,37 @@
+//! pyloop: an asyncio-compatible event loop that is a tokio runtime. A Python coroutine is driven as a Rust future, a
+//! Rust future is a Python awaitable, and awaiting one from the other is a function call on one thread.
+//!
+//! The layers, lowest first: [`core`] (pure), `py` (CPython's vocabulary), [`sched`] (the loop), [`future`],
+//! [`bridge`] (coroutines and polls), [`task`], `io` and `prims`, `event_loop`. A `use crate::x` points down only.
+
+pub mod bridge;
+pub mod core;
+mod event_loop;
+pub mod future;
+mod io;
+pub mod prims;
+mod py;
+pub mod sched;
+pub mod task;
+
+use pyo3::prelude::*;
+
+/// The native half of `pyloop`.
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    py::finalize::install::<future::Future>(py);
+    py::finalize::install::<task::Task>(py);
+    module.add_class::<event_loop::Loop>()?;
+    module.add_class::<sched::LoopState>()?;
+    module.add_class::<sched::handle::Handle>()?;
+    module.add_class::<sched::timer_handle::TimerHandle>()?;
+    module.add_class::<future::Future>()?;
+    module.add_class::<task::Task>()?;
+    module.add_class::<bridge::RustFuture>()?;
+    module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
+    module.add_submodule(&prims::testing::module(py)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! `pyloop._native._testing`: Rust futures of every temper, for the tests and the benchmarks.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::bridge::RustFuture;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts the futures that have not been dropped.
+struct Alive;
+
+impl Alive {
+    fn new() -> Self {
+        LIVE.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// How many futures of this module have not been dropped yet.
+#[pyfunction]
+fn live() -> usize {
+    LIVE.load(Ordering::SeqCst)
+}
+
+fn or_none(value: Option<Py<PyAny>>) -> Py<PyAny> {
+    value.unwrap_or_else(|| Python::attach(|py| py.None()))
+}
+
+/// Pending `left` times, woken at once each time.
+struct YieldN {
+    left: u64,
+    _alive: Alive,
+}
+
+impl Future for YieldN {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.left == 0 {
+            return Poll::Ready(());
+        }
+        self.left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Ready at the first poll.
+#[pyfunction]
+#[pyo3(signature = (value = None))]
+fn ready(value: Option<Py<PyAny>>) -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("ready", async move {
+        drop(alive);
+        Ok(or_none(value))
+    })
+}
+
+/// Pending once.
+#[pyfunction]
+#[pyo3(signature = (value = None))]
+fn yield_once(value: Option<Py<PyAny>>) -> RustFuture {
+    yield_n(1, value)
+}
+
+/// Pending `n` times.
+#[pyfunction]
+#[pyo3(signature = (n, value = None))]
+fn yield_n(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
+    let yields = YieldN { left: n, _alive: Alive::new() };
+    RustFuture::new("yield_n", async move {
+        yields.await;
+        Ok(or_none(value))
+    })
+}
+
+/// Pending for ever.
+#[pyfunction]
+fn never() -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("never", async move {
+        let _alive = alive;
+        std::future::pending().await
+    })
+}
+
+/// Raises `exception`.
+#[pyfunction]
+fn error(exception: Py<PyAny>) -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("error", async move {
+        drop(alive);
+        Err(Python::attach(|py| PyErr::from_value(exception.into_bound(py))))
+    })
+}
+
+/// Panics with `message`.
+#[pyfunction]
+fn panic(message: String) -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("panic", async move {
+        let _alive = alive;
+        std::panic::panic_any(message)
+    })
+}
+
+#[derive(Default)]
+struct Signal {
+    done: bool,
+    waker: Option<Waker>,
+}
+
+struct FromThread {
+    signal: Arc<Mutex<Signal>>,
+    delay: Option<Duration>,
+    _alive: Alive,
+}
+
+impl Future for FromThread {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let start = {
+            let mut signal = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
+            if signal.done {
+                return Poll::Ready(());
+            }
+            signal.waker = Some(cx.waker().clone());
+            self.delay.is_some()
+        };
+        if start {
+            let (signal, delay) = (Arc::clone(&self.signal), self.delay.take().unwrap_or_default());
+            thread::spawn(move || {
+                thread::sleep(delay);
+                let waker = {
+                    let mut signal = signal.lock().unwrap_or_else(PoisonError::into_inner);
+                    signal.done = true;
+                    signal.waker.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            });
+        }
+        Poll::Pending
+    }
+}
+
+/// Woken by a thread of its own after `delay` seconds; the thread never takes the GIL.
+#[pyfunction]
+#[pyo3(signature = (delay, value = None))]
+fn woken_from_thread(delay: f64, value: Option<Py<PyAny>>) -> RustFuture {
+    let delay = Some(Duration::try_from_secs_f64(delay).unwrap_or_default());
+    let woken = FromThread { signal: Arc::default(), delay, _alive: Alive::new() };
+    RustFuture::new("woken_from_thread", async move {
+        woken.await;
+        Ok(or_none(value))
+    })
+}
+
+/// A future that is not `Send`, pending once.
+#[pyfunction]
+#[pyo3(signature = (value = None))]
+fn local(value: Option<Py<PyAny>>) -> RustFuture {
+    let yields = YieldN { left: 1, _alive: Alive::new() };
+    let not_send: PhantomData<*const ()> = PhantomData;
+    RustFuture::new_local("local", async move {
+        let _not_send = not_send;
+        yields.await;
+        Ok(or_none(value))
+    })
+}
+
+/// Blocks the thread for `seconds` in one poll.
+#[pyfunction]
+fn slow(seconds: f64) -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("slow", async move {
+        drop(alive);
+        thread::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        Ok(or_none(None))
+    })
+}
+
+/// The module.
+pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    let module = PyModule::new(py, "_testing")?;
+    module.add_function(wrap_pyfunction!(live, &module)?)?;
+    module.add_function(wrap_pyfunction!(ready, &module)?)?;
+    module.add_function(wrap_pyfunction!(yield_once, &module)?)?;
+    module.add_function(wrap_pyfunction!(yield_n, &module)?)?;
+    module.add_function(wrap_pyfunction!(never, &module)?)?;
+    module.add_function(wrap_pyfunction!(error, &module)?)?;
+    module.add_function(wrap_pyfunction!(panic, &module)?)?;
+    module.add_function(wrap_pyfunction!(woken_from_thread, &module)?)?;
+    module.add_function(wrap_pyfunction!(local, &module)?)?;
+    module.add_function(wrap_pyfunction!(slow, &module)?)?;
+    Ok(module)
+}

@@ -1,0 +1,160 @@
+//! The names of asyncio that hot paths use, looked up once. The private ones among them come from `pyloop._compat`,
+//! the one place that knows what each CPython version calls them.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PySet, PyTuple, PyType};
+
+/// asyncio's classes and registries.
+#[derive(Debug)]
+pub struct Asyncio {
+    pub future_class: Py<PyType>,
+    pub task_class: Py<PyType>,
+    pub handle_class: Py<PyType>,
+    pub timer_handle_class: Py<PyType>,
+    pub cancelled_error: Py<PyType>,
+    pub invalid_state_error: Py<PyType>,
+    pub iscoroutine: Py<PyAny>,
+    pub get_running_loop: Py<PyAny>,
+    pub get_event_loop: Py<PyAny>,
+    /// `('context',)`, the keyword of `add_done_callback` and `call_soon`.
+    pub context_keyword: Py<PyTuple>,
+    /// CPython 3.12 and 3.13: the dictionary from loop to current task. Later ones: None.
+    current_tasks: Option<Py<PyDict>>,
+    /// CPython 3.14 and later: `_swap_current_task(loop, task)`.
+    swap_current_task: Py<PyAny>,
+    /// The set of tasks that `all_tasks` shows and that keeps them alive.
+    eager_tasks: Option<Py<PySet>>,
+    register_eager_task: Py<PyAny>,
+    unregister_eager_task: Py<PyAny>,
+    register_task: Py<PyAny>,
+    unregister_task: Py<PyAny>,
+    socket_class: Py<PyAny>,
+    check_socket: Py<PyAny>,
+    pub enter_task: Py<PyAny>,
+    pub leave_task: Py<PyAny>,
+    /// Python helpers for what is rare: representations, stacks, source tracebacks.
+    pub compat: Py<PyModule>,
+}
+
+static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
+
+/// The names, imported at the first call.
+///
+/// # Errors
+/// What importing asyncio or `pyloop._compat` raises.
+#[inline]
+pub fn asyncio(py: Python<'_>) -> PyResult<&'static Asyncio> {
+    match ASYNCIO.get(py) {
+        Some(names) => Ok(names),
+        None => ASYNCIO.get_or_try_init(py, || Asyncio::import(py)),
+    }
+}
+
+impl Asyncio {
+    fn import(py: Python<'_>) -> PyResult<Self> {
+        let asyncio = py.import("asyncio")?;
+        let compat = py.import("pyloop._compat")?;
+        let class = |name: &str| -> PyResult<Py<PyType>> { Ok(asyncio.getattr(name)?.cast_into::<PyType>()?.unbind()) };
+        let private = |name: &str| -> PyResult<Py<PyAny>> { Ok(compat.getattr(name)?.unbind()) };
+        Ok(Self {
+            future_class: class("Future")?,
+            task_class: class("Task")?,
+            handle_class: class("Handle")?,
+            timer_handle_class: class("TimerHandle")?,
+            cancelled_error: class("CancelledError")?,
+            invalid_state_error: class("InvalidStateError")?,
+            iscoroutine: asyncio.getattr("iscoroutine")?.unbind(),
+            get_running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
+            get_event_loop: asyncio.getattr("get_event_loop")?.unbind(),
+            context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
+            current_tasks: compat.getattr("current_tasks")?.extract()?,
+            swap_current_task: private("swap_current_task")?,
+            eager_tasks: compat.getattr("eager_tasks")?.extract()?,
+            register_eager_task: private("register_eager_task")?,
+            unregister_eager_task: private("unregister_eager_task")?,
+            register_task: private("register_task")?,
+            unregister_task: private("unregister_task")?,
+            socket_class: py.import("socket")?.getattr("socket")?.unbind(),
+            check_socket: private("check_socket")?,
+            enter_task: private("enter_task")?,
+            leave_task: private("leave_task")?,
+            compat: compat.unbind(),
+        })
+    }
+
+    /// Make `task` the current task of `event_loop`.
+    #[inline]
+    pub fn set_current_task(&self, event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        match &self.current_tasks {
+            Some(dict) => dict.bind(py).set_item(event_loop, task),
+            None => super::call::call_two(self.swap_current_task.bind(py), event_loop, task).map(drop),
+        }
+    }
+
+    /// `event_loop` has no current task any more.
+    #[inline]
+    pub fn clear_current_task(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        match &self.current_tasks {
+            Some(dict) => {
+                let dict = dict.bind(py);
+                if dict.contains(event_loop)? { dict.del_item(event_loop) } else { Ok(()) }
+            }
+            None => super::call::call_two(self.swap_current_task.bind(py), event_loop, py.None().bind(py)).map(drop),
+        }
+    }
+
+    /// Swap the current task for another (None: no task), giving the one before: an eager start inside a step.
+    pub fn swap_current_task<'py>(
+        &self,
+        event_loop: &Bound<'py, PyAny>,
+        task: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        super::call::call_two(self.swap_current_task.bind(event_loop.py()), event_loop, task)
+    }
+
+    /// Register a task strongly: a C set insertion, where the weak register is Python code (3.12, 3.13).
+    #[inline]
+    pub fn register_strong(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = task.py();
+        match &self.eager_tasks {
+            Some(set) => set.bind(py).add(task),
+            None => super::call::call_one(self.register_eager_task.bind(py), task).map(drop),
+        }
+    }
+
+    #[inline]
+    pub fn unregister_strong(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = task.py();
+        match &self.eager_tasks {
+            Some(set) => set.bind(py).discard(task).map(drop),
+            None => super::call::call_one(self.unregister_eager_task.bind(py), task).map(drop),
+        }
+    }
+
+    pub fn register_weak(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        super::call::call_one(self.register_task.bind(task.py()), task).map(drop)
+    }
+
+    pub fn unregister_weak(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        super::call::call_one(self.unregister_task.bind(task.py()), task).map(drop)
+    }
+
+    /// asyncio's checks of a socket given to a `sock_*` call: not TLS's, and (debug mode) non-blocking.
+    #[inline]
+    pub fn check_socket(&self, sock: &Bound<'_, PyAny>, debug: bool) -> PyResult<()> {
+        let py = sock.py();
+        let known = sock.is_exact_instance(self.socket_class.bind(py));
+        if known && !debug {
+            return Ok(());
+        }
+        super::call::call_two(self.check_socket.bind(py), sock, pyo3::types::PyBool::new(py, debug).as_any()).map(drop)
+    }
+
+    /// A helper of `pyloop._compat`, for what is rare.
+    pub fn helper<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.compat.bind(py).getattr(name)
+    }
+}

@@ -1,0 +1,89 @@
+//! Calls without argument tuples, dictionaries or attribute look-ups by string.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+/// `callable(*args)`, with the tuple that `call_soon` was given: CPython reads the items in place.
+#[inline]
+pub fn call_tuple<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both are live objects and `args` is a tuple; the result is a new reference or an exception is set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            callable.py(),
+            ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), std::ptr::null_mut()),
+        )
+    }
+}
+
+/// `callable(arg)`.
+#[inline]
+pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both are live objects; the result is a new reference or an exception is set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr()))
+    }
+}
+
+/// `callable()`.
+#[inline]
+pub fn call_none<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a live object; the result is a new reference or an exception is set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallNoArgs(callable.as_ptr())) }
+}
+
+/// `callable(a, b)`.
+#[inline]
+pub fn call_two<'py>(
+    callable: &Bound<'py, PyAny>,
+    a: &Bound<'py, PyAny>,
+    b: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = [a.as_ptr(), b.as_ptr()];
+    // SAFETY: `args` holds two live objects for the length of the call.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            callable.py(),
+            ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr(), 2, std::ptr::null_mut()),
+        )
+    }
+}
+
+/// `object.name(arg, <keyword>=value)`; `keyword` is a tuple of one interned string.
+pub fn call_method_with_keyword<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    arg: &Bound<'py, PyAny>,
+    keyword: &Bound<'py, PyTuple>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = [object.as_ptr(), arg.as_ptr(), value.as_ptr()];
+    // SAFETY: `args` holds live objects for the length of the call: the receiver, one positional argument, and one
+    // value for the one name in `keyword`.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            object.py(),
+            ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr()),
+        )
+    }
+}
+
+/// Whether this is an instance of exactly this class (no subclass): a pointer comparison.
+#[inline]
+pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, pyo3::types::PyType>) -> bool {
+    // SAFETY: a live object.
+    std::ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }.cast::<ffi::PyObject>(), class.as_ptr())
+}
+
+/// Whether this is a coroutine made by `async def` (no subclass exists).
+#[inline]
+pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Whether the object is of the class `asyncio.Future` hands out loops for, etc.: an identity test.
+#[inline]
+pub fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> bool {
+    std::ptr::eq(a.as_ptr(), b.as_ptr())
+}

@@ -1,0 +1,85 @@
+//! `GilCell`: interior state of Python objects, guarded by the GIL.
+//!
+//! Any thread that holds the GIL may use it. No Python code may run inside `with` (a destructor counts): a callback,
+//! a signal handler or a finalizer could come back to the same cell. The flag turns that mistake into a panic instead
+//! of two mutable references.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem;
+
+use pyo3::prelude::*;
+
+/// A value that is only touched with the GIL held.
+#[derive(Debug, Default)]
+pub struct GilCell<T> {
+    busy: Cell<bool>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: every access to `busy` and `value` takes a `Python` token (or is a GC traversal, which the interpreter runs
+// with the GIL held), and this crate refuses to build for an interpreter without a GIL: accesses never overlap in time.
+unsafe impl<T: Send> Sync for GilCell<T> {}
+
+impl<T> GilCell<T> {
+    pub const fn new(value: T) -> Self {
+        Self { busy: Cell::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Run `f` on the value. `f` must not run Python code, dropping a `Py<_>` included.
+    ///
+    /// # Panics
+    /// When called from within itself.
+    #[inline]
+    pub fn with<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> R {
+        struct Release<'a>(&'a Cell<bool>);
+        impl Drop for Release<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        assert!(!self.busy.replace(true), "a GilCell was used from within itself");
+        let _release = Release(&self.busy);
+        // SAFETY: the GIL is held (token) and the flag says that no other reference exists.
+        f(unsafe { &mut *self.value.get() })
+    }
+
+    /// The old value, for the caller to drop after the cell is free again.
+    #[inline]
+    #[must_use = "dropping the old value may run Python code: say where"]
+    pub fn replace(&self, py: Python<'_>, value: T) -> T {
+        self.with(py, |old| mem::replace(old, value))
+    }
+
+    #[inline]
+    pub fn take(&self, py: Python<'_>) -> T
+    where
+        T: Default,
+    {
+        self.with(py, mem::take)
+    }
+
+    #[inline]
+    pub fn get(&self, py: Python<'_>) -> T
+    where
+        T: Copy,
+    {
+        self.with(py, |value| *value)
+    }
+
+    #[inline]
+    pub fn set(&self, py: Python<'_>, value: T)
+    where
+        T: Copy,
+    {
+        self.with(py, |old| *old = value);
+    }
+
+    /// For `__traverse__`, which has no token: None when the cell is in use (nothing is visited then, and what is not
+    /// visited is not collected).
+    pub fn peek_in_traverse(&self) -> Option<&T> {
+        // SAFETY: the interpreter traverses with the GIL held, runs no code meanwhile, and the flag says that no
+        // mutable reference exists.
+        (!self.busy.get()).then(|| unsafe { &*self.value.get() })
+    }
+}

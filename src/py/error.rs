@@ -1,0 +1,99 @@
+//! Errors on their way out: which ones end the run, and how the others reach `call_exception_handler`.
+
+use std::any::Any;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
+use pyo3::ffi;
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// KeyboardInterrupt and SystemExit leave the run, as in asyncio; everything else stays inside.
+pub fn ends_the_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// `loop.call_exception_handler({'message': message, **items})`. What the handler itself raises and asyncio lets out
+/// (KeyboardInterrupt, SystemExit) comes back.
+pub fn call_exception_handler(
+    event_loop: &Bound<'_, PyAny>,
+    message: &str,
+    items: &[(&str, &Bound<'_, PyAny>)],
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let context = PyDict::new(py);
+    context.set_item("message", message)?;
+    for (key, value) in items {
+        context.set_item(key, value)?;
+    }
+    event_loop.call_method1(pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
+}
+
+/// An OSError (of the subclass for its number) with the number and the C library's words.
+pub fn os_error(_py: Python<'_>, failed: &std::io::Error) -> PyErr {
+    match failed.raw_os_error() {
+        Some(code) => PyOSError::new_err((code, strerror(code))),
+        None => PyOSError::new_err(failed.to_string()),
+    }
+}
+
+/// asyncio's words for a connection that failed (`_sock_connect_cb`).
+pub fn connect_failed(code: i32, address: &Bound<'_, PyAny>) -> PyErr {
+    let address = address.repr().map_or_else(|_| String::new(), |text| text.to_string());
+    PyOSError::new_err((code, format!("Connect call failed {address}")))
+}
+
+fn strerror(code: i32) -> String {
+    // std's text is the C library's with " (os error N)" after it.
+    let text = std::io::Error::from_raw_os_error(code).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Report an error that nobody can be given (`sys.unraisablehook`).
+pub fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
+    error.write_unraisable(py, about);
+}
+
+/// Run `f`, which belongs to somebody else and may panic; a panic becomes PanicException with its message.
+pub fn catch_panic<R>(f: impl FnOnce() -> R) -> PyResult<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(panic_error)
+}
+
+fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
+    let message = match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => match payload.downcast_ref::<&'static str>() {
+            Some(message) => (*message).to_owned(),
+            None => "a Rust future panicked with a payload that is not a string".to_owned(),
+        },
+    };
+    PanicException::new_err(message)
+}
+
+/// Run the Python signal handlers of signals that have arrived (main thread; elsewhere a no-op).
+///
+/// # Errors
+/// What a handler raises: KeyboardInterrupt, say.
+pub fn check_signals(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
+}
+
+/// Save and restore the exception being handled around code that may run in a destructor.
+#[derive(Debug)]
+pub struct PreserveError(*mut ffi::PyObject);
+
+impl PreserveError {
+    pub fn new(_py: Python<'_>) -> Self {
+        // SAFETY: the GIL is held; gives a new reference or NULL and clears the indicator.
+        Self(unsafe { ffi::PyErr_GetRaisedException() })
+    }
+}
+
+impl Drop for PreserveError {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: the reference taken in `new`, given back; made and dropped within one scope that holds the GIL.
+            unsafe { ffi::PyErr_SetRaisedException(self.0) };
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The iterator protocol below `await`: sending into a coroutine, and ending one with a value.
+
+use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyTraceback, PyTuple};
+
+/// What a coroutine did with what it was sent.
+#[derive(Debug)]
+pub enum Sent<'py> {
+    /// It yielded this.
+    Yielded(Bound<'py, PyAny>),
+    /// It returned this.
+    Returned(Bound<'py, PyAny>),
+}
+
+/// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.
+#[inline]
+pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: live objects; `result` is set to a new reference unless an error is returned.
+    unsafe {
+        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
+            ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `__next__` or `send` gives back.
+pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: live objects. A tuple or an exception given to PyErr_SetObject would be taken for constructor arguments
+    // or for the exception itself (CPython's _PyGen_SetStopIterationValue has the same distinction).
+    unsafe {
+        if ffi::PyTuple_Check(value.as_ptr()) != 0 || ffi::PyExceptionInstance_Check(value.as_ptr()) != 0 {
+            return match py.get_type::<PyStopIteration>().call1((value,)) {
+                Ok(exception) => PyErr::from_value(exception),
+                Err(error) => error,
+            };
+        }
+        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
+    }
+    PyErr::fetch(py)
+}
+
+/// The value of a StopIteration, or the error back.
+pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
+    if error.is_instance_of::<PyStopIteration>(py) { error.value(py).getattr(pyo3::intern!(py, "value")) } else { Err(error) }
+}
+
+/// What `throw(typ, value, traceback)` is to raise, with CPython's checks (`gen_throw`, `FutureIter_throw`).
+///
+/// # Errors
+/// TypeError for arguments that make no exception; a DeprecationWarning turned into an error.
+pub fn thrown<'py>(
+    typ: &Bound<'py, PyAny>,
+    value: Option<&Bound<'py, PyAny>>,
+    traceback: Option<&Bound<'py, PyAny>>,
+) -> PyResult<PyErr> {
+    let py = typ.py();
+    if value.is_some() || traceback.is_some() {
+        let text = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyDeprecationWarning>(), text, 1)?;
+    }
+    let value = value.filter(|value| !value.is_none());
+    let traceback = traceback.filter(|traceback| !traceback.is_none());
+    if let Some(traceback) = traceback {
+        if !traceback.is_instance_of::<PyTraceback>() {
+            return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
+        }
+    }
+    // SAFETY: live objects.
+    let (is_class, is_instance) = unsafe {
+        (ffi::PyExceptionClass_Check(typ.as_ptr()) != 0, ffi::PyExceptionInstance_Check(typ.as_ptr()) != 0)
+    };
+    let exception = if is_class {
+        match value {
+            Some(value) if value.is_instance(typ)? => value.clone(),
+            Some(value) => match value.cast::<PyTuple>() {
+                Ok(args) => typ.call1(args)?,
+                Err(_) => typ.call1((value,))?,
+            },
+            None => typ.call0()?,
+        }
+    } else if is_instance {
+        if value.is_some() {
+            return Err(PyTypeError::new_err("instance exception may not have a separate value"));
+        }
+        typ.clone()
+    } else {
+        return Err(PyTypeError::new_err("exceptions must be classes deriving BaseException or instances of such a class"));
+    };
+    if let Some(traceback) = traceback {
+        exception.call_method1(pyo3::intern!(py, "with_traceback"), (traceback,))?;
+    }
+    Ok(PyErr::from_value(exception))
+}

@@ -1,0 +1,13 @@
+//! Layer 1, CPython's vocabulary: the only raw `ffi` of the crate besides the capsule. Everything here takes a
+//! `Python<'py>` token, so everything here runs with the GIL held.
+
+pub mod asyncio;
+pub mod call;
+pub mod cell;
+pub mod context;
+pub mod error;
+pub mod finalize;
+pub mod iter;
+
+#[cfg(Py_GIL_DISABLED)]
+compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");

@@ -1,0 +1,13 @@
+//! Layer 2, the loop itself: its state, its runtime, one turn, one run. It knows callbacks and entries; what a task or
+//! a descriptor is, higher layers tell it through `Entry`, `Deliver` and `Reactor`.
+
+pub mod handle;
+pub mod run;
+pub mod runtime;
+pub mod shared;
+pub mod state;
+pub mod timer_handle;
+pub mod turn;
+
+pub use shared::{Deliver, LoopShared};
+pub use state::{Entry, LoopState};

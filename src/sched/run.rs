@@ -1,0 +1,108 @@
+//! One run of a loop: begin, block on the turns, end; and closing.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::runtime::{Engine, EngineRef, with_gil_while_running};
+use super::shared::LoopShared;
+use super::state::LoopState;
+use super::turn::Turns;
+use crate::core::lifecycle::Refused;
+use crate::py::asyncio::asyncio;
+use crate::py::error;
+
+fn refused(reason: Refused) -> PyErr {
+    PyRuntimeError::new_err(match reason {
+        Refused::Closed => "Event loop is closed",
+        Refused::Running => "This event loop is already running",
+    })
+}
+
+/// asyncio's `_check_closed`.
+///
+/// # Errors
+/// RuntimeError when the loop is closed.
+#[inline]
+pub fn check_closed(state: &LoopState) -> PyResult<()> {
+    if state.shared.lifecycle.is_closed() { Err(refused(Refused::Closed)) } else { Ok(()) }
+}
+
+/// The loop's engine, made at the first need.
+///
+/// # Errors
+/// OSError when the runtime cannot be made.
+pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
+    if let Some(engine) = state.engine.with(py, |slot| slot.clone()) {
+        return Ok(engine);
+    }
+    let made: EngineRef = Arc::new(Engine::new(state.shared.id())?);
+    Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
+}
+
+/// Run until `stop()`; asyncio's errors when the loop is closed or running. The caller (Python, `run_forever`) has set
+/// the running loop and the generator hooks.
+///
+/// # Errors
+/// RuntimeError as said; KeyboardInterrupt or SystemExit from a callback or a signal handler; a panic of a Rust task.
+pub fn run(event_loop: &Bound<'_, LoopState>, thread_ident: u64) -> PyResult<()> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    let engine = engine(py, state)?;
+    state.shared.lifecycle.begin().map_err(refused)?;
+    let outer = state.shared.set_running(thread_ident);
+    let root = event_loop.clone().unbind();
+    let ended = with_gil_while_running(py, || {
+        let turns = Turns::new(root);
+        error::catch_panic(|| engine.block_on(turns))
+    });
+    state.shared.set_running(0);
+    LoopShared::restore_running_here(outer);
+    state.shared.lifecycle.end();
+    let rested = rest_tasks(event_loop);
+    ended.and_then(|ended| ended).and(rested)
+}
+
+/// Tasks that are pending when a run ends move from asyncio's strong register, which belongs to the process, to the
+/// weak one and to the loop: a loop that nobody has any more goes away with its tasks.
+fn rest_tasks(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    if state.strong_tasks.get(py) == 0 {
+        return Ok(());
+    }
+    let names = asyncio(py)?;
+    let tasks = names.helper(py, "strong_tasks_of")?.call1((event_loop,))?;
+    for task in tasks.try_iter()? {
+        let task = task?;
+        names.register_weak(&task)?;
+        names.unregister_strong(&task)?;
+        let key = task.as_ptr() as usize;
+        let before = state.resting.with(py, |resting| resting.insert(key, task.unbind()));
+        drop(before);
+    }
+    state.strong_tasks.set(py, 0);
+    Ok(())
+}
+
+/// Close the loop; true when this call did it.
+///
+/// # Errors
+/// RuntimeError when it is running.
+pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    let first = state
+        .shared
+        .lifecycle
+        .close()
+        .map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
+    if first {
+        if let Some(engine) = state.engine.take(py) {
+            engine.shut_down();
+        }
+        state.drop_all(py);
+    }
+    Ok(first)
+}

@@ -1,0 +1,206 @@
+//! `LoopState`: the loop's queues and switches, the base class of `pyloop._native.Loop`.
+//!
+//! Guarded by the GIL (`GilCell`), not by the thread: `call_soon` from a wrong thread is a mistake, not undefined
+//! behaviour. What other threads need without the GIL is in `LoopShared`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::handle::Handle;
+use super::runtime::Engine;
+use super::shared::LoopShared;
+use super::timer_handle::TimerHandle;
+use crate::core::ready::{Lane, ReadyQueue};
+use crate::core::timers::Timers;
+use crate::py::asyncio::asyncio;
+use crate::py::cell::GilCell;
+
+/// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
+pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
+
+/// What can be ready.
+#[derive(Debug)]
+pub enum Entry {
+    /// `call_soon`.
+    Handle(Py<Handle>),
+    /// A timer that came due.
+    Timer(Py<TimerHandle>),
+    /// A done callback of one of our futures: `callback(future)` in `context`.
+    Done { callback: Py<PyAny>, future: Py<PyAny>, context: Py<PyAny> },
+    /// The next step of a task.
+    Step { task: Py<PyAny>, run: Step },
+    /// Native work of the loop's own (reading the wake-up socket).
+    Native { subject: Py<PyAny>, run: Step },
+    /// A handle of asyncio's own class: its `_run` is called.
+    Foreign(Py<PyAny>),
+}
+
+/// Readiness of descriptors, brought in by a higher layer.
+pub trait Reactor: Send + Sync {
+    /// Put the callbacks of ready descriptors into the queue and register `cx` for the next readiness. True: look
+    /// again in the next turn without waiting for a wake (level-triggered descriptors may still be ready).
+    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut std::task::Context<'_>, fresh_run: bool) -> bool;
+    /// The loop closes.
+    fn close(&self, py: Python<'_>);
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
+}
+
+/// Counters since the loop was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub turns: u64,
+    pub callbacks: u64,
+    pub steps: u64,
+    pub timers_fired: u64,
+    pub messages: u64,
+}
+
+/// The state of one loop.
+#[pyclass(frozen, subclass, name = "_LoopState", module = "pyloop._native")]
+pub struct LoopState {
+    pub shared: Arc<LoopShared>,
+    pub ready: GilCell<ReadyQueue<Entry>>,
+    pub timers: GilCell<Timers<Py<TimerHandle>>>,
+    pub debug: GilCell<bool>,
+    /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
+    pub task_is_current: GilCell<Option<Py<PyAny>>>,
+    /// Tasks that outlived a run: kept alive here instead of in asyncio's (global, strong) register.
+    pub resting: GilCell<HashMap<usize, Py<PyAny>>>,
+    /// Tasks of this loop in asyncio's strong register.
+    pub strong_tasks: GilCell<usize>,
+    /// A step polled a Rust future: tokio's cooperative budget may be used up.
+    pub polled_rust: GilCell<bool>,
+    pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
+    pub(super) engine: GilCell<Option<Arc<Engine>>>,
+    pub counters: GilCell<Counters>,
+}
+
+impl Default for LoopState {
+    fn default() -> Self {
+        Self {
+            shared: Arc::new(LoopShared::default()),
+            ready: GilCell::default(),
+            timers: GilCell::default(),
+            debug: GilCell::default(),
+            task_is_current: GilCell::default(),
+            resting: GilCell::default(),
+            strong_tasks: GilCell::default(),
+            polled_rust: GilCell::default(),
+            reactor: GilCell::default(),
+            engine: GilCell::default(),
+            counters: GilCell::default(),
+        }
+    }
+}
+
+#[pymethods]
+impl LoopState {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(ready) = self.ready.peek_in_traverse() {
+            for entry in ready.iter() {
+                match entry {
+                    Entry::Handle(handle) => visit.call(handle)?,
+                    Entry::Timer(handle) => visit.call(handle)?,
+                    Entry::Done { callback, future, context } => {
+                        visit.call(callback)?;
+                        visit.call(future)?;
+                        visit.call(context)?;
+                    }
+                    Entry::Step { task: object, .. }
+                    | Entry::Native { subject: object, .. }
+                    | Entry::Foreign(object) => visit.call(object)?,
+                }
+            }
+        }
+        if let Some(timers) = self.timers.peek_in_traverse() {
+            for handle in timers.iter() {
+                visit.call(handle)?;
+            }
+        }
+        if let Some(resting) = self.resting.peek_in_traverse() {
+            for task in resting.values() {
+                visit.call(task)?;
+            }
+        }
+        if let Some(Some(reactor)) = self.reactor.peek_in_traverse() {
+            reactor.traverse(&visit)?;
+        }
+        if let Some(task) = self.task_is_current.peek_in_traverse() {
+            visit.call(task)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| self.drop_all(py));
+    }
+}
+
+impl LoopState {
+    /// Queue an entry in the NORMAL lane.
+    #[inline]
+    pub fn push(&self, py: Python<'_>, entry: Entry) {
+        self.ready.with(py, |ready| ready.push(entry));
+    }
+
+    #[inline]
+    pub fn push_to(&self, py: Python<'_>, lane: Lane, entry: Entry) {
+        self.ready.with(py, |ready| ready.push_to(lane, entry));
+    }
+
+    /// After a push: a loop that is not in its turn (another thread pushed, or a Rust task of the loop's own thread)
+    /// must be told. In the turn itself this is one thread-local read.
+    #[inline]
+    pub fn wake_if_away(&self) {
+        self.shared.wake();
+    }
+
+    /// No task is current any more: before anything that is not a task's step.
+    #[inline]
+    pub fn leave_task(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.task_is_current.with(py, |current| current.is_some()) {
+            drop(self.task_is_current.take(py));
+            asyncio(py)?.clear_current_task(event_loop)?;
+        }
+        Ok(())
+    }
+
+    /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.
+    pub fn drop_all(&self, py: Python<'_>) {
+        for _ in 0..8 {
+            let entries = self.ready.with(py, ReadyQueue::take_all);
+            let timers = self.timers.with(py, Timers::take_all);
+            let resting = self.resting.take(py);
+            if entries.is_empty() && timers.is_empty() && resting.is_empty() {
+                break;
+            }
+            for timer in &timers {
+                timer.get().forget(py);
+            }
+            drop((entries, timers, resting));
+        }
+        drop(self.task_is_current.take(py));
+        if let Some(reactor) = self.reactor.take(py) {
+            reactor.close(py);
+        }
+    }
+}
+
+/// The `LoopState` of an event loop, if it is one of ours.
+#[inline]
+pub fn ours<'a, 'py>(event_loop: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, LoopState>> {
+    event_loop.cast::<LoopState>().ok()
+}
+
+impl Drop for LoopState {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            if let Some(engine) = self.engine.take(py) {
+                engine.shut_down();
+            }
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! `TimerHandle`: what `call_later` and `call_at` give back. `isinstance(handle, asyncio.TimerHandle)` holds.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use pyo3::basic::CompareOp;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+
+use super::handle::Handle;
+use super::state::LoopState;
+use crate::core::timers::nanos;
+use crate::py::asyncio::asyncio;
+use crate::py::cell::GilCell;
+
+/// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
+#[pyclass(frozen, extends = Handle, weakref, freelist = 256, module = "pyloop._native")]
+pub struct TimerHandle {
+    when: f64,
+    /// In the loop's heap.
+    scheduled: GilCell<bool>,
+}
+
+impl TimerHandle {
+    /// Make one and put it into the loop's heap.
+    pub fn schedule<'py>(
+        when: f64,
+        callable: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Py<PyAny>,
+        event_loop: &Bound<'py, LoopState>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let base = PyClassInitializer::from(Handle::new(callable, args, context, event_loop));
+        let handle = Bound::new(py, base.add_subclass(Self { when, scheduled: GilCell::new(true) }))?;
+        let in_heap = handle.clone().unbind();
+        event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
+        Ok(handle)
+    }
+
+    /// It came out of the heap.
+    pub(super) fn forget(&self, py: Python<'_>) {
+        self.scheduled.set(py, false);
+    }
+
+    fn base<'a, 'py>(slf: &'a Bound<'py, Self>) -> &'a Handle {
+        slf.as_super().get()
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    #[getter]
+    fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
+        Ok(asyncio(slf.py())?.timer_handle_class.clone_ref(slf.py()))
+    }
+
+    /// The time it is scheduled for, in seconds of `loop.time()`.
+    fn when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    fn _when(&self) -> f64 {
+        self.when
+    }
+
+    #[getter]
+    fn _scheduled(&self, py: Python<'_>) -> bool {
+        self.scheduled.get(py)
+    }
+
+    /// Cancel the callback; nothing happens when it has run or was cancelled.
+    fn cancel(slf: &Bound<'_, Self>) {
+        let (py, base) = (slf.py(), Self::base(slf));
+        if base.cancel_once(py) && slf.get().scheduled.get(py) {
+            let state = base.event_loop().get();
+            let gone = state.timers.with(py, |timers| {
+                timers.note_cancelled(|timer| timer.bind_borrowed(py).as_super().get().is_cancelled(py))
+            });
+            drop(gone);
+        }
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.when.to_bits().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        // Ordered by deadline, equal when all is equal, as asyncio's.
+        let helper = asyncio(py)?.helper(py, "compare_timer_handles")?;
+        let op = match op {
+            CompareOp::Lt => "lt",
+            CompareOp::Le => "le",
+            CompareOp::Eq => "eq",
+            CompareOp::Ne => "ne",
+            CompareOp::Gt => "gt",
+            CompareOp::Ge => "ge",
+        };
+        Ok(helper.call1((slf, other, op))?.unbind())
+    }
+}

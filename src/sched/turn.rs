@@ -1,0 +1,348 @@
+//! One turn: the root future of a run. Each poll runs batches while anything is ready, for a bounded time.
+//!
+//! ```text
+//! signals -> inbox -> ready descriptors -> due timers -> one batch of ready entries -> stop? -> again, or park
+//! ```
+//!
+//! Runs on the loop's thread with the GIL held. No cell is borrowed while an entry runs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use tokio::task::coop;
+use tokio::time::Sleep;
+
+use super::handle::Handle;
+use super::shared::Deliver;
+use super::state::{Entry, LoopState};
+use crate::py::asyncio::asyncio;
+use crate::py::{call, context, error};
+
+/// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
+/// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.
+const SLICE: Duration = Duration::from_micros(150);
+/// Entries between two looks at the clock: a look costs as much as a short callback.
+const ENTRIES_PER_LOOK: usize = 64;
+/// Batches between two looks at the clock.
+const BATCHES_PER_LOOK: u32 = 16;
+/// The longest the loop sleeps in one go (asyncio's MAXIMUM_SELECT_TIMEOUT).
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
+pub(super) struct Turns {
+    event_loop: Py<LoopState>,
+    /// The deadline that tokio wakes us for, and the timer it was set for.
+    sleep: Option<Pin<Box<Sleep>>>,
+    sleep_for: u64,
+    messages: Vec<Arc<dyn Deliver>>,
+    /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
+    /// turn sees what has become ready since the last one.
+    fresh: bool,
+    looked_at_io: bool,
+}
+
+impl Turns {
+    pub(super) fn new(event_loop: Py<LoopState>) -> Self {
+        Self { event_loop, sleep: None, sleep_for: 0, messages: Vec::new(), fresh: true, looked_at_io: false }
+    }
+}
+
+/// How a poll of the turn goes on.
+enum Next {
+    Stop,
+    Park,
+    Again,
+}
+
+impl Future for Turns {
+    type Output = PyResult<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if std::mem::take(&mut this.fresh) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Python::attach(|py| {
+            let event_loop = this.event_loop.clone_ref(py).into_bound(py);
+            let state = event_loop.get();
+            state.shared.register(cx.waker());
+            state.shared.inbox.enter();
+            match this.run(&event_loop, cx) {
+                Ok(Next::Stop) => Poll::Ready(state.leave_task(py, event_loop.as_any())),
+                Ok(Next::Park) => Poll::Pending,
+                Ok(Next::Again) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Err(raised) => {
+                    if let Err(second) = state.leave_task(py, event_loop.as_any()) {
+                        error::unraisable(py, second, Some(event_loop.as_any()));
+                    }
+                    Poll::Ready(Err(raised))
+                }
+            }
+        })
+    }
+}
+
+impl Turns {
+    fn run(&mut self, event_loop: &Bound<'_, LoopState>, cx: &mut Context<'_>) -> PyResult<Next> {
+        let py = event_loop.py();
+        let state = event_loop.get();
+        let mut slice = Slice::new();
+        // Descriptors become ready when tokio's driver has run, between two polls.
+        let mut look_again = true;
+        loop {
+            error::check_signals(py)?;
+            self.take_messages(py, state);
+            if look_again {
+                look_again = self.look_at_descriptors(py, state, cx);
+            }
+            fire_timers(py, state);
+            if state.ready.with(py, |ready| ready.begin_batch()) {
+                let finished = run_batch(event_loop, &mut slice)?;
+                if !finished {
+                    return Ok(Next::Again);
+                }
+            }
+            state.counters.with(py, |counters| counters.turns += 1);
+            if state.shared.lifecycle.is_stopping() {
+                return Ok(Next::Stop);
+            }
+            if state.ready.with(py, |ready| ready.is_empty()) {
+                state.leave_task(py, event_loop.as_any())?;
+                // `leave_task` may have run a destructor.
+                let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
+                if idle && self.set_alarm(py, state, cx) && state.shared.inbox.leave() {
+                    return Ok(Next::Park);
+                }
+            }
+            if slice.is_over() {
+                return Ok(Next::Again);
+            }
+        }
+    }
+
+    fn take_messages(&mut self, py: Python<'_>, state: &LoopState) {
+        if state.shared.inbox.take(&mut self.messages) {
+            let count = self.messages.len() as u64;
+            state.counters.with(py, |counters| counters.messages += count);
+            for message in self.messages.drain(..) {
+                message.deliver(py, state);
+            }
+        }
+    }
+
+    fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
+        let fresh_run = !std::mem::replace(&mut self.looked_at_io, true);
+        match state.reactor.with(py, |reactor| reactor.clone()) {
+            Some(reactor) => reactor.poll_ready(py, state, cx, fresh_run),
+            None => false,
+        }
+    }
+
+    /// Have tokio wake us for the earliest timer. False: it is due already.
+    fn set_alarm(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
+        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else {
+            self.sleep = None;
+            return true;
+        };
+        let now = clock();
+        if when <= now {
+            return false;
+        }
+        let sleep = match &mut self.sleep {
+            Some(sleep) if self.sleep_for == when => sleep,
+            slot => {
+                let after = Duration::from_nanos(when - now).min(LONGEST_SLEEP);
+                let deadline = tokio::time::Instant::now() + after;
+                self.sleep_for = when;
+                match slot {
+                    Some(sleep) => {
+                        sleep.as_mut().reset(deadline);
+                        sleep
+                    }
+                    None => slot.insert(Box::pin(tokio::time::sleep_until(deadline))),
+                }
+            }
+        };
+        if sleep.as_mut().poll(cx).is_ready() {
+            // Due by tokio's clock (its milliseconds) though not by ours, or the cooperative budget is used up.
+            self.sleep = None;
+            return false;
+        }
+        true
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, the clock of `time.monotonic()`.
+#[inline]
+pub fn clock() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for the answer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn fire_timers(py: Python<'_>, state: &LoopState) {
+    if state.timers.with(py, |timers| timers.is_empty()) {
+        return;
+    }
+    let now = clock();
+    while let Some(timer) = state.timers.with(py, |timers| timers.pop_due(now)) {
+        let handle = timer.get();
+        handle.forget(py);
+        if timer.bind(py).as_super().get().is_cancelled(py) {
+            state.timers.with(py, |timers| timers.forget_cancelled());
+            continue;
+        }
+        state.counters.with(py, |counters| counters.timers_fired += 1);
+        state.push(py, Entry::Timer(timer));
+    }
+}
+
+/// The time that a poll may take.
+struct Slice {
+    began: Option<Instant>,
+    entries: usize,
+    batches: u32,
+}
+
+impl Slice {
+    fn new() -> Self {
+        Self { began: None, entries: 0, batches: 0 }
+    }
+
+    /// After a batch: whether the driver must be looked at. The clock is read now and then only.
+    fn is_over(&mut self) -> bool {
+        self.batches += 1;
+        if self.entries < ENTRIES_PER_LOOK && self.batches < BATCHES_PER_LOOK {
+            return false;
+        }
+        self.entries = 0;
+        self.batches = 0;
+        match self.began {
+            Some(began) => began.elapsed() >= SLICE,
+            None => {
+                self.began = Some(Instant::now());
+                false
+            }
+        }
+    }
+}
+
+/// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
+fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<bool> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    let debug = state.debug.get(py);
+    let (mut steps, mut callbacks) = (0, 0);
+    let mut finished = Ok(true);
+    while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
+        match entry {
+            Entry::Step { .. } => steps += 1,
+            _ => callbacks += 1,
+        }
+        let ran = if debug { run_entry_timed(event_loop, state, entry) } else { run_entry(event_loop, state, entry) };
+        if let Err(raised) = ran {
+            finished = Err(raised);
+            break;
+        }
+        if state.polled_rust.get(py) {
+            state.polled_rust.set(py, false);
+            if !coop::has_budget_remaining() {
+                finished = Ok(false);
+                break;
+            }
+        }
+    }
+    slice.entries += steps + callbacks;
+    state.counters.with(py, |counters| {
+        counters.steps += steps as u64;
+        counters.callbacks += callbacks as u64;
+    });
+    finished
+}
+
+#[inline]
+fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
+    let py = event_loop.py();
+    match entry {
+        Entry::Step { task, run } => run(py, task.bind(py)),
+        other => {
+            state.leave_task(py, event_loop.as_any())?;
+            match other {
+                Entry::Handle(handle) => Handle::run(handle.bind(py)),
+                Entry::Timer(handle) => Handle::run(handle.bind(py).as_super()),
+                Entry::Done { callback, future, context } => run_done(event_loop, &callback, &future, &context),
+                Entry::Native { subject, run } => run(py, subject.bind(py)),
+                Entry::Foreign(handle) => run_foreign(py, &handle),
+                Entry::Step { .. } => unreachable!("matched above"),
+            }
+        }
+    }
+}
+
+/// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
+fn run_done(
+    event_loop: &Bound<'_, LoopState>,
+    callback: &Py<PyAny>,
+    future: &Py<PyAny>,
+    context: &Py<PyAny>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let (callback, future) = (callback.bind(py), future.bind(py));
+    match context::run_in(context.bind(py), || call::call_one(callback, future).map(drop)) {
+        Ok(()) => Ok(()),
+        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Err(raised) => {
+            let debug = event_loop.get().debug.get(py);
+            let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((callback, (future,), debug))?;
+            let message = format!("Exception in callback {text}");
+            let exception = raised.value(py).as_any().clone();
+            // asyncio names the handle here; what is kept of it is its text.
+            let handle = asyncio(py)?.helper(py, "done_handle")?.call1((callback, future, event_loop, context))?;
+            error::call_exception_handler(
+                event_loop.as_any(),
+                &message,
+                &[("exception", &exception), ("handle", &handle)],
+            )
+        }
+    }
+}
+
+/// asyncio's own handle (an `asyncio.Handle` given to `_add_callback`).
+fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> PyResult<()> {
+    let handle = handle.bind(py);
+    if handle.getattr(pyo3::intern!(py, "_cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    handle.call_method0(pyo3::intern!(py, "_run")).map(drop)
+}
+
+/// Debug mode: as `run_entry`, and report what took longer than `loop.slow_callback_duration`.
+#[cold]
+fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
+    let py = event_loop.py();
+    let subject = match &entry {
+        Entry::Handle(handle) => handle.clone_ref(py).into_any(),
+        Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+        Entry::Done { callback, .. } => callback.clone_ref(py),
+        Entry::Step { task: object, .. } | Entry::Native { subject: object, .. } | Entry::Foreign(object) => {
+            object.clone_ref(py)
+        }
+    };
+    let began = Instant::now();
+    let ran = run_entry(event_loop, state, entry);
+    let took = began.elapsed().as_secs_f64();
+    let limit: f64 = event_loop.getattr(pyo3::intern!(py, "slow_callback_duration"))?.extract()?;
+    if took >= limit {
+        asyncio(py)?.helper(py, "report_slow")?.call1((subject, took))?;
+    }
+    ran
+}

@@ -1,0 +1,374 @@
+//! `pyloop.Task`: asyncio's Task, natively. `isinstance(task, asyncio.Task)` holds.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::drive;
+use super::name::Name;
+use super::registry;
+use super::state::{TaskState, Wait};
+use crate::bridge::waker::SharedSlot;
+use crate::core::ready::Lane;
+use crate::future::Future;
+use crate::py::asyncio::asyncio;
+use crate::py::cell::GilCell;
+use crate::py::finalize::Finalize;
+use crate::py::{call, context, error};
+use crate::sched::LoopState;
+
+/// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
+#[pyclass(frozen, subclass, extends = Future, weakref, dict, module = "pyloop")]
+pub struct Task {
+    pub(super) state: GilCell<TaskState>,
+    /// The loop, when it is one of ours.
+    home: OnceLock<Py<LoopState>>,
+    /// What the task's wakers share; made when the first Rust future keeps a waker.
+    pub(super) shared: SharedSlot,
+}
+
+/// A new task of a loop of ours, its first step queued (`loop.create_task`).
+///
+/// # Errors
+/// TypeError when `coroutine` is none.
+pub fn spawn<'py>(
+    event_loop: &Bound<'py, LoopState>,
+    coroutine: Bound<'py, PyAny>,
+    name: Option<&Bound<'py, PyAny>>,
+    context: Option<Bound<'py, PyAny>>,
+    lane: Lane,
+    eager: bool,
+) -> PyResult<Bound<'py, Task>> {
+    let py = event_loop.py();
+    check_coroutine(&coroutine)?;
+    let context = match context {
+        Some(context) if !context.is_none() => context.unbind(),
+        _ => context::copy_current(py)?,
+    };
+    let state = TaskState {
+        coroutine: Some(coroutine.unbind()),
+        context: Some(context),
+        name: Name::new(name)?,
+        lane,
+        ..TaskState::default()
+    };
+    let this = Task {
+        state: GilCell::new(state),
+        home: OnceLock::from(event_loop.clone().unbind()),
+        shared: SharedSlot::new(),
+    };
+    let base = PyClassInitializer::from(Future::bound_to(event_loop.as_any().clone().unbind()));
+    let task = Bound::new(py, base.add_subclass(this))?;
+    if event_loop.get().debug.get(py) {
+        task.as_super().get().note_origin(py)?;
+    }
+    begin(&task, eager)?;
+    Ok(task)
+}
+
+/// Register the task and queue (or, eagerly, run) its first step.
+fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
+    let py = task.py();
+    let home = task.get().home();
+    registry::register(task.as_any(), home.map(|home| home.get()))?;
+    if eager {
+        let event_loop = task.as_super().get().event_loop(py)?;
+        if event_loop.call_method0(pyo3::intern!(py, "is_running"))?.is_truthy()? {
+            drive::step_eagerly(task)?;
+            if task.as_super().get().is_done(py) {
+                drop(task.get().state.with(py, |state| state.coroutine.take()));
+            }
+            return Ok(());
+        }
+    }
+    drive::schedule(task)
+}
+
+fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
+    if call::is_native_coroutine(coroutine) {
+        return Ok(());
+    }
+    let py = coroutine.py();
+    if call::call_one(asyncio(py)?.iscoroutine.bind(py), coroutine)?.is_truthy()? {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", coroutine.repr()?)))
+}
+
+impl Task {
+    #[inline]
+    pub(super) fn home(&self) -> Option<&Py<LoopState>> {
+        self.home.get()
+    }
+
+    #[inline]
+    pub(super) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.state
+            .with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)))
+            .map(|context| context.into_bound(py))
+            .ok_or_else(|| PyRuntimeError::new_err("Task object is not initialized."))
+    }
+
+    /// Whether the task has ended.
+    pub fn is_done(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().is_done(slf.py())
+    }
+
+    /// The task's result; its exception, CancelledError, or InvalidStateError while it is pending.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn get_result<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().get().take_result(slf.py())
+    }
+}
+
+#[pymethods]
+impl Task {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        let base = PyClassInitializer::from(Future { state: GilCell::default() });
+        base.add_subclass(Self { state: GilCell::default(), home: OnceLock::new(), shared: SharedSlot::new() })
+    }
+
+    #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = false))]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        coro: Bound<'_, PyAny>,
+        r#loop: Option<Bound<'_, PyAny>>,
+        name: Option<Bound<'_, PyAny>>,
+        context: Option<Bound<'_, PyAny>>,
+        eager_start: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        slf.as_super().get().initialize(py, r#loop)?;
+        if let Err(refused) = check_coroutine(&coro) {
+            // asyncio: a task that never was is not reported as destroyed.
+            slf.get().state.with(py, |state| state.log_destroy_pending = false);
+            return Err(refused);
+        }
+        let context = match context {
+            Some(context) if !context.is_none() => context.unbind(),
+            _ => context::copy_current(py)?,
+        };
+        let event_loop = slf.as_super().get().event_loop(py)?;
+        if let Some(home) = drive::home_of(&event_loop) {
+            slf.get().home.get_or_init(|| home.unbind());
+        }
+        let state = TaskState {
+            coroutine: Some(coro.unbind()),
+            context: Some(context),
+            name: Name::new(name.as_ref())?,
+            ..TaskState::default()
+        };
+        drop(slf.get().state.replace(py, state));
+        begin(slf, eager_start)
+    }
+
+    #[getter]
+    fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        Ok(crate::future::class_of(slf.as_any(), &asyncio(py)?.task_class, &py.get_type::<Self>()))
+    }
+
+    fn set_result(&self, _result: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyRuntimeError::new_err("Task does not support set_result operation"))
+    }
+
+    fn set_exception(&self, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyRuntimeError::new_err("Task does not support set_exception operation"))
+    }
+
+    /// Ask the task to end: CancelledError is thrown into it in the next turn. False when it is done.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        enum Awaited {
+            Nothing,
+            Future(Py<PyAny>),
+            Rust,
+        }
+        let (py, this) = (slf.py(), slf.get());
+        let future = slf.as_super().get();
+        future.state.with(py, |state| state.log_traceback = false);
+        if future.is_done(py) {
+            return Ok(false);
+        }
+        let awaited = this.state.with(py, |state| {
+            state.cancels += 1;
+            match &state.wait {
+                Wait::Future(awaited) => Awaited::Future(awaited.clone_ref(py).into_any()),
+                Wait::Foreign(awaited) => Awaited::Future(awaited.clone_ref(py)),
+                Wait::Rust(_) => Awaited::Rust,
+                _ => Awaited::Nothing,
+            }
+        });
+        if let Awaited::Future(awaited) = &awaited {
+            if drive::cancel_any(awaited.bind(py), msg.as_ref().map(|msg| msg.clone_ref(py)))? {
+                return Ok(true);
+            }
+        }
+        this.state.with(py, |state| state.must_cancel = true);
+        drop(future.state.with(py, |state| std::mem::replace(&mut state.cancel_message, msg)));
+        if let Awaited::Rust = awaited {
+            drive::drop_rust(slf)?;
+        }
+        Ok(true)
+    }
+
+    /// How many cancellation requests are open.
+    fn cancelling(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| state.cancels)
+    }
+
+    /// Take one cancellation request back; how many remain.
+    fn uncancel(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| {
+            if state.cancels > 0 {
+                state.cancels -= 1;
+                // gh-117407, since 3.13: a task that nobody wants cancelled any more is not.
+                if cfg!(Py_3_13) && state.cancels == 0 {
+                    state.must_cancel = false;
+                }
+            }
+            state.cancels
+        })
+    }
+
+    fn get_name(&self, py: Python<'_>) -> Py<PyString> {
+        self.state.with(py, |state| state.name.to_python(py))
+    }
+
+    fn set_name(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name = Name::Given(value.str()?.unbind());
+        drop(self.state.with(py, |state| std::mem::replace(&mut state.name, name)));
+        Ok(())
+    }
+
+    fn get_coro(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py)))
+    }
+
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)))
+    }
+
+    /// The frames of the suspended coroutine, or of the traceback it ended with.
+    #[pyo3(signature = (*, limit = None))]
+    fn get_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "task_get_stack")?.call1((slf, limit))?.unbind())
+    }
+
+    #[pyo3(signature = (*, limit = None, file = None))]
+    fn print_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>, file: Option<Py<PyAny>>) -> PyResult<()> {
+        asyncio(slf.py())?.helper(slf.py(), "task_print_stack")?.call1((slf, limit, file)).map(drop)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "task_repr")?.call1((slf,))?.unbind())
+    }
+
+    #[getter]
+    fn _coro(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_coro(py)
+    }
+
+    #[getter]
+    fn _fut_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| match &state.wait {
+            Wait::Future(awaited) | Wait::Woken(awaited) => Some(awaited.clone_ref(py).into_any()),
+            Wait::Foreign(awaited) | Wait::WokenForeign(awaited) => Some(awaited.clone_ref(py)),
+            Wait::Rust(Some(awaited)) => Some(awaited.clone_ref(py).into_any()),
+            _ => None,
+        })
+    }
+
+    #[getter]
+    fn _must_cancel(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.must_cancel)
+    }
+
+    #[getter]
+    fn _num_cancels_requested(&self, py: Python<'_>) -> u32 {
+        self.cancelling(py)
+    }
+
+    #[getter]
+    fn _log_destroy_pending(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.log_destroy_pending)
+    }
+
+    #[setter]
+    fn set__log_destroy_pending(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let value = value.is_truthy()?;
+        self.state.with(py, |state| state.log_destroy_pending = value);
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(state) = self.state.peek_in_traverse() {
+            visit.call(&state.coroutine)?;
+            visit.call(&state.context)?;
+            if let Name::Given(name) = &state.name {
+                visit.call(name)?;
+            }
+            match &state.wait {
+                Wait::Queued | Wait::Running | Wait::Rust(None) => {}
+                Wait::Future(awaited) | Wait::Woken(awaited) => visit.call(awaited)?,
+                Wait::Foreign(awaited) | Wait::WokenForeign(awaited) => visit.call(awaited)?,
+                Wait::Rust(Some(awaited)) => visit.call(awaited)?,
+            }
+        }
+        match self.home.get() {
+            Some(home) => visit.call(home),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| drop(self.state.take(py)));
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.get() {
+            Python::attach(|py| shared.forget_task(py));
+        }
+    }
+}
+
+impl Finalize for Task {
+    /// "Task was destroyed but it is pending!", then what every future reports.
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let log = slf.get().state.with(py, |state| state.log_destroy_pending);
+        let future = slf.as_super();
+        let (pending, event_loop, stack) = future.get().state.with(py, |state| {
+            (
+                !state.is_done(),
+                state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)),
+                state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)),
+            )
+        });
+        if let (true, true, Some(event_loop)) = (log, pending, event_loop) {
+            let stack = stack.map(|stack| stack.into_bound(py));
+            let mut items = vec![("task", slf.as_any())];
+            if let Some(stack) = &stack {
+                items.push(("source_traceback", stack));
+            }
+            error::call_exception_handler(event_loop.bind(py), "Task was destroyed but it is pending!", &items)?;
+        }
+        Future::finalize(future)
+    }
+
+    fn inner_dealloc() -> &'static PyOnceLock<ffi::destructor> {
+        static INNER: PyOnceLock<ffi::destructor> = PyOnceLock::new();
+        &INNER
+    }
+}

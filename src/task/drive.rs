@@ -1,0 +1,487 @@
+//! One step of a task, and what follows from it. Kept from CPython's `task_step_impl` (Modules/_asynciomodule.c):
+//! which exception is thrown in, what ends the task how, and the messages for mistaken yields.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::class::Task;
+use super::registry;
+use super::state::Wait;
+use crate::bridge::cx;
+use crate::bridge::step::{Stepped, step};
+use crate::bridge::waker::{Home, Lender, TaskShared, lend};
+use crate::future::Future;
+use crate::future::callbacks::Waiter;
+use crate::future::state::Outcome;
+use crate::py::asyncio::{Asyncio, asyncio};
+use crate::py::{call, context, error};
+use crate::sched::state::{Entry, LoopState, ours};
+
+/// Queue the next step.
+#[inline]
+pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
+    let (py, this) = (task.py(), task.get());
+    match this.home() {
+        Some(home) => {
+            let state = home.get();
+            let lane = this.state.with(py, |state| state.lane);
+            let entry = Entry::Step { task: task.clone().into_any().unbind(), run: run_step };
+            state.push_to(py, lane, entry);
+            state.wake_if_away();
+            Ok(())
+        }
+        None => {
+            let event_loop = task.as_super().get().event_loop(py)?;
+            let context = this.context(py)?;
+            let callback = Bound::new(py, StepCall { task: task.clone().unbind() })?;
+            let keywords = pyo3::types::PyDict::new(py);
+            keywords.set_item(pyo3::intern!(py, "context"), context)?;
+            event_loop.call_method(pyo3::intern!(py, "call_soon"), (callback,), Some(&keywords)).map(drop)
+        }
+    }
+}
+
+/// `Step` of the ready queue.
+pub(super) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `schedule` makes entries with this function, always with a task.
+    let task = unsafe { task.cast_unchecked::<Task>() };
+    let ran = match task.get().home() {
+        Some(home) => step_at_home(task, home.bind(py)),
+        None => Ok(()),
+    };
+    ran
+}
+
+/// One of our futures that the task waited for is done.
+pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `wait_for_future` makes waiters with this function, always with a task.
+    let task = unsafe { task.cast_unchecked::<Task>() };
+    let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
+        Wait::Future(future) => {
+            state.wait = Wait::Woken(future);
+            true
+        }
+        other => {
+            state.wait = other;
+            false
+        }
+    });
+    if waited { schedule(task) } else { Ok(()) }
+}
+
+/// A Rust future's waker was woken: late and repeated wakes find the task elsewhere and do nothing.
+fn wake_from_rust(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `Stepping::shared` makes wakers with this function, always with a task.
+    let task = unsafe { task.cast_unchecked::<Task>() };
+    let taken = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
+        Wait::Rust(future) => Some(future),
+        other => {
+            state.wait = other;
+            None
+        }
+    });
+    match taken {
+        Some(future) => {
+            drop(future);
+            schedule(task)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The step as a Python callable, for loops that are not ours.
+#[pyclass(frozen, module = "pyloop._native")]
+pub struct StepCall {
+    task: Py<Task>,
+}
+
+#[pymethods]
+impl StepCall {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        step_elsewhere(self.task.bind(py))
+    }
+
+    #[getter]
+    fn __self__(&self, py: Python<'_>) -> Py<Task> {
+        self.task.clone_ref(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<TaskStep {}>", self.task.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.task)
+    }
+}
+
+/// The done callback on a future that is not ours.
+#[pyclass(frozen, module = "pyloop._native")]
+pub struct TaskWakeup {
+    task: Py<Task>,
+}
+
+#[pymethods]
+impl TaskWakeup {
+    /// Called by the loop with the future that is done: the step itself, as in asyncio.
+    fn __call__(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let task = self.task.bind(py);
+        let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
+            Wait::Foreign(known) => {
+                state.wait = Wait::WokenForeign(known);
+                true
+            }
+            other => {
+                state.wait = other;
+                false
+            }
+        });
+        let _ = future;
+        if !waited {
+            return Ok(());
+        }
+        // The loop has entered the task's context for this callback.
+        match task.get().home() {
+            Some(home) => {
+                let home = home.bind(py);
+                let names = asyncio(py)?;
+                registry::enter(names, home.get(), home.as_any(), task.as_any())?;
+                one_step(task, names, home.as_any(), Some(home.get()))
+            }
+            None => step_elsewhere(task),
+        }
+    }
+
+    #[getter]
+    fn __self__(&self, py: Python<'_>) -> Py<Task> {
+        self.task.clone_ref(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<TaskWakeup {}>", self.task.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.task)
+    }
+}
+
+/// A step on a loop of ours.
+#[inline]
+fn step_at_home(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> PyResult<()> {
+    let py = task.py();
+    let names = asyncio(py)?;
+    registry::enter(names, home.get(), home.as_any(), task.as_any())?;
+    let context = task.get().context(py)?;
+    step_in(task, names, home.as_any(), Some(home.get()), &context)
+}
+
+/// A step on any other loop, which has entered the task's context already: the documented protocol of third-party
+/// tasks.
+fn step_elsewhere(task: &Bound<'_, Task>) -> PyResult<()> {
+    let py = task.py();
+    let names = asyncio(py)?;
+    let event_loop = task.as_super().get().event_loop(py)?;
+    call::call_two(names.enter_task.bind(py), &event_loop, task.as_any())?;
+    let stepped = one_step(task, names, &event_loop, None);
+    let left = call::call_two(names.leave_task.bind(py), &event_loop, task.as_any()).map(drop);
+    stepped.and(left)
+}
+
+/// The first step of an eager task, inside the step of whoever made it.
+pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
+    let py = task.py();
+    let names = asyncio(py)?;
+    let event_loop = task.as_super().get().event_loop(py)?;
+    let context = task.get().context(py)?;
+    let before = names.swap_current_task(&event_loop, task.as_any())?;
+    let home = task.get().home().map(|home| home.bind(py));
+    let stepped = step_in(task, names, &event_loop, home.map(|home| home.get()), &context);
+    let back = names.swap_current_task(&event_loop, &before).map(drop);
+    stepped.and(back)
+}
+
+#[inline]
+fn step_in(
+    task: &Bound<'_, Task>,
+    names: &Asyncio,
+    event_loop: &Bound<'_, PyAny>,
+    home: Option<&LoopState>,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    context::run_in(context, || one_step(task, names, event_loop, home))
+}
+
+/// Lends the task's waker for the length of a step.
+struct Stepping<'a> {
+    task: &'a Task,
+    object: NonNull<ffi::PyObject>,
+    home: Option<&'a LoopState>,
+}
+
+// SAFETY: `object` is only turned into a `TaskShared`, which follows it with the GIL held; the rest is Sync.
+unsafe impl Sync for Stepping<'_> {}
+
+impl Lender for Stepping<'_> {
+    fn shared(&self) -> &Arc<TaskShared> {
+        self.task.shared.get_or_init(|| {
+            // A task of another loop has made its shared part before the step.
+            let home = self.home.map_or(Home::Nowhere, |state| Home::Ours(Arc::clone(&state.shared)));
+            Arc::new(TaskShared::new(home, self.object, wake_from_rust))
+        })
+    }
+}
+
+#[inline]
+fn one_step(
+    task: &Bound<'_, Task>,
+    names: &Asyncio,
+    event_loop: &Bound<'_, PyAny>,
+    home: Option<&LoopState>,
+) -> PyResult<()> {
+    let (py, this) = (task.py(), task.get());
+    let future = task.as_super();
+    if future.get().is_done(py) {
+        return already_done(task);
+    }
+    let thrown = what_to_throw(task, names)?;
+    let Some(coroutine) = this.state.with(py, |state| state.coroutine.as_ref().map(|known| known.clone_ref(py))) else {
+        return Ok(());
+    };
+    let Some(object) = NonNull::new(task.as_ptr()) else { return Ok(()) };
+    if home.is_none() {
+        this.shared.get_or_init(|| {
+            Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust))
+        });
+    }
+    let stepping = Stepping { task: this, object, home };
+    let coroutine = coroutine.bind(py);
+    let stepped = lend(&stepping, |waker| cx::with_waker(waker, || step(coroutine, thrown)));
+    match stepped {
+        Ok(Stepped::Gave) => {
+            this.state.with(py, |state| state.wait = Wait::Queued);
+            schedule(task)
+        }
+        Ok(Stepped::Waits(awaited)) => wait_for_future(task, event_loop, awaited),
+        Ok(Stepped::Polled(awaited)) => wait_for_rust(task, home, awaited),
+        Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
+        Ok(Stepped::Returned(value)) => {
+            let cancel = this.state.with(py, |state| std::mem::take(&mut state.must_cancel));
+            registry::unregister(task.as_any(), home)?;
+            if cancel {
+                // The task was cancelled right before its coroutine returned.
+                let message = future.get().state.with(py, |state| state.cancel_message.take());
+                Future::cancel_with(future, message).map(drop)
+            } else {
+                Future::finish(future, Outcome::Result(value.unbind()))
+            }
+        }
+        Err(raised) => {
+            registry::unregister(task.as_any(), home)?;
+            failed(future, names, raised)
+        }
+    }
+}
+
+/// The coroutine raised.
+fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResult<()> {
+    let py = future.py();
+    if raised.is_instance(py, names.cancelled_error.bind(py)) {
+        let message = future.get().state.with(py, |state| {
+            state.cancelled_error = Some(raised.into_value(py));
+            state.cancel_message.take()
+        });
+        return Future::cancel_with(future, message).map(drop);
+    }
+    let exception: Bound<'_, PyBaseException> = raised.clone_ref(py).into_value(py).into_bound(py);
+    let outcome = Future::failed(&exception);
+    Future::finish(future, outcome)?;
+    if error::ends_the_run(py, &raised) { Err(raised) } else { Ok(()) }
+}
+
+#[cold]
+fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
+    let py = task.py();
+    let coroutine = task.get().state.with(py, |state| state.coroutine.as_ref().map(|known| known.clone_ref(py)));
+    let text = format!("__step(): already done: {} {:?}", task.repr()?, coroutine.map(|c| c.to_string()));
+    Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
+}
+
+/// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
+#[inline]
+fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyErr>> {
+    let (py, this) = (task.py(), task.get());
+    let (wait, throw, must_cancel) = this.state.with(py, |state| {
+        (std::mem::replace(&mut state.wait, Wait::Running), state.throw.take(), std::mem::take(&mut state.must_cancel))
+    });
+    let mut thrown = match &wait {
+        Wait::Woken(future) => future.get().failure(py)?,
+        Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
+        _ => throw,
+    };
+    drop(wait);
+    if must_cancel {
+        let cancelled = thrown.as_ref().is_some_and(|thrown| thrown.is_instance(py, names.cancelled_error.bind(py)));
+        if !cancelled {
+            thrown = Some(task.as_super().get().cancelled_error(py)?);
+        }
+    }
+    Ok(thrown)
+}
+
+fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaited: Bound<'_, Future>) -> PyResult<()> {
+    let (py, this) = (task.py(), task.get());
+    let (blocking, same_loop) = awaited.get().state.with(py, |state| {
+        let blocking = std::mem::take(&mut state.blocking);
+        (blocking, state.event_loop.as_ref().is_some_and(|known| known.is(event_loop)))
+    });
+    if !same_loop {
+        return mistake(task, &awaited, |task, awaited| {
+            format!("Task {task} got Future {awaited} attached to a different loop")
+        });
+    }
+    if call::same(task.as_any(), awaited.as_any()) {
+        return mistake(task, &awaited, |task, _| format!("Task cannot await on itself: {task}"));
+    }
+    if !blocking {
+        return mistake(task, &awaited, |task, awaited| {
+            format!("yield was used instead of yield from in task {task} with {awaited}")
+        });
+    }
+    let must_cancel = this.state.with(py, |state| {
+        state.wait = Wait::Future(awaited.clone().unbind());
+        state.must_cancel
+    });
+    let waiter = Waiter::Task { task: task.clone().into_any().unbind(), wake: wake_from_future };
+    if awaited.get().wait(py, waiter).is_err() {
+        return wake_from_future(py, task.as_any());
+    }
+    if must_cancel {
+        let message = task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        if cancel_any(awaited.as_any(), message)? {
+            this.state.with(py, |state| state.must_cancel = false);
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_rust(
+    task: &Bound<'_, Task>,
+    home: Option<&LoopState>,
+    awaited: Bound<'_, crate::bridge::RustFuture>,
+) -> PyResult<()> {
+    let (py, this) = (task.py(), task.get());
+    if let Some(home) = home {
+        home.polled_rust.set(py, true);
+    }
+    let must_cancel = this.state.with(py, |state| {
+        state.wait = Wait::Rust(Some(awaited.clone().unbind()));
+        state.must_cancel
+    });
+    if must_cancel { drop_rust(task) } else { Ok(()) }
+}
+
+/// A task that waits for a Rust future is cancelled: the future is dropped now, the exception comes with the next step.
+pub(super) fn drop_rust(task: &Bound<'_, Task>) -> PyResult<()> {
+    let py = task.py();
+    let taken = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
+        Wait::Rust(future) => Some(future),
+        other => {
+            state.wait = other;
+            None
+        }
+    });
+    let Some(future) = taken else { return Ok(()) };
+    let dropped = future.map_or(Ok(()), |future| future.get().finish(py));
+    schedule(task)?;
+    dropped
+}
+
+/// `awaited.cancel(msg=message)`, natively for our own.
+pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>) -> PyResult<bool> {
+    let py = awaited.py();
+    if call::has_type(awaited, &py.get_type::<Future>()) {
+        // SAFETY: the type was compared.
+        return Future::cancel_with(unsafe { awaited.cast_unchecked::<Future>() }, message);
+    }
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item(pyo3::intern!(py, "msg"), message)?;
+    awaited.call_method(pyo3::intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
+}
+
+/// An asyncio future, or a mistake.
+fn wait_for_other(
+    task: &Bound<'_, Task>,
+    names: &Asyncio,
+    event_loop: &Bound<'_, PyAny>,
+    yielded: Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let (py, this) = (task.py(), task.get());
+    let blocking = yielded.getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
+    let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
+        if yielded.is_instance_of::<pyo3::types::PyIterator>() && is_generator(&yielded) {
+            return mistake(task, &yielded, |task, yielded| {
+                format!("yield was used instead of yield from for generator in task {task} with {yielded}")
+            });
+        }
+        return mistake(task, &yielded, |_, yielded| format!("Task got bad yield: {yielded}"));
+    };
+    let other_loop = names.helper(py, "get_future_loop")?.call1((&yielded,))?;
+    if !call::same(&other_loop, event_loop) {
+        return mistake(task, &yielded, |task, yielded| {
+            format!("Task {task} got Future {yielded} attached to a different loop")
+        });
+    }
+    if !blocking.is_truthy()? {
+        return mistake(task, &yielded, |task, yielded| {
+            format!("yield was used instead of yield from in task {task} with {yielded}")
+        });
+    }
+    yielded.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), false)?;
+    let wakeup = Bound::new(py, TaskWakeup { task: task.clone().unbind() })?.into_any();
+    let must_cancel = this.state.with(py, |state| {
+        state.wait = Wait::Foreign(yielded.clone().unbind());
+        state.must_cancel
+    });
+    let context = this.context(py)?;
+    let name = pyo3::intern!(py, "add_done_callback");
+    call::call_method_with_keyword(&yielded, name, &wakeup, names.context_keyword.bind(py), &context)?;
+    if must_cancel {
+        let message = task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        if cancel_any(&yielded, message)? {
+            this.state.with(py, |state| state.must_cancel = false);
+        }
+    }
+    Ok(())
+}
+
+fn is_generator(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// The coroutine yielded what no task can wait for: it is told in its next step.
+#[cold]
+fn mistake(
+    task: &Bound<'_, Task>,
+    yielded: &Bound<'_, PyAny>,
+    text: impl FnOnce(String, String) -> String,
+) -> PyResult<()> {
+    let text = text(task.repr()?.to_string(), yielded.repr()?.to_string());
+    let before = task.get().state.with(task.py(), |state| {
+        state.wait = Wait::Queued;
+        state.throw.replace(PyRuntimeError::new_err(text))
+    });
+    drop(before);
+    schedule(task)
+}
+
+/// The loop's state behind a task's loop, when it is ours.
+pub(super) fn home_of<'py>(event_loop: &Bound<'py, PyAny>) -> Option<Bound<'py, LoopState>> {
+    ours(event_loop).cloned()
+}

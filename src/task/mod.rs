@@ -1,0 +1,10 @@
+//! Layer 5, `Task`: a coroutine driven to its end. `state` (what is known of it), `class` (asyncio's Task for Python),
+//! `drive` (one step, and what its yield leads to), `registry` (asyncio's registers of tasks), `name`.
+
+mod class;
+mod drive;
+mod name;
+mod registry;
+mod state;
+
+pub use class::{Task, spawn};
