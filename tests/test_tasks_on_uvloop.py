@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import pyloop
 from support import making
 from support.guard import Context, Guard
 from support.loops import Loop, turn
+from support.rust import pyloop
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory")
 

@@ -13,6 +13,7 @@ from support import making
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
 from support.making import Spawn, TaskClass
+from support.rust import pyloop
 
 pytest_generate_tests = making.parametrize
 
@@ -241,7 +242,6 @@ def test_a_loop_keeps_its_pending_tasks_alive(pyloop_loop: Loop, handled: list[C
 
 
 def test_a_task_of_the_class_is_kept_alive_by_the_loop_too(pyloop_loop: Loop, handled: list[Context]) -> None:
-    import pyloop
 
     reference = weakref.ref(pyloop.Task(wait_for_ever(), loop=pyloop_loop))
     turn(pyloop_loop)
