@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -16,8 +15,9 @@ use crate::io::sock::{self, ReceiveBuffer};
 use crate::io::watch::{Side, Watch, watch_of};
 use crate::io::dns;
 use crate::py::asyncio::asyncio;
+use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
-use crate::py::context;
+use crate::py::{context, gc};
 use crate::sched::handle::{Handle, check_callback};
 use crate::sched::state::Entry;
 use crate::sched::timer_handle::TimerHandle;
@@ -31,12 +31,6 @@ pub struct Loop {
     task_factory: GilCell<Option<Py<PyAny>>>,
     watch: GilCell<Option<Arc<Watch>>>,
     receive_buffer: Arc<ReceiveBuffer>,
-}
-
-/// `threading.get_ident()`.
-fn thread_ident() -> u64 {
-    // SAFETY: no preconditions.
-    unsafe { ffi::PyThread_get_thread_ident() as u64 }
 }
 
 /// asyncio's `_check_thread` (debug mode).
@@ -68,6 +62,9 @@ fn soon<'py>(
     let py = state.py();
     let handle = Handle::new(callback, args, context_or_copy(py, context)?, state);
     let handle = Bound::new(py, handle)?;
+    if state.get().shared.runs_here() {
+        gc::untrack(handle.as_any());
+    }
     if state.get().debug.get(py) {
         handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
     }
@@ -265,8 +262,8 @@ impl Loop {
         self.get_task_factory(py)
     }
 
-    #[setter]
-    fn set__task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+    #[setter(_task_factory)]
+    fn set_private_task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
         drop(self.task_factory.replace(py, factory));
     }
 
@@ -307,24 +304,24 @@ impl Loop {
         Self::is_closed(slf)
     }
 
-    #[setter]
-    fn set__closed(&self, _value: &Bound<'_, PyAny>) {}
+    #[setter(_closed)]
+    fn set_private_closed(&self, _value: &Bound<'_, PyAny>) {}
 
     #[getter]
     fn _stopping(slf: &Bound<'_, Self>) -> bool {
         slf.as_super().get().shared.lifecycle.is_stopping()
     }
 
-    #[setter]
-    fn set__stopping(&self, _value: &Bound<'_, PyAny>) {}
+    #[setter(_stopping)]
+    fn set_private_stopping(&self, _value: &Bound<'_, PyAny>) {}
 
     #[getter]
     fn _thread_id(slf: &Bound<'_, Self>) -> Option<u64> {
         slf.as_super().get().shared.thread_ident()
     }
 
-    #[setter]
-    fn set__thread_id(&self, _value: &Bound<'_, PyAny>) {}
+    #[setter(_thread_id)]
+    fn set_private_thread_id(&self, _value: &Bound<'_, PyAny>) {}
 
     fn _check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
         run::check_closed(slf.as_super().get())
@@ -432,7 +429,7 @@ impl Loop {
 
     /// Drive the loop until it is stopped; `run_forever` around it sets the running loop and the hooks.
     fn _drive(slf: &Bound<'_, Self>) -> PyResult<()> {
-        run::run(slf.as_super(), thread_ident())
+        run::run(slf.as_super())
     }
 
     /// Drop what the loop owns natively; true when this call closed it.

@@ -7,7 +7,7 @@ A Python coroutine is driven as a Rust future; a Rust future is a Python awaitab
 
 from __future__ import annotations
 
-from pyloop import _native
+from pyloop import _native as _native
 from pyloop._loop import EventLoop, new_event_loop
 from pyloop._native import Future, RustFuture, Task, __version__, sleep
 from pyloop._policy import install
@@ -36,5 +36,3 @@ try:
 except ImportError:
     # Python 3.16 has no policies.
     pass
-
-del _native

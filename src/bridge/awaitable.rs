@@ -78,7 +78,7 @@ mod home {
 
     use super::{Future, Output, Pin, this_thread};
 
-    struct Parcel(Pin<Box<dyn Future<Output = Output>>>);
+    struct Parcel(#[expect(dead_code, reason = "only dropped")] Pin<Box<dyn Future<Output = Output>>>);
     // SAFETY: a parcel is not opened on the way: it is dropped on the thread it is addressed to, or never.
     unsafe impl Send for Parcel {}
 
@@ -337,8 +337,8 @@ impl RustFuture {
         self.state.with(py, |state| state.blocking).then_some(true)
     }
 
-    #[setter]
-    fn set__asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_asyncio_future_blocking)]
+    fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
         let blocking = blocking.is_truthy()?;
         self.state.with(py, |state| state.blocking = blocking);
         Ok(())

@@ -5,13 +5,13 @@
 //! finds the task, if it is still there, and queues its step. A waker may outlive its task.
 
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 use pyo3::prelude::*;
 
+use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::state::Step;
@@ -32,30 +32,26 @@ pub struct TaskShared {
     home: Home,
     queued: AtomicBool,
     /// The task while it lives; not a reference of its own. Cleared by the task's destructor.
-    task: GilCell<Option<TaskPtr>>,
+    task: GilCell<Option<Address>>,
     wake: Step,
 }
 
-struct TaskPtr(NonNull<pyo3::ffi::PyObject>);
-// SAFETY: the pointer is only followed with the GIL held, while the task is alive (see `TaskShared::task`).
-unsafe impl Send for TaskPtr {}
-
 impl TaskShared {
     /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
-    pub fn new(home: Home, task: NonNull<pyo3::ffi::PyObject>, wake: Step) -> Self {
-        Self { home, queued: AtomicBool::new(false), task: GilCell::new(Some(TaskPtr(task))), wake }
+    pub fn new(home: Home, task: Address, wake: Step) -> Self {
+        Self { home, queued: AtomicBool::new(false), task: GilCell::new(Some(task)), wake }
     }
 
     /// The task is going away.
     pub fn forget_task(&self, py: Python<'_>) {
-        drop(self.task.take(py));
+        self.task.set(py, None);
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         self.queued.store(false, Ordering::SeqCst);
         let task = self.task.with(py, |task| {
             // SAFETY: the task clears this field before it is freed, so it is alive; the GIL is held.
-            task.as_ref().map(|task| unsafe { Bound::from_borrowed_ptr(py, task.0.as_ptr()) })
+            task.map(|task| unsafe { task.borrow(py) })
         });
         match task {
             Some(task) => (self.wake)(py, &task),

@@ -2,7 +2,7 @@
 //!
 //! Used by one thread at a time (the loop's, or whoever holds the GIL); it holds no lock of its own.
 //!
-//! The rule: a *batch* is what a lane held when the batch began. HIGH entries run before the next NORMAL batch. LOW
+//! The rule: a *batch* is what a lane held when the batch began. A HIGH batch goes before the next NORMAL batch. LOW
 //! entries run when nothing else is ready; one is run after `LOW_PATIENCE` batches of the other lanes at the latest,
 //! so a busy loop delays LOW work by a bounded number of batches and never starves it.
 
@@ -82,7 +82,8 @@ impl<T> ReadyQueue<T> {
         if self.left > 0 {
             return true;
         }
-        if !self.high.is_empty() {
+        let after_high = self.lane == Lane::High && !self.normal.is_empty();
+        if !self.high.is_empty() && !after_high {
             self.lane = Lane::High;
             self.left = self.high.len();
         } else if !self.low.is_empty() && (self.normal.is_empty() || self.passed_low >= LOW_PATIENCE) {
@@ -157,6 +158,19 @@ mod tests {
         assert_eq!(batch(&mut queue), [0]);
         assert_eq!(batch(&mut queue), [1]);
         assert_eq!(batch(&mut queue), [9]);
+    }
+
+    #[test]
+    fn busy_high_work_lets_normal_batches_through() {
+        let mut queue = ReadyQueue::default();
+        let mut ran = Vec::new();
+        queue.push(1);
+        for _ in 0..4 {
+            queue.push_to(Lane::High, 0);
+            queue.push(1);
+            ran.extend(batch(&mut queue));
+        }
+        assert_eq!(ran, [0, 1, 1, 0, 1, 1]);
     }
 
     #[test]

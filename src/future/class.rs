@@ -1,9 +1,7 @@
 //! `pyloop.Future`: asyncio's Future, natively. `isinstance(future, asyncio.Future)` holds.
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -12,7 +10,7 @@ use super::iter::FutureIter;
 use super::state::{Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::finalize::Finalize;
+use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error};
 use crate::sched::state::{Entry, LoopState, ours};
 
@@ -404,8 +402,8 @@ impl Future {
         self.state.with(py, |state| state.blocking)
     }
 
-    #[setter]
-    fn set__asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_asyncio_future_blocking)]
+    fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
         let blocking = blocking.is_truthy()?;
         self.state.with(py, |state| state.blocking = blocking);
         Ok(())
@@ -455,8 +453,8 @@ impl Future {
         self.state.with(py, |state| state.log_traceback)
     }
 
-    #[setter]
-    fn set__log_traceback(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_log_traceback)]
+    fn set_private_log_traceback(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if value.is_truthy()? {
             return Err(PyValueError::new_err("_log_traceback can only be set to False"));
         }
@@ -469,8 +467,8 @@ impl Future {
         self.state.with(py, |state| state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
     }
 
-    #[setter]
-    fn set__cancel_message(&self, py: Python<'_>, message: Option<Py<PyAny>>) {
+    #[setter(_cancel_message)]
+    fn set_private_cancel_message(&self, py: Python<'_>, message: Option<Py<PyAny>>) {
         drop(self.state.with(py, |state| std::mem::replace(&mut state.cancel_message, message)));
     }
 
@@ -550,8 +548,8 @@ impl Finalize for Future {
         error::call_exception_handler(event_loop.bind(py), &message, &items)
     }
 
-    fn inner_dealloc() -> &'static PyOnceLock<ffi::destructor> {
-        static INNER: PyOnceLock<ffi::destructor> = PyOnceLock::new();
+    fn inner_dealloc() -> &'static Inner {
+        static INNER: Inner = Inner::new();
         &INNER
     }
 }

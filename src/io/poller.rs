@@ -4,7 +4,7 @@
 //! bookkeeping answers both. Used by the loop's thread, or by whoever holds the GIL.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub struct Poller(OwnedFd);
 impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -84,14 +90,14 @@ impl Poller {
 
     fn control(&self, operation: libc::c_int, fd: RawFd, event: &mut libc::epoll_event) -> io::Result<()> {
         // SAFETY: `event` is valid for the call, which copies it.
-        check(unsafe { libc::epoll_ctl(self.as_raw_fd(), operation, fd, event) }).map(drop)
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, event) }).map(drop)
     }
 
     /// What is ready now, without waiting.
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
         // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
-        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
         let count = check(count)? as usize;
         for event in events.iter().take(count) {
             let bits = event.events as libc::c_int;
@@ -146,7 +152,7 @@ impl Poller {
         change.flags = flags;
         // SAFETY: one change, no place for events.
         let result = unsafe {
-            libc::kevent(self.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
+            libc::kevent(self.0.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
         };
         check(result).map(drop)
     }
@@ -159,7 +165,7 @@ impl Poller {
         // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
         let count = unsafe {
             libc::kevent(
-                self.as_raw_fd(),
+                self.0.as_raw_fd(),
                 std::ptr::null(),
                 0,
                 events.as_mut_ptr(),

@@ -198,11 +198,9 @@ pub fn method(
     method: &'static str,
     args: &Bound<'_, PyTuple>,
 ) -> PyResult<RustFuture> {
-    let py = sock.py();
     let bound = sock.getattr(method)?.unbind();
     let args = args.clone().unbind();
     let attempt = move |py: Python<'_>, _fd: RawFd| unblocked(py, bound.call1(py, args.bind(py)));
-    drop(py);
     Ok(trying(name, watch, sock.clone().unbind(), side, Box::new(attempt)))
 }
 

@@ -5,7 +5,7 @@
 //! with a reader or a writer is level-triggered: after events of such descriptors the next turn looks again.
 //! Guarded by the GIL.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -86,9 +86,9 @@ impl Table {
 
 /// The watched descriptors of one loop.
 pub struct Watch {
-    poller: Poller,
+    poller: Arc<Poller>,
     table: GilCell<Table>,
-    in_tokio: GilCell<Option<AsyncFd<RawFd>>>,
+    in_tokio: GilCell<Option<AsyncFd<Arc<Poller>>>>,
 }
 
 /// The loop's watch, made at the first need.
@@ -100,7 +100,7 @@ pub fn watch_of(py: Python<'_>, slot: &GilCell<Option<Arc<Watch>>>, state: &Loop
         return Ok(watch);
     }
     let poller = Poller::new().map_err(|failed| error::os_error(py, &failed))?;
-    let watch = Arc::new(Watch { poller, table: GilCell::default(), in_tokio: GilCell::default() });
+    let watch = Arc::new(Watch { poller: Arc::new(poller), table: GilCell::default(), in_tokio: GilCell::default() });
     slot.with(py, |slot| *slot = Some(Arc::clone(&watch)));
     let reactor: Arc<dyn Reactor> = watch.clone();
     drop(state.reactor.replace(py, Some(reactor)));
@@ -153,7 +153,7 @@ impl Watch {
         });
         if told.is_ok() {
             if let Some(old) = &old {
-                old.get().cancel_once(py);
+                Handle::cancel_once(old.bind(py));
             }
         }
         drop(old);
@@ -175,7 +175,7 @@ impl Watch {
         });
         match old {
             Some(old) => {
-                old.get().cancel_once(py);
+                Handle::cancel_once(old.bind(py));
                 true
             }
             None => false,
@@ -230,7 +230,7 @@ impl Watch {
         });
         drop(looked);
         for handle in handles {
-            state.push(py, Entry::Handle(handle));
+            state.push(py, Entry::Watcher(handle));
         }
         for waker in wakers {
             waker.wake();
@@ -284,10 +284,15 @@ impl Reactor for Watch {
         let edge = self.in_tokio.with(py, |slot| {
             let in_tokio = match slot {
                 Some(known) => known,
-                None => match AsyncFd::with_interest(self.poller.as_raw_fd(), TokioInterest::READABLE) {
-                    Ok(made) => slot.insert(made),
-                    Err(_) => return true,
-                },
+                None => {
+                    let poller = Arc::clone(&self.poller);
+                    // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for
+                    // as long as the poller lives.
+                    match unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) } {
+                        Ok(made) => slot.insert(made),
+                        Err(_) => return true,
+                    }
+                }
             };
             let mut edge = false;
             // Cleared before the look: what becomes ready after it is a new edge.
@@ -308,7 +313,7 @@ impl Reactor for Watch {
         let table = self.table.take(py);
         for watched in &table.watched {
             for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
-                handle.get().cancel_once(py);
+                Handle::cancel_once(handle.bind(py));
             }
         }
         drop(table);

@@ -25,13 +25,6 @@ pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> P
     }
 }
 
-/// `callable()`.
-#[inline]
-pub fn call_none<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: a live object; the result is a new reference or an exception is set.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallNoArgs(callable.as_ptr())) }
-}
-
 /// `callable(a, b)`.
 #[inline]
 pub fn call_two<'py>(
@@ -82,7 +75,13 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// Whether the object is of the class `asyncio.Future` hands out loops for, etc.: an identity test.
+/// Whether this is a generator made by a generator function.
+pub fn is_generator(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// `a is b`.
 #[inline]
 pub fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> bool {
     std::ptr::eq(a.as_ptr(), b.as_ptr())

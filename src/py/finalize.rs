@@ -12,12 +12,15 @@ use pyo3::sync::PyOnceLock;
 
 use super::error::{PreserveError, unraisable};
 
+/// A class's own deallocator, kept behind the wrapped one.
+pub type Inner = PyOnceLock<ffi::destructor>;
+
 /// A class with a finalizer.
 pub trait Finalize: pyo3::PyClass<Frozen = True> + Sync {
     /// The last look. Errors are reported as unraisable.
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// Where the class's own deallocator is kept.
-    fn inner_dealloc() -> &'static PyOnceLock<ffi::destructor>;
+    fn inner_dealloc() -> &'static Inner;
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {

@@ -2,11 +2,13 @@
 //! `Python<'py>` token, so everything here runs with the GIL held.
 
 pub mod asyncio;
+pub mod attach;
 pub mod call;
 pub mod cell;
 pub mod context;
 pub mod error;
 pub mod finalize;
+pub mod gc;
 pub mod iter;
 
 #[cfg(Py_GIL_DISABLED)]

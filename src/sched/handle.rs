@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::state::LoopState;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 
 /// A callback with its arguments and its context; empty once cancelled.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ impl Handle {
         }
     }
 
+
     #[cold]
     fn report(
         &self,
@@ -92,11 +93,13 @@ impl Handle {
     }
 
     /// Cancel it. False: it was cancelled before.
-    pub fn cancel_once(&self, py: Python<'_>) -> bool {
-        if self.cancelled.with(py, |cancelled| std::mem::replace(cancelled, true)) {
+    pub fn cancel_once(slf: &Bound<'_, Self>) -> bool {
+        let (py, this) = (slf.py(), slf.get());
+        if this.cancelled.with(py, |cancelled| std::mem::replace(cancelled, true)) {
             return false;
         }
-        drop(self.callback.take(py));
+        gc::track(slf.as_any());
+        drop(this.callback.take(py));
         true
     }
 
@@ -117,8 +120,8 @@ impl Handle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(&self, py: Python<'_>) {
-        self.cancel_once(py);
+    fn cancel(slf: &Bound<'_, Self>) {
+        Self::cancel_once(slf);
     }
 
     /// Whether it was cancelled.

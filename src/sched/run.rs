@@ -5,12 +5,13 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::runtime::{Engine, EngineRef, with_gil_while_running};
+use super::runtime::{Engine, EngineRef};
 use super::shared::LoopShared;
 use super::state::LoopState;
 use super::turn::Turns;
 use crate::core::lifecycle::Refused;
 use crate::py::asyncio::asyncio;
+use crate::py::attach::{hold_while, thread_ident};
 use crate::py::error;
 
 fn refused(reason: Refused) -> PyErr {
@@ -46,20 +47,21 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
 ///
 /// # Errors
 /// RuntimeError as said; KeyboardInterrupt or SystemExit from a callback or a signal handler; a panic of a Rust task.
-pub fn run(event_loop: &Bound<'_, LoopState>, thread_ident: u64) -> PyResult<()> {
+pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
     let engine = engine(py, state)?;
     state.shared.lifecycle.begin().map_err(refused)?;
-    let outer = state.shared.set_running(thread_ident);
+    let outer = state.shared.set_running(thread_ident());
     let root = event_loop.clone().unbind();
-    let ended = with_gil_while_running(py, || {
+    let ended = hold_while(py, || {
         let turns = Turns::new(root);
         error::catch_panic(|| engine.block_on(turns))
     });
     state.shared.set_running(0);
     LoopShared::restore_running_here(outer);
     state.shared.lifecycle.end();
+    state.track_waiting(py);
     let rested = rest_tasks(event_loop);
     ended.and_then(|ended| ended).and(rested)
 }

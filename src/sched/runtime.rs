@@ -5,22 +5,22 @@
 //! run by another thread later gets a LocalSet of that thread; the Rust tasks of the first wait for the loop to come
 //! back, or end with the loop or the thread.
 //!
-//! The GIL: tokio calls `on_thread_park` before it sleeps and `on_thread_unpark` after; the GIL is given up exactly
-//! between the two. Looking for events without waiting keeps it.
+//! tokio calls `on_thread_park` before it sleeps and `on_thread_unpark` after: the GIL is given up exactly between the
+//! two (`py::attach`). Looking for events without waiting keeps it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 use pyo3::exceptions::PyOSError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::LocalSet;
 
 use super::shared::this_thread;
+use crate::py::attach::{park, unpark};
 
 /// What drives a loop.
 #[derive(Debug)]
@@ -34,60 +34,7 @@ pub struct Engine {
 
 thread_local! {
     static LOCAL_SETS: RefCell<HashMap<u64, Rc<LocalSet>>> = RefCell::default();
-    /// This thread's Python state while it sleeps without the GIL.
-    static PARKED: Cell<*mut ffi::PyThreadState> = const { Cell::new(std::ptr::null_mut()) };
-    /// Whether the thread runs a loop: only then is the GIL ours to give up.
-    static HOLDS_GIL: Cell<bool> = const { Cell::new(false) };
 }
-
-fn park() {
-    if HOLDS_GIL.get() && PARKED.get().is_null() {
-        // SAFETY: HOLDS_GIL says that `with_gil_while_running` attached this thread; nothing Python runs until
-        // `unpark`. PyO3's own count says "detached" all the while, so a `Py<_>` dropped by a waker is deferred.
-        PARKED.set(unsafe { ffi::PyEval_SaveThread() });
-    }
-}
-
-fn unpark() {
-    let state = PARKED.replace(std::ptr::null_mut());
-    if !state.is_null() {
-        // SAFETY: the state that `park` saved on this thread.
-        unsafe { ffi::PyEval_RestoreThread(state) };
-    }
-}
-
-/// Run `f` with the GIL held in fact but not in PyO3's count: tokio's internals may drop a `Py<_>` while the thread
-/// sleeps, and PyO3 must not believe that it may touch Python then. Whoever runs Python inside says `Python::attach`,
-/// which costs two counters here.
-pub(super) fn with_gil_while_running<R>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R
-where
-    R: Send,
-{
-    struct Saved(*mut ffi::PyThreadState);
-    impl Drop for Saved {
-        fn drop(&mut self) {
-            HOLDS_GIL.set(false);
-            unpark();
-            // SAFETY: gives up what `PyGILState_Ensure`'s owner, the surrounding `detach`, takes back at once.
-            self.0 = unsafe { ffi::PyEval_SaveThread() };
-        }
-    }
-    // SAFETY: asked with the GIL held; it is this thread's own state.
-    let state = SendPtr(unsafe { ffi::PyThreadState_Get() });
-    py.detach(move || {
-        let state = state;
-        // SAFETY: `detach` has just released exactly this state on this thread.
-        unsafe { ffi::PyEval_RestoreThread(state.0) };
-        HOLDS_GIL.set(true);
-        let _saved = Saved(state.0);
-        f()
-    })
-}
-
-/// A pointer that only looks as if it went to another thread (`detach` asks for `Send`).
-struct SendPtr(*mut ffi::PyThreadState);
-// SAFETY: `detach` runs its closure on the calling thread.
-unsafe impl Send for SendPtr {}
 
 impl Engine {
     pub(super) fn new(id: u64) -> PyResult<Self> {

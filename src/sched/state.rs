@@ -17,6 +17,7 @@ use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::gc;
 
 /// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
 pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
@@ -26,6 +27,8 @@ pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 pub enum Entry {
     /// `call_soon`.
     Handle(Py<Handle>),
+    /// A ready descriptor's callback, which stays for the next time.
+    Watcher(Py<Handle>),
     /// A timer that came due.
     Timer(Py<TimerHandle>),
     /// A done callback of one of our futures: `callback(future)` in `context`.
@@ -102,7 +105,7 @@ impl LoopState {
         if let Some(ready) = self.ready.peek_in_traverse() {
             for entry in ready.iter() {
                 match entry {
-                    Entry::Handle(handle) => visit.call(handle)?,
+                    Entry::Handle(handle) | Entry::Watcher(handle) => visit.call(handle)?,
                     Entry::Timer(handle) => visit.call(handle)?,
                     Entry::Done { callback, future, context } => {
                         visit.call(callback)?;
@@ -166,6 +169,20 @@ impl LoopState {
             asyncio(py)?.clear_current_task(event_loop)?;
         }
         Ok(())
+    }
+
+    /// A run has ended: what waits in the queues is the cycle collector's business again (`py::gc`).
+    pub fn track_waiting(&self, py: Python<'_>) {
+        self.ready.with(py, |ready| {
+            for entry in ready.iter() {
+                match entry {
+                    Entry::Handle(handle) => gc::track(handle.bind(py).as_any()),
+                    Entry::Timer(handle) => gc::track(handle.bind(py).as_any()),
+                    _ => {}
+                }
+            }
+        });
+        self.timers.with(py, |timers| timers.iter().for_each(|handle| gc::track(handle.bind(py).as_any())));
     }
 
     /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.

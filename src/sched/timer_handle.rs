@@ -11,6 +11,7 @@ use super::state::LoopState;
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::gc;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
 #[pyclass(frozen, extends = Handle, weakref, freelist = 256, module = "pyloop._native")]
@@ -32,6 +33,9 @@ impl TimerHandle {
         let py = event_loop.py();
         let base = PyClassInitializer::from(Handle::new(callable, args, context, event_loop));
         let handle = Bound::new(py, base.add_subclass(Self { when, scheduled: GilCell::new(true) }))?;
+        if event_loop.get().shared.runs_here() {
+            gc::untrack(handle.as_any());
+        }
         let in_heap = handle.clone().unbind();
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
@@ -72,7 +76,7 @@ impl TimerHandle {
     /// Cancel the callback; nothing happens when it has run or was cancelled.
     fn cancel(slf: &Bound<'_, Self>) {
         let (py, base) = (slf.py(), Self::base(slf));
-        if base.cancel_once(py) && slf.get().scheduled.get(py) {
+        if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
             let gone = state.timers.with(py, |timers| {
                 timers.note_cancelled(|timer| timer.bind_borrowed(py).as_super().get().is_cancelled(py))

@@ -20,7 +20,7 @@ use super::handle::Handle;
 use super::shared::Deliver;
 use super::state::{Entry, LoopState};
 use crate::py::asyncio::asyncio;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 
 /// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
 /// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.
@@ -277,8 +277,9 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         other => {
             state.leave_task(py, event_loop.as_any())?;
             match other {
-                Entry::Handle(handle) => Handle::run(handle.bind(py)),
-                Entry::Timer(handle) => Handle::run(handle.bind(py).as_super()),
+                Entry::Handle(handle) => run_once(handle.bind(py)),
+                Entry::Timer(handle) => run_once(handle.bind(py).as_super()),
+                Entry::Watcher(handle) => Handle::run(handle.bind(py)),
                 Entry::Done { callback, future, context } => run_done(event_loop, &callback, &future, &context),
                 Entry::Native { subject, run } => run(py, subject.bind(py)),
                 Entry::Foreign(handle) => run_foreign(py, &handle),
@@ -286,6 +287,14 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             }
         }
     }
+}
+
+/// `call_soon` and timers: run, and out of the loop's hands.
+#[inline]
+fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
+    let ran = Handle::run(handle);
+    gc::track_if_shared(handle.as_any());
+    ran
 }
 
 /// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
@@ -330,7 +339,7 @@ fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> PyResult<()> {
 fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     let subject = match &entry {
-        Entry::Handle(handle) => handle.clone_ref(py).into_any(),
+        Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
         Entry::Timer(handle) => handle.clone_ref(py).into_any(),
         Entry::Done { callback, .. } => callback.clone_ref(py),
         Entry::Step { task: object, .. } | Entry::Native { subject: object, .. } | Entry::Foreign(object) => {

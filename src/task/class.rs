@@ -3,9 +3,7 @@
 use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -18,7 +16,7 @@ use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::finalize::Finalize;
+use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error};
 use crate::sched::LoopState;
 
@@ -303,8 +301,8 @@ impl Task {
         self.state.with(py, |state| state.log_destroy_pending)
     }
 
-    #[setter]
-    fn set__log_destroy_pending(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_log_destroy_pending)]
+    fn set_private_log_destroy_pending(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let value = value.is_truthy()?;
         self.state.with(py, |state| state.log_destroy_pending = value);
         Ok(())
@@ -367,8 +365,8 @@ impl Finalize for Task {
         Future::finalize(future)
     }
 
-    fn inner_dealloc() -> &'static PyOnceLock<ffi::destructor> {
-        static INNER: PyOnceLock<ffi::destructor> = PyOnceLock::new();
+    fn inner_dealloc() -> &'static Inner {
+        static INNER: Inner = Inner::new();
         &INNER
     }
 }

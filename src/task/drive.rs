@@ -1,11 +1,9 @@
 //! One step of a task, and what follows from it. Kept from CPython's `task_step_impl` (Modules/_asynciomodule.c):
 //! which exception is thrown in, what ends the task how, and the messages for mistaken yields.
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -19,6 +17,7 @@ use crate::future::Future;
 use crate::future::callbacks::Waiter;
 use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
+use crate::py::attach::Address;
 use crate::py::{call, context, error};
 use crate::sched::state::{Entry, LoopState, ours};
 
@@ -50,11 +49,10 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
 pub(super) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `schedule` makes entries with this function, always with a task.
     let task = unsafe { task.cast_unchecked::<Task>() };
-    let ran = match task.get().home() {
+    match task.get().home() {
         Some(home) => step_at_home(task, home.bind(py)),
         None => Ok(()),
-    };
-    ran
+    }
 }
 
 /// One of our futures that the task waited for is done.
@@ -220,12 +218,9 @@ fn step_in(
 /// Lends the task's waker for the length of a step.
 struct Stepping<'a> {
     task: &'a Task,
-    object: NonNull<ffi::PyObject>,
+    object: Address,
     home: Option<&'a LoopState>,
 }
-
-// SAFETY: `object` is only turned into a `TaskShared`, which follows it with the GIL held; the rest is Sync.
-unsafe impl Sync for Stepping<'_> {}
 
 impl Lender for Stepping<'_> {
     fn shared(&self) -> &Arc<TaskShared> {
@@ -253,7 +248,7 @@ fn one_step(
     let Some(coroutine) = this.state.with(py, |state| state.coroutine.as_ref().map(|known| known.clone_ref(py))) else {
         return Ok(());
     };
-    let Some(object) = NonNull::new(task.as_ptr()) else { return Ok(()) };
+    let object = Address::of(task.as_any());
     if home.is_none() {
         this.shared.get_or_init(|| {
             Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust))
@@ -424,7 +419,7 @@ fn wait_for_other(
     let (py, this) = (task.py(), task.get());
     let blocking = yielded.getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
     let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
-        if yielded.is_instance_of::<pyo3::types::PyIterator>() && is_generator(&yielded) {
+        if call::is_generator(&yielded) {
             return mistake(task, &yielded, |task, yielded| {
                 format!("yield was used instead of yield from for generator in task {task} with {yielded}")
             });
@@ -458,11 +453,6 @@ fn wait_for_other(
         }
     }
     Ok(())
-}
-
-fn is_generator(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
-    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
 }
 
 /// The coroutine yielded what no task can wait for: it is told in its next step.

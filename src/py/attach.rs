@@ -1,0 +1,93 @@
+//! The GIL around a loop's sleep, and the identity of Python objects and threads where no reference is held.
+//!
+//! A running loop holds the GIL in fact but not in PyO3's count (`hold_while`): tokio's internals may drop a `Py<_>`
+//! while the thread sleeps, and PyO3 must not believe that it may touch Python then. Whoever runs Python inside says
+//! `Python::attach`, which costs two counters there. `park` and `unpark` are tokio's hooks around a sleep.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+thread_local! {
+    /// This thread's Python state while it sleeps without the GIL.
+    static PARKED: Cell<*mut ffi::PyThreadState> = const { Cell::new(std::ptr::null_mut()) };
+    /// Whether the thread runs a loop: only then is the GIL ours to give up.
+    static HOLDS_GIL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The thread is about to sleep: give the GIL up.
+pub fn park() {
+    if HOLDS_GIL.get() && PARKED.get().is_null() {
+        // SAFETY: HOLDS_GIL says that `hold_while` attached this thread; nothing Python runs until `unpark`.
+        PARKED.set(unsafe { ffi::PyEval_SaveThread() });
+    }
+}
+
+/// The thread has slept: take the GIL back.
+pub fn unpark() {
+    let state = PARKED.replace(std::ptr::null_mut());
+    if !state.is_null() {
+        // SAFETY: the state that `park` saved on this thread.
+        unsafe { ffi::PyEval_RestoreThread(state) };
+    }
+}
+
+/// Run `f` with the GIL held, except between `park` and `unpark`, and with PyO3's count at "detached".
+pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
+    struct Release(bool);
+    impl Drop for Release {
+        fn drop(&mut self) {
+            unpark();
+            HOLDS_GIL.set(self.0);
+            // SAFETY: the GIL is held here; the surrounding `detach` takes it back at once.
+            unsafe { ffi::PyEval_SaveThread() };
+        }
+    }
+    // SAFETY: asked with the GIL held; it is this thread's own state.
+    let state = State(unsafe { ffi::PyThreadState_Get() });
+    py.detach(move || {
+        let state = state;
+        // SAFETY: `detach` has just released exactly this state on this thread.
+        unsafe { ffi::PyEval_RestoreThread(state.0) };
+        let _release = Release(HOLDS_GIL.replace(true));
+        f()
+    })
+}
+
+/// A pointer that only looks as if it went to another thread (`detach` asks for `Send`).
+struct State(*mut ffi::PyThreadState);
+// SAFETY: `detach` runs its closure on the calling thread.
+unsafe impl Send for State {}
+
+/// `threading.get_ident()`.
+pub fn thread_ident() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { ffi::PyThread_get_thread_ident() as u64 }
+}
+
+/// The address of an object that somebody else keeps alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Address(NonNull<ffi::PyObject>);
+
+// SAFETY: an address is followed only by `borrow`, whose caller holds the GIL and answers for the object's life.
+unsafe impl Send for Address {}
+// SAFETY: as for Send.
+unsafe impl Sync for Address {}
+
+impl Address {
+    pub fn of(object: &Bound<'_, PyAny>) -> Self {
+        // SAFETY: a Bound is never null.
+        Self(unsafe { NonNull::new_unchecked(object.as_ptr()) })
+    }
+
+    /// A reference to the object.
+    ///
+    /// # Safety
+    /// The object is alive.
+    pub unsafe fn borrow<'py>(self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: the caller's word.
+        unsafe { Bound::from_borrowed_ptr(py, self.0.as_ptr()) }
+    }
+}
