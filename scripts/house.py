@@ -374,6 +374,7 @@ def python_lint(run: Run, py: Python) -> None:
     run.step("mypy", [py.exe, "-m", "mypy"], py.env())
     allowlist = ROOT / "scripts" / "stubtest_allowlist.txt"
     stubtest = [py.exe, "-m", "mypy.stubtest", "pyloop", "--allowlist", allowlist]
+    stubtest += ["--mypy-config-file", ROOT / "pyproject.toml"]
     run.step("stubtest", stubtest, py.env())
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from pytest_skips import is_allowed, read_allowed
 
 ROOT = Path(__file__).resolve().parent.parent
