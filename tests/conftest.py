@@ -95,8 +95,8 @@ def guard() -> Iterator[Guard]:
 class _patience:
     def __enter__(self) -> None:
         self._handler = signal.signal(signal.SIGALRM, self._hung)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-        faulthandler.dump_traceback_later(3 * PATIENCE, exit=True, file=_stderr)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+        watch_for_a_stuck_process()
 
     def __exit__(self, *_: object) -> None:
         faulthandler.cancel_dump_traceback_later()
@@ -105,6 +105,11 @@ class _patience:
 
     def _hung(self, signum: int, frame: FrameType | None) -> None:
         raise Hung(f"the test was still running after {PATIENCE} s")
+
+
+def watch_for_a_stuck_process() -> None:
+    """Again after each failure, when pytest calls it off."""
+    faulthandler.dump_traceback_later(3 * PATIENCE, exit=True, file=_stderr)
 
 
 @pytest.fixture
@@ -189,6 +194,7 @@ def _watched(factory: LoopFactory, guard: Guard) -> LoopFactory:
 def _lent(factory: Callable[[], Loop]) -> Iterator[Loop]:
     loop = factory()
     yield loop
+    watch_for_a_stuck_process()
     left: list[str] = []
     if not loop.is_closed():
         left = loops.settle(loop)

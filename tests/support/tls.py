@@ -1,6 +1,6 @@
 """TLS contexts for a server at localhost and for clients that trust it.
 
-`localhost.pem` is a key and a certificate made for these tests alone: self-signed, for the names localhost and
+`localhost.pem` is a key and a certificate made for these tests alone: self-signed, for localhost and
 127.0.0.1, good from 2020 to 2120 (`openssl req -new`, then `openssl ca -selfsign` with these dates).
 """
 
