@@ -58,7 +58,7 @@ class ClassResult:
 
     ``tests`` also holds what is not a test but can fail: a fixture (``(setUpClass)``) or the end of the
     interpreter (``(exit)``). ``accident`` says in one line why the interpreter did not end well, ``tail``
-    is the end of its output, ``culprit`` the test that it happened in.
+    is what it printed at its beginning and its end, ``culprit`` the test that it happened in.
     """
 
     tests: dict[str, TestResult] = field(default_factory=dict)

@@ -31,7 +31,7 @@ from {__package__} import worker
 worker.main(sys.argv[1])
 """
 _GRACE = 10.0  # a worker dumps its stacks and leaves by itself at the limit; this much later it is killed
-_TAIL = 6000  # characters of output that are kept of a worker which did not end well
+_HEAD, _TAIL = 3000, 6000  # characters of output that are kept of a worker which did not end well
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Pool:
         result = outcomes.from_records(ended.records, tests, ended.accident)
         result.seconds = ended.seconds
         if result.accident:
-            result.tail = ended.output[-_TAIL:]
+            result.tail = _ends(ended.output)
         return result
 
     def _work(self, order: dict[str, Any]) -> _Ended:
@@ -145,6 +145,13 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> str:
     if time.monotonic() - started >= limit:
         return f"timed out after {limit:.0f} s"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _ends(output: str) -> str:
+    """The beginning and the end: a panic says first what went wrong, a time-out last where everything was."""
+    if len(output) <= _HEAD + _TAIL:
+        return output
+    return f"{output[:_HEAD]}\n[...]\n{output[-_TAIL:]}"
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:

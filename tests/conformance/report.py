@@ -87,7 +87,7 @@ def print_failures(verdict: Verdict, run: Run) -> None:
         print("\n".join(f"    {line}" for line in lines))
     for class_id, result in run.items():
         if result.accident:
-            print(f"\nACCIDENT {class_id}: {result.accident}; the end of its output:")
+            print(f"\nACCIDENT {class_id}: {result.accident}; what it printed:")
             print("\n".join(f"    {line}" for line in result.tail.splitlines()))
 
 
