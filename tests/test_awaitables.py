@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from support import making
 from support.loops import Loop, LoopFactory, turn
-from support.rust import ENDING, none_left, pyloop, rust
+from support.rust import ENDING, none_left, pyloop, rust, start_background
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
 
@@ -23,8 +23,13 @@ Kind = Callable[[Any], Any]
 each_kind = pytest.mark.parametrize("kind", [make for make, _ in ENDING.values()], ids=list(ENDING))
 
 
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_background()
+
+
 @pytest.fixture
-def nothing_left() -> Any:
+def nothing_left(background: None) -> Iterator[None]:
     with none_left():
         yield
 
@@ -208,7 +213,8 @@ def test_in_tasks_that_a_factory_makes(loop: Loop, kind: Kind) -> None:
         loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))
         first = asyncio.create_task(kind(1))
         assert type(first) is asyncio.Task
-        loop.set_task_factory(asyncio.eager_task_factory)
+        # Not asyncio.eager_task_factory itself: uvloop hands it an `eager_start` that it does not take.
+        loop.set_task_factory(lambda loop, coro, **_: asyncio.Task(coro, loop=loop, eager_start=True))
         second = asyncio.create_task(kind(2))
         loop.set_task_factory(None)
         return [await first, await second]

@@ -16,7 +16,7 @@ import pytest
 
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
-from support.rust import ENDING, none_left, pyloop, rust
+from support.rust import ENDING, none_left, pyloop, rust, start_background
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory", "nothing_left")
 
@@ -27,9 +27,9 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "never": lambda: rust.never(),
     "error": lambda: rust.error(ValueError()),
     "panic": lambda: rust.panic("panic"),
-    "woken_from_thread": lambda: rust.woken_from_thread(0),
+    "woken_from_thread": lambda: rust.woken_from_thread(0.02),
     "local": lambda: rust.local(),
-    "sleep": lambda: pyloop.sleep(0.001),
+    "sleep": lambda: pyloop.sleep(3600),
 }
 
 each_maker = pytest.mark.parametrize("make", list(MAKERS.values()), ids=list(MAKERS))
@@ -38,8 +38,13 @@ REUSED = r"^cannot reuse already awaited "
 NOT_TWICE = r"^cannot reuse already awaited |is being awaited already$"
 
 
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_background()
+
+
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(background: None) -> Iterator[None]:
     with none_left():
         yield
 
@@ -173,11 +178,7 @@ def test_close_twice_is_fine_and_ends_it(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("end", ["ready", "error", "panic"])
 def test_after_its_end_it_cannot_be_used_again(end: str) -> None:
-    awaitable = {
-        "result": rust.ready,
-        "error": lambda: rust.error(ValueError()),
-        "panic": lambda: rust.panic("x"),
-    }[end]()
+    awaitable = MAKERS[end]()
     with pytest.raises(BaseException):  # noqa: B017
         awaitable.send(None)
     with pytest.raises(RuntimeError, match=REUSED):
@@ -229,27 +230,25 @@ def test_awaited_from_two_tasks_at_once_is_an_error_for_the_second(loop: Loop, n
     loop.run_until_complete(main())
 
 
-def test_the_first_of_two_tasks_gets_the_result(loop: Loop) -> None:
+@pytest.mark.parametrize("kind", ["yield_n", "woken_from_thread", "sleep"])
+def test_two_tasks_of_one_are_an_error_for_the_second(loop: Loop, kind: str) -> None:
     async def main() -> None:
-        awaitable = rust.yield_n(5, "for the first")
-        first = asyncio.create_task(awaitable)
-        second = asyncio.create_task(awaitable)
-        results = await asyncio.gather(first, second, return_exceptions=True)
-        assert results[0] == "for the first"
-        assert isinstance(results[1], RuntimeError)
+        awaitable = ENDING[kind][0]("for the first")
+        first, second = asyncio.create_task(awaitable), asyncio.create_task(awaitable)
+        with pytest.raises(RuntimeError, match=NOT_TWICE):
+            await second
+        assert await first == "for the first"
 
     loop.run_until_complete(main())
 
 
-def test_awaiting_it_inside_its_own_task_is_an_error(loop: Loop) -> None:
+def test_awaiting_it_while_its_own_task_waits_is_an_error(loop: Loop) -> None:
     async def main() -> None:
         awaitable = rust.never()
         running = asyncio.create_task(awaitable)
         await asyncio.sleep(0)
-        with pytest.raises((RuntimeError, ValueError)):
-            awaitable.send(None)
-        with pytest.raises((RuntimeError, ValueError)):
-            next(awaitable.__await__())
+        with pytest.raises(RuntimeError, match=NOT_TWICE):
+            await awaitable
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
@@ -291,6 +290,23 @@ def test_what_was_closed_thrown_at_or_sent_to_does_not_warn(end: str) -> None:
         gc.collect()
 
 
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_task_that_is_destroyed_while_it_waits_does_not_warn(
+    loop_factory: LoopFactory, handled: list[Context], stock: bool
+) -> None:
+    loop = loop_factory()
+    awaitable = rust.never()
+    (asyncio.Task(awaitable, loop=loop) if stock else loop.create_task(awaitable))
+    turn(loop)
+    loop.close()
+    del loop, awaitable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+        handled.clear()  # the task was destroyed while it was pending
+        gc.collect()
+
+
 def test_a_cancelled_task_that_never_started_does_not_warn(loop: Loop) -> None:
     async def main() -> None:
         task = asyncio.create_task(rust.never())
@@ -301,47 +317,70 @@ def test_a_cancelled_task_that_never_started_does_not_warn(loop: Loop) -> None:
     loop.run_until_complete(main())
 
 
-@each_maker
-def test_it_may_be_dropped_on_another_thread(loop: Loop, make: Callable[[], Any]) -> None:
-    async def main() -> None:
-        before = rust.live()
-        held = [make()]
+def drop_elsewhere(held: list[Any]) -> None:
+    """Lets go of what `held` holds on another thread."""
 
-        def drop() -> None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                held.clear()
+    def drop() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of those never awaited
+            held.clear()
 
-        await asyncio.to_thread(drop)
-        for _ in range(3):
-            await asyncio.sleep(0)  # one that is `!Send` goes home to be dropped
-        assert rust.live() == before
-
-    loop.run_until_complete(main())
+    thread = threading.Thread(target=drop)
+    thread.start()
+    thread.join()
 
 
-@pytest.mark.parametrize("name", ["yield_n", "never", "local", "sleep"])
+movable = pytest.mark.parametrize("name", [name for name in MAKERS if name != "local"])
+
+
+@movable
+def test_it_may_be_dropped_on_another_thread(name: str) -> None:
+    before = rust.live()
+    drop_elsewhere([MAKERS[name]()])
+    assert rust.live() == before
+
+
+@pytest.mark.parametrize("name", ["yield_n", "never", "woken_from_thread", "sleep"])
 def test_it_may_be_dropped_on_another_thread_while_it_waits(loop: Loop, name: str) -> None:
     before = rust.live()
     held = list[Any]()
 
     def start() -> None:
-        awaitable = MAKERS[name]()
-        awaitable.send(None)  # by hand, so that no task holds it
-        held.append(awaitable)
-
-    def drop() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            held.clear()
+        held.append(MAKERS[name]())
+        held[0].send(None)  # by hand, so that no task holds it
 
     loop.call_soon(start)
     turn(loop)
-    thread = threading.Thread(target=drop)
-    thread.start()
-    thread.join()
-    turn(loop, 3)
+    drop_elsewhere(held)
+    turn(loop)
     assert rust.live() == before
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_one_that_is_not_send_goes_home_to_be_dropped(pyloop_loop: Loop, started: bool) -> None:
+    before = rust.live()
+    held = list[Any]()
+
+    def start() -> None:
+        held.append(rust.local())
+        if started:
+            held[0].send(None)
+
+    pyloop_loop.call_soon(start)
+    turn(pyloop_loop)
+    drop_elsewhere(held)
+    turn(pyloop_loop, 2)
+    assert rust.live() == before
+
+
+def test_one_that_is_not_send_is_at_home_when_the_next_is_made(loop: Loop) -> None:
+    async def main() -> None:
+        before = rust.live()
+        drop_elsewhere([rust.local()])
+        await rust.local()
+        assert rust.live() == before
+
+    loop.run_until_complete(main())
 
 
 def test_what_may_not_leave_its_thread_is_refused_on_another(loop: Loop) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support import making
 from support.guard import kernel_threads
 from support.loops import Loop, turn
-from support.rust import WAITING, WOKEN, none_left, pyloop, rust
+from support.rust import WAITING, WOKEN, none_left, pyloop, rust, start_background
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
 
@@ -24,8 +24,13 @@ each_waiting = pytest.mark.parametrize("make", list(WAITING.values()), ids=list(
 each_woken = pytest.mark.parametrize("make", list(WOKEN.values()), ids=list(WOKEN))
 
 
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_background()
+
+
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(background: None) -> Iterator[None]:
     with none_left():
         yield
 

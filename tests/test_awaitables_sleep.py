@@ -14,13 +14,18 @@ import pytest
 
 from support import making
 from support.loops import Loop, LoopFactory, turn
-from support.rust import none_left, pyloop, rust
+from support.rust import none_left, pyloop, rust, start_background
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
 
 
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_background()
+
+
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(background: None) -> Iterator[None]:
     with none_left():
         yield
 
@@ -33,6 +38,17 @@ def test_it_is_never_early(loop: Loop, seconds: float) -> None:
         return time.monotonic() - start
 
     assert loop.run_until_complete(main()) >= seconds
+
+
+def test_the_time_runs_from_the_await(loop: Loop) -> None:
+    async def main() -> float:
+        sleeping = pyloop.sleep(0.02)
+        await asyncio.sleep(0.03)
+        start = time.monotonic()
+        await sleeping
+        return time.monotonic() - start
+
+    assert loop.run_until_complete(main()) >= 0.02
 
 
 def test_it_gives_its_result(loop: Loop) -> None:
