@@ -73,7 +73,7 @@ class Run:
         env: dict[str, str] | None = None,
         count: Callable[[str], Counts | None] = lambda _output: None,
         judge: Callable[[str], str] = lambda _output: "",
-        minutes: float = 15,
+        minutes: float = 20,
         log: bool = True,
     ) -> bool:
         """Runs one command. `count` reads the tests out of its output; what `judge` says fails the step."""
@@ -474,6 +474,7 @@ def main(target: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a step's processes are ended too
     try:
         sys.exit(main(sys.argv[1]))
     except KeyboardInterrupt:
