@@ -424,15 +424,16 @@ def bench(run: Run, py: Python) -> int:
     command = [py.exe, ROOT / "benches" / "compare.py", "--markdown", "--json", REPORTS / "bench.json", *ARGS]
     if not run.step("bench", command, py.env(), minutes=90):
         return run.summary()
-    table = "".join(
-        line for line in (REPORTS / "bench.log").read_text().splitlines(keepends=True) if line.startswith("|")
-    )
+    # What was compared, an empty line, the table.
+    lines = (REPORTS / "bench.log").read_text().strip().splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
+    table = "\n".join(lines[max(0, first - 2) :]) if first is not None else ""
     readme = ROOT / "README.md"
     text = readme.read_text()
     if table and not ARGS:
         head, rest = text.split(BENCH_START)
         tail = rest.split(BENCH_END)[1]
-        readme.write_text(f"{head}{BENCH_START}\n{table.rstrip()}\n{BENCH_END}{tail}")
+        readme.write_text(f"{head}{BENCH_START}\n{table}\n{BENCH_END}{tail}")
         print("\nREADME.md has the new table.")
     return 0
 
