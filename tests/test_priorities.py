@@ -63,7 +63,7 @@ def test_a_high_task_woken_by_a_batch_waits_for_its_end_and_goes_before_the_next
 
     loop.call_soon(wake)
     loop.call_soon(seen.append, "this batch")
-    turn(loop, 2)
+    turn(loop, 3)
     assert seen == ["this batch", "high", "next batch"]
     assert task.done()
 
@@ -80,7 +80,7 @@ def test_a_task_keeps_its_priority_at_every_step(pyloop_loop: Loop, pyloop: Modu
     seen: list[str] = []
     pyloop_loop.create_task(note(seen, *["normal"] * 5))
     create(pyloop_loop, note(seen, *["high"] * 5), pyloop.HIGH)
-    turn(pyloop_loop, 5)
+    turn(pyloop_loop, 12)
     assert seen == ["high", "normal"] * 5
 
 
