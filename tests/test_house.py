@@ -408,7 +408,7 @@ def look():
                 seen[name, key] = value
                 if isinstance(value, type):
                     seen |= {(name, key, inner): v for inner, v in vars(value).items() if inner != "__doc__"}
-    seen["policy"] = asyncio.events._event_loop_policy
+    seen["policy"] = getattr(asyncio.events, "_event_loop_policy", None)
     seen["threads"] = tuple(threading.enumerate())
     seen["handlers"] = tuple(signal.getsignal(n) for n in sorted(signal.valid_signals()))
     seen["hooks"] = (sys.excepthook, sys.unraisablehook, sys.get_asyncgen_hooks(), sys.gettrace())
