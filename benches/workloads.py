@@ -62,12 +62,12 @@ async def leaf() -> int:
 # ---- callbacks ---------------------------------------------------------------------------------------------
 
 
-@workload("call_soon, in batches of 10,000", ops=10_000, target=4)
+@workload("call_soon, in batches of 100,000", ops=100_000, target=4)
 async def call_soon(n: int) -> float:
     loop = asyncio.get_running_loop()
     start = clock()
     for _ in range(n):
-        for _ in range(9_999):
+        for _ in range(99_999):
             loop.call_soon(nothing)
         done = loop.create_future()
         loop.call_soon(done.set_result, None)
@@ -75,13 +75,27 @@ async def call_soon(n: int) -> float:
     return clock() - start
 
 
-@workload("call_soon with 3 arguments", ops=10_000, target=3)
+@workload("call_soon with 3 arguments, the same", ops=100_000, target=3)
 async def call_soon_args(n: int) -> float:
     loop = asyncio.get_running_loop()
     start = clock()
     for _ in range(n):
-        for _ in range(9_999):
+        for _ in range(99_999):
             loop.call_soon(nothing3, 1, 2, 3)
+        done = loop.create_future()
+        loop.call_soon(done.set_result, None)
+        await done
+    return clock() - start
+
+
+@workload("call_soon, in batches of 100", ops=100)
+async def call_soon_small(n: int) -> float:
+    """What a program does: the call, the context and the callback's frame are most of it on any loop."""
+    loop = asyncio.get_running_loop()
+    start = clock()
+    for _ in range(n):
+        for _ in range(99):
+            loop.call_soon(nothing)
         done = loop.create_future()
         loop.call_soon(done.set_result, None)
         await done
