@@ -10,6 +10,7 @@ import socket
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from support.guard import Context, descriptors
 from support.loops import Loop, LoopFactory, turn
 from support.process import start
+from support.threads import in_thread
 
 
 class Thing:
@@ -328,6 +330,31 @@ def test_closing_does_not_throw_into_pending_coroutines(loop: Loop) -> None:
     del task
     gc.collect()
     assert seen == ["closed"]
+
+
+@pytest.mark.parametrize("where", ["here", "another thread"])
+def test_rust_futures_pending_at_close_leave_nothing(
+    pyloop_factory: LoopFactory, pyloop: ModuleType, handled: list[Context], where: str
+) -> None:
+    loop = pyloop_factory()
+    things = [Thing() for _ in range(10)]
+    dead = [weakref.ref(thing) for thing in things]
+
+    async def wait_in_rust(thing: Thing) -> None:
+        await pyloop.sleep(3600, thing)
+
+    for thing in things:
+        loop.create_task(wait_in_rust(thing))
+    loop.run_until_complete(pyloop.sleep(0.001))
+    things.clear()
+    del thing
+    loop.close() if where == "here" else in_thread(loop.close)
+    gc.collect()
+    assert [context["message"] for context in handled] == ["Task was destroyed but it is pending!"] * 10
+    handled.clear()
+    del loop
+    gc.collect()
+    assert [ref() for ref in dead] == [None] * 10
 
 
 def test_shutdown_asyncgens_closes_generators_that_were_left(loop: Loop) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from support.loops import LoopFactory
 from support.process import start
 
@@ -170,7 +172,8 @@ print(asyncio.run(main(), loop_factory=new_event_loop))
     assert interrupted(loop_kind, script) == "survived\n"
 
 
-def test_ctrl_c_in_pyloop_run_cancels_the_main_task(pyloop_factory: LoopFactory) -> None:
+@pytest.mark.parametrize("sleep", ["asyncio.sleep", "pyloop.sleep"])
+def test_ctrl_c_in_pyloop_run_cancels_the_main_task(pyloop_factory: LoopFactory, sleep: str) -> None:
     script = (
         READY
         + """
@@ -178,7 +181,7 @@ import pyloop
 async def main():
     try:
         ready()
-        await asyncio.sleep(3600)
+        await SLEEP(3600)
     finally:
         print("cleaned up")
 try:
@@ -187,7 +190,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     )
-    assert interrupted("pyloop", script) == "cleaned up\ninterrupted\n"
+    assert interrupted("pyloop", script.replace("SLEEP", sleep)) == "cleaned up\ninterrupted\n"
 
 
 def test_ctrl_c_reaches_a_signal_handler_of_the_loop(loop_kind: str) -> None:

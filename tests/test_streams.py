@@ -333,6 +333,7 @@ def test_the_protocol_may_be_changed(run: Run) -> None:
     async def main() -> None:
         async with connected() as (ours, theirs):
             assert ours.transport.get_protocol() is ours
+            assert ours.transport._protocol is ours  # private, and read by programs
             new = Recorder()
             new.transport = ours.transport
             ours.transport.set_protocol(new)

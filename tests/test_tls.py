@@ -297,3 +297,23 @@ def test_paused_reading_holds_decrypted_data_back(loop: Loop, run: Run) -> None:
             await protocol.lost
 
     run(main())
+
+
+def test_what_programs_read_though_it_is_private_is_there(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        context = server_context()
+        server: Any = await loop.create_server(Recorder, "127.0.0.1", 0, ssl=context)
+        assert server._ssl_context is context
+        own = client_context()
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=own, server_hostname="localhost"
+        )
+        private: Any = transport
+        assert private._ssl_protocol._sslcontext is own
+        assert private._ssl_protocol._app_protocol is protocol
+        transport.close()
+        await protocol.lost
+        server.close()
+        await server.wait_closed()
+
+    run(main())
