@@ -8,12 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::core::ready::Lane;
 use crate::bridge::RustFuture;
+use crate::core::ready::Lane;
 use crate::future::{Future, new_future};
-use crate::io::sock::{self, ReceiveBuffer};
-use crate::io::watch::{Side, Watch, watch_of};
 use crate::io::dns;
+use crate::io::sock::{self, Place, ReceiveBuffer};
+use crate::io::watch::{Side, Watch};
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
@@ -29,6 +29,7 @@ use crate::task;
 #[pyclass(frozen, subclass, extends = LoopState, module = "pyloop._native")]
 pub struct Loop {
     task_factory: GilCell<Option<Py<PyAny>>>,
+    /// None once closed.
     watch: GilCell<Option<Arc<Watch>>>,
     receive_buffer: Arc<ReceiveBuffer>,
 }
@@ -62,9 +63,7 @@ fn soon<'py>(
     let py = state.py();
     let handle = Handle::new(callback, args, context_or_copy(py, context)?, state);
     let handle = Bound::new(py, handle)?;
-    if state.get().shared.runs_here() {
-        gc::untrack(handle.as_any());
-    }
+    gc::track_unless(state.get().shared.runs_here(), handle.as_any());
     if state.get().debug.get(py) {
         handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
     }
@@ -79,14 +78,14 @@ fn at<'py>(
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
     context: Option<Py<PyAny>>,
-    method: &str,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let py = state.py();
     run::check_closed(state.get())?;
     let debug = state.get().debug.get(py);
     if debug {
         check_thread(state.get())?;
-        check_callback(&callback, method)?;
+        // asyncio's call_later is a call_at, and says so.
+        check_callback(&callback, "call_at")?;
     }
     let handle = TimerHandle::schedule(when, callback, args, context_or_copy(py, context)?, state)?;
     if debug {
@@ -111,13 +110,18 @@ fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
 impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
-        let base = PyClassInitializer::from(LoopState::default());
-        base.add_subclass(Self {
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let watch = Watch::new(py)?;
+        let state = LoopState::with_reactor(watch.clone());
+        Ok(PyClassInitializer::from(state).add_subclass(Self {
             task_factory: GilCell::default(),
-            watch: GilCell::default(),
+            watch: GilCell::new(Some(watch)),
             receive_buffer: Arc::default(),
-        })
+        }))
     }
 
     /// The loop's clock, in seconds: `time.monotonic()`.
@@ -174,7 +178,7 @@ impl Loop {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
         let delay: f64 = delay.extract()?;
-        at(slf.as_super(), slf.get().time() + delay, callback, args, context, "call_later")
+        at(slf.as_super(), slf.get().time() + delay, callback, args, context)
     }
 
     /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
@@ -189,7 +193,7 @@ impl Loop {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        at(slf.as_super(), when.extract()?, callback, args, context, "call_at")
+        at(slf.as_super(), when.extract()?, callback, args, context)
     }
 
     /// A pending `pyloop.Future` of this loop.
@@ -359,23 +363,28 @@ impl Loop {
         Self::unwatch(slf, fd, Side::Write)
     }
 
-    /// Receive up to `n` bytes; empty at the end of the stream.
-    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, n: usize) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, &sock)?;
-        Ok(sock::recv(watch, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n))
+    /// Receive up to `nbytes` bytes; empty at the end of the stream.
+    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, nbytes: isize) -> PyResult<RustFuture> {
+        let place = Self::sock_place(slf, &sock)?;
+        let n = usize::try_from(nbytes).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
+        Ok(sock::recv(place, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n))
     }
 
     /// Receive into a buffer; how many bytes.
     fn sock_recv_into(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, &sock)?;
-        sock::recv_into(watch, sock.unbind(), buf)
+        let place = Self::sock_place(slf, &sock)?;
+        sock::recv_into(place, sock.unbind(), buf)
     }
 
     /// Receive a datagram: `(data, address)`.
-    fn sock_recvfrom(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>, bufsize: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, sock)?;
+    fn sock_recvfrom(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        bufsize: &Bound<'_, PyAny>,
+    ) -> PyResult<RustFuture> {
+        let place = Self::sock_place(slf, sock)?;
         let args = PyTuple::new(slf.py(), [bufsize])?;
-        sock::method("sock_recvfrom", watch, sock, Side::Read, "recvfrom", &args)
+        Ok(sock::method("sock_recvfrom", place, sock, Side::Read, "recvfrom", &args))
     }
 
     /// Receive a datagram into a buffer: `(count, address)`.
@@ -386,16 +395,16 @@ impl Loop {
         buf: &Bound<'_, PyAny>,
         nbytes: usize,
     ) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, sock)?;
+        let place = Self::sock_place(slf, sock)?;
         let nbytes = if nbytes == 0 { buf.len()? } else { nbytes };
         let args = (buf, nbytes).into_pyobject(slf.py())?;
-        sock::method("sock_recvfrom_into", watch, sock, Side::Read, "recvfrom_into", &args)
+        Ok(sock::method("sock_recvfrom_into", place, sock, Side::Read, "recvfrom_into", &args))
     }
 
     /// Send all of a buffer.
     fn sock_sendall(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, &sock)?;
-        sock::sendall(watch, sock.unbind(), data)
+        let place = Self::sock_place(slf, &sock)?;
+        sock::sendall(place, sock.unbind(), data)
     }
 
     /// Send a datagram; how many bytes.
@@ -405,19 +414,19 @@ impl Loop {
         data: &Bound<'_, PyAny>,
         address: &Bound<'_, PyAny>,
     ) -> PyResult<RustFuture> {
-        let watch = Self::sock_watch(slf, sock)?;
+        let place = Self::sock_place(slf, sock)?;
         let args = PyTuple::new(slf.py(), [data, address])?;
-        sock::method("sock_sendto", watch, sock, Side::Write, "sendto", &args)
+        Ok(sock::method("sock_sendto", place, sock, Side::Write, "sendto", &args))
     }
 
     /// Accept a connection: `(conn, address)`.
     fn sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-        sock::accept(Self::sock_watch(slf, sock)?, sock)
+        Ok(sock::accept(Self::sock_place(slf, sock)?, sock))
     }
 
     /// Connect to an address that is resolved.
     fn _sock_connect(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> PyResult<RustFuture> {
-        Ok(sock::connect(Self::sock_watch(slf, sock)?, sock, address))
+        Ok(sock::connect(Self::sock_place(slf, sock)?, sock, address))
     }
 
     /// Queue a handle of asyncio's own class.
@@ -434,7 +443,17 @@ impl Loop {
 
     /// Drop what the loop owns natively; true when this call closed it.
     fn _close(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        run::close(slf.as_super())
+        let first = run::close(slf.as_super())?;
+        drop(slf.get().watch.take(slf.py()));
+        Ok(first)
+    }
+
+    /// What a descriptor is watched for: bit 0 reading, bit 1 writing (as `selectors.EVENT_READ`, `EVENT_WRITE`).
+    fn _watched(slf: &Bound<'_, Self>, fd: i32) -> u8 {
+        match Self::watch(slf) {
+            Ok(watch) => watch.callbacks(slf.py(), fd),
+            Err(_) => 0,
+        }
     }
 
     /// Counters since the loop was made and what waits now: `turns`, `callbacks`, `steps` (of tasks), `timers_fired`,
@@ -467,15 +486,16 @@ impl Loop {
 
 impl Loop {
     fn watch(slf: &Bound<'_, Self>) -> PyResult<Arc<Watch>> {
-        watch_of(slf.py(), &slf.get().watch, slf.as_super().get())
+        let watch = slf.get().watch.with(slf.py(), |watch| watch.clone());
+        watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
 
     /// The watch, after asyncio's checks of a socket given to a `sock_*` call.
-    fn sock_watch(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Arc<Watch>> {
+    fn sock_place(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Place> {
         let py = slf.py();
         let debug = slf.as_super().get().debug.get(py);
         asyncio(py)?.check_socket(sock, debug)?;
-        Self::watch(slf)
+        Ok(Place { event_loop: slf.clone().into_any().unbind(), watch: Self::watch(slf)? })
     }
 
     fn watch_with<'py>(
@@ -489,6 +509,7 @@ impl Loop {
         run::check_closed(state.get())?;
         let fd = fd_of(fd)?;
         let handle = Bound::new(py, Handle::new(callback, args, context::copy_current(py)?, state))?;
+        gc::track(handle.as_any());
         if state.get().debug.get(py) {
             handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
         }

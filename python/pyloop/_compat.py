@@ -67,6 +67,9 @@ def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
 
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
+#: gh-112182: later versions wrap a StopIteration given to `set_exception` in a RuntimeError, earlier ones refuse it.
+wraps_stop_iteration: bool = "RuntimeError" in futures._PyFuture.set_exception.__code__.co_names
+
 # --- looks: what asyncio's objects print ---
 
 future_repr: Callable[[Any], str] = base_futures._future_repr
@@ -74,6 +77,8 @@ task_repr: Callable[[Any], str] = base_tasks._task_repr
 task_get_stack: Callable[[Any, int | None], list[FrameType]] = base_tasks._task_get_stack
 task_print_stack: Callable[[Any, int | None, Any], None] = base_tasks._task_print_stack
 handle_repr: Callable[[Any], str] = events.Handle.__repr__
+handle_repr_info: Callable[[Any], list[str]] = events.Handle._repr_info
+timer_handle_repr_info: Callable[[Any], list[str]] = events.TimerHandle._repr_info
 
 
 def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) -> str:

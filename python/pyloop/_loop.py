@@ -7,7 +7,9 @@ CPython's code, kept by CPython.
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
+import sys
 import weakref
 from asyncio import base_events, events
 from typing import Any
@@ -85,8 +87,28 @@ class EventLoop(_native.Loop, SignalHandlers, Subprocesses, _compat.AsyncioTrans
             self, host, port, family=family, type=type, proto=proto, flags=flags
         )
 
+    @property
+    def _selector(self) -> _Watched:
+        """What asyncio's transports ask of a selector when they print themselves."""
+        return _Watched(self)
+
     def _process_events(self, event_list: Any) -> None:
         """A hook of `BaseEventLoop._run_once`, which this loop does not have."""
+
+
+class _Watched:
+    """The view of a selector: which of its descriptors are watched, and for what."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """As `selectors.BaseSelector.get_key`: KeyError for what is not watched."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        mask = self._loop._watched(fd)
+        if not mask:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return selectors.SelectorKey(fileobj, fd, mask, None)
 
 
 class _Running:
@@ -96,8 +118,6 @@ class _Running:
         self._loop = loop
 
     def __enter__(self) -> None:
-        import sys
-
         loop = self._loop
         loop._set_coroutine_origin_tracking(loop._debug)
         self._hooks = sys.get_asyncgen_hooks()
@@ -106,8 +126,6 @@ class _Running:
         self._wakeup_fd = loop._enter_signals()
 
     def __exit__(self, *_exc: object) -> None:
-        import sys
-
         loop = self._loop
         loop._leave_signals(self._wakeup_fd)
         events._set_running_loop(None)

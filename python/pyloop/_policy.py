@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from pyloop._loop import EventLoop, new_event_loop
 if TYPE_CHECKING or sys.version_info < (3, 16):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        _Default = type(asyncio.get_event_loop_policy()).__mro__[0]
         from asyncio import DefaultEventLoopPolicy as _Base
 
     class EventLoopPolicy(_Base):
@@ -41,5 +39,3 @@ def install() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())
 
-
-_ = threading

@@ -51,7 +51,9 @@ impl Body {
         match self {
             Self::Send(future) => Ok(future.as_mut().poll(cx)),
             Self::Local(future, home) if *home == this_thread() => Ok(future.as_mut().poll(cx)),
-            Self::Local(..) => Err(PyRuntimeError::new_err("a Rust future that is not Send was awaited on another thread")),
+            Self::Local(..) => {
+                Err(PyRuntimeError::new_err("a Rust future that is not Send was awaited on another thread"))
+            }
         }
     }
 }
@@ -152,8 +154,10 @@ impl RustFuture {
     }
 
     /// A task of ours steps it: as its coroutine, without the iterator protocol.
-    pub(super) fn step<'py>(slf: &Bound<'py, Self>) -> PyResult<Stepped<'py>> {
-        slf.get().state.with(slf.py(), |state| state.awaited = true);
+    pub(super) fn step<'py>(slf: &Bound<'py, Self>, first: bool) -> PyResult<Stepped<'py>> {
+        if first {
+            slf.get().begin_await(slf.py())?;
+        }
         match Self::advance(slf)? {
             Poll::Ready(value) => Ok(Stepped::Returned(value)),
             Poll::Pending => Ok(Stepped::Polled(slf.clone())),
@@ -175,7 +179,8 @@ impl RustFuture {
             None => cx::current(|waker| this.poll(py, waker.unwrap_or(Waker::noop())))?,
         };
         match polled {
-            Poll::Ready(result) => result.map(|value| Poll::Ready(value.into_bound(py))),
+            Poll::Ready(Ok(value)) => Ok(Poll::Ready(value.into_bound(py))),
+            Poll::Ready(Err(raised)) => Err(iter::raised_by_coroutine(py, raised)),
             Poll::Pending => Ok(Poll::Pending),
         }
     }

@@ -22,18 +22,18 @@ pub enum Stepped<'py> {
     Other(Bound<'py, PyAny>),
 }
 
-/// Send None, or throw.
+/// Send None, or throw; `first`: nobody has stepped the coroutine for this task before.
 ///
 /// # Errors
 /// What the coroutine raises.
 #[inline]
-pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<PyErr>) -> PyResult<Stepped<'py>> {
+pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<PyErr>, first: bool) -> PyResult<Stepped<'py>> {
     let py = coroutine.py();
     let yielded = match thrown {
         None => {
             // A Rust future that is the task's whole coroutine is polled without the iterator protocol.
             if let Ok(future) = coroutine.cast_exact::<RustFuture>() {
-                return RustFuture::step(future);
+                return RustFuture::step(future, first);
             }
             match send_none(coroutine)? {
                 Sent::Returned(value) => return Ok(Stepped::Returned(value)),
@@ -62,7 +62,9 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
         return Stepped::Polled(unsafe { yielded.cast_into_unchecked() });
     }
     match yielded.cast_into::<Future>() {
-        Ok(future) => Stepped::Waits(future),
+        Ok(future) if future.get().is_exact(py) => Stepped::Waits(future),
+        // A subclass is asked by its own methods.
+        Ok(derived) => Stepped::Other(derived.into_any()),
         Err(other) => Stepped::Other(other.into_inner()),
     }
 }

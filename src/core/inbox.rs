@@ -64,7 +64,8 @@ impl<T> Inbox<T> {
     #[inline]
     pub fn call(&self) -> bool {
         // The plain read keeps the common case (the loop is looking) free of a locked instruction.
-        self.attention.load(Ordering::SeqCst) == AWAY && self.attention.compare_exchange(AWAY, CALLED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.attention.load(Ordering::SeqCst) == AWAY
+            && self.attention.compare_exchange(AWAY, CALLED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// The loop's thread begins to look.

@@ -3,6 +3,7 @@
 use std::task::Waker;
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::sched::state::Step;
 
@@ -25,6 +26,48 @@ impl Waiter {
             Self::Call { callable, .. } => Some(callable),
             Self::Task { .. } | Self::Rust(_) => None,
         }
+    }
+}
+
+/// What a woken task does: `wake(task, future)`.
+pub type Wakeup = for<'py> fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>;
+
+/// A waiting task as a done callback: given to futures that are not ours, and shown for those that are.
+#[pyclass(frozen, module = "pyloop._native")]
+pub struct TaskWakeup {
+    task: Py<PyAny>,
+    wakeup: Option<Wakeup>,
+}
+
+impl TaskWakeup {
+    pub fn new(task: Py<PyAny>, wakeup: Option<Wakeup>) -> Self {
+        Self { task, wakeup }
+    }
+}
+
+#[pymethods]
+impl TaskWakeup {
+    fn __call__(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.wakeup {
+            Some(wakeup) => wakeup(self.task.bind(py), future),
+            None => Ok(()),
+        }
+    }
+
+    #[getter]
+    fn __self__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.task.clone_ref(py)
+    }
+
+    /// As asyncio's reports call it; its own representation would be the task's, which shows the future again.
+    #[getter]
+    #[allow(clippy::unused_self, reason = "a property")]
+    fn __qualname__(&self) -> &'static str {
+        "Task.task_wakeup"
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.task)
     }
 }
 

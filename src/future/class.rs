@@ -5,13 +5,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::callbacks::{Waiter, Waiters};
+use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::iter::FutureIter;
 use super::state::{Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -33,7 +33,7 @@ pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py
 impl Future {
     /// A pending future of this loop.
     pub fn bound_to(event_loop: Py<PyAny>) -> Self {
-        Self { state: GilCell::new(State { event_loop: Some(event_loop), ..State::default() }) }
+        Self { state: GilCell::new(State { event_loop: Some(event_loop), exact: true, ..State::default() }) }
     }
 
     /// Remember where it was made (debug mode).
@@ -44,7 +44,7 @@ impl Future {
     }
 
     /// `__init__`: a pending future of `event_loop`, or of the current loop.
-    pub fn initialize(&self, py: Python<'_>, event_loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    pub fn initialize(&self, py: Python<'_>, event_loop: Option<Bound<'_, PyAny>>, exact: bool) -> PyResult<()> {
         let event_loop = match event_loop {
             Some(event_loop) if !event_loop.is_none() => event_loop,
             _ => asyncio(py)?.get_event_loop.bind(py).call0()?,
@@ -53,13 +53,19 @@ impl Future {
             Some(state) => state.get().debug.get(py),
             None => event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
         };
-        drop(self.state.replace(py, State { event_loop: Some(event_loop.unbind()), ..State::default() }));
+        drop(self.state.replace(py, State { event_loop: Some(event_loop.unbind()), exact, ..State::default() }));
         if debug { self.note_origin(py) } else { Ok(()) }
     }
 
     #[inline]
     pub fn is_done(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.is_done())
+    }
+
+    /// Whether this is no Python subclass: its methods are known.
+    #[inline]
+    pub fn is_exact(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.exact)
     }
 
     /// The loop.
@@ -220,6 +226,11 @@ impl Future {
         let exception =
             made.cast_into::<PyBaseException>().map_err(|_| PyTypeError::new_err("invalid exception object"))?;
         if exception.is_instance_of::<PyStopIteration>() {
+            if !asyncio(py)?.wraps_stop_iteration {
+                return Err(PyTypeError::new_err(
+                    "StopIteration interacts badly with generators and cannot be raised into a Future",
+                ));
+            }
             let wrapper = PyRuntimeError::new_err(
                 "StopIteration interacts badly with generators and cannot be raised into a Future",
             )
@@ -254,7 +265,8 @@ impl Future {
 
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        slf.get().initialize(slf.py(), r#loop)
+        let exact = call::has_type(slf.as_any(), &slf.py().get_type::<Self>());
+        slf.get().initialize(slf.py(), r#loop, exact)
     }
 
     #[classmethod]
@@ -386,7 +398,9 @@ impl Future {
 
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
         slf.get().event_loop(slf.py())?;
-        Py::new(slf.py(), FutureIter::new(slf.clone().unbind()))
+        let iter = Bound::new(slf.py(), FutureIter::new(slf.clone().unbind()))?;
+        gc::track(iter.as_any());
+        Ok(iter.unbind())
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
@@ -395,6 +409,11 @@ impl Future {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Ok(asyncio(slf.py())?.helper(slf.py(), "future_repr")?.call1((slf,))?.unbind())
+    }
+
+    /// The last look; a method, so that Python subclasses inherit it as their finalizer.
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::finalize(slf)
     }
 
     #[getter]
@@ -437,14 +456,23 @@ impl Future {
 
     #[getter]
     fn _callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        let pairs: Vec<_> = self.state.with(py, |state| {
+        enum Known {
+            Call(Py<PyAny>, Py<PyAny>),
+            Task(Py<PyAny>),
+        }
+        let known: Vec<_> = self.state.with(py, |state| {
             let known = state.waiters.as_slice().iter().filter_map(|waiter| match waiter {
-                Waiter::Call { callable, context } => Some((callable.clone_ref(py), Some(context.clone_ref(py)))),
-                Waiter::Task { task, .. } => Some((task.clone_ref(py), None)),
+                Waiter::Call { callable, context } => Some(Known::Call(callable.clone_ref(py), context.clone_ref(py))),
+                Waiter::Task { task, .. } => Some(Known::Task(task.clone_ref(py))),
                 Waiter::Rust(_) => None,
             });
             known.collect()
         });
+        let pair = |known| match known {
+            Known::Call(callable, context) => Ok((callable, Some(context))),
+            Known::Task(task) => Ok((Py::new(py, TaskWakeup::new(task, None))?.into_any(), None)),
+        };
+        let pairs = known.into_iter().map(pair).collect::<PyResult<Vec<_>>>()?;
         if pairs.is_empty() { Ok(None) } else { PyList::new(py, pairs).map(Some) }
     }
 

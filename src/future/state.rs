@@ -31,6 +31,8 @@ pub struct State {
     pub event_loop: Option<Py<PyAny>>,
     pub outcome: Outcome,
     pub waiters: Waiters,
+    /// Exactly our class, not a Python subclass that may have methods of its own.
+    pub exact: bool,
     /// Yielded by its iterator and not yet taken up by a task (asyncio's protocol).
     pub blocking: bool,
     /// The exception has not been retrieved: to be reported when the future goes away.

@@ -97,7 +97,8 @@ impl Poller {
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
         // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
-        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
+        let count =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
         let count = check(count)? as usize;
         for event in events.iter().take(count) {
             let bits = event.events as libc::c_int;
@@ -122,10 +123,9 @@ impl Poller {
     /// EBADF, or EINVAL for what cannot be polled.
     pub fn set(&self, fd: RawFd, interest: Interest, before: Interest, once: bool) -> io::Result<()> {
         let flags = libc::EV_ADD | if once { libc::EV_ONESHOT } else { 0 };
-        for (wanted, was, filter) in [
-            (interest.read, before.read, libc::EVFILT_READ),
-            (interest.write, before.write, libc::EVFILT_WRITE),
-        ] {
+        for (wanted, was, filter) in
+            [(interest.read, before.read, libc::EVFILT_READ), (interest.write, before.write, libc::EVFILT_WRITE)]
+        {
             if wanted {
                 self.control(fd, filter, flags)?;
             } else if was {

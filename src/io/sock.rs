@@ -26,6 +26,7 @@ type Attempt = Box<dyn FnMut(Python<'_>, RawFd) -> PyResult<Option<Py<PyAny>>> +
 
 /// A call that is tried until it does not block.
 struct Trying {
+    event_loop: Py<PyAny>,
     watch: Arc<Watch>,
     sock: Py<PyAny>,
     side: Side,
@@ -35,6 +36,14 @@ struct Trying {
 }
 
 impl Trying {
+    fn wait(&self, py: Python<'_>, fd: RawFd, cx: &Context<'_>) -> PyResult<u64> {
+        if self.watch.callbacks(py, fd) != 0 {
+            // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.
+            self.event_loop.bind(py).call_method1(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        }
+        self.watch.wait(py, fd, self.side, cx.waker())
+    }
+
     fn stop_waiting(&mut self, py: Python<'_>) {
         if let Some((fd, id)) = self.waiting.take() {
             self.watch.forget(py, fd, self.side, id);
@@ -56,7 +65,7 @@ impl Future for Trying {
             match (this.attempt)(py, fd) {
                 Ok(Some(value)) => Poll::Ready(Ok(value)),
                 Err(raised) => Poll::Ready(Err(raised)),
-                Ok(None) => match this.watch.wait(py, fd, this.side, cx.waker()) {
+                Ok(None) => match this.wait(py, fd, cx) {
                     Ok(id) => {
                         this.waiting = Some((fd, id));
                         Poll::Pending
@@ -80,8 +89,15 @@ fn fileno(sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     sock.call_method0(pyo3::intern!(sock.py(), "fileno"))?.extract()
 }
 
-fn trying(name: &'static str, watch: Arc<Watch>, sock: Py<PyAny>, side: Side, attempt: Attempt) -> RustFuture {
-    RustFuture::new(name, Trying { watch, sock, side, attempt, waiting: None })
+/// What a call needs of its loop.
+pub struct Place {
+    pub event_loop: Py<PyAny>,
+    pub watch: Arc<Watch>,
+}
+
+fn trying(name: &'static str, place: Place, sock: Py<PyAny>, side: Side, attempt: Attempt) -> RustFuture {
+    let Place { event_loop, watch } = place;
+    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, waiting: None })
 }
 
 /// The answer of a system call: None when it would block or was interrupted.
@@ -117,7 +133,7 @@ const BUFFER: usize = 256 * 1024;
 pub struct ReceiveBuffer(GilCell<Vec<u8>>);
 
 /// `loop.sock_recv(sock, n)`.
-pub fn recv(watch: Arc<Watch>, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
+pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
     let attempt = move |py: Python<'_>, fd: RawFd| {
         let bytes = buffer.0.with(py, |buffer| {
             let mut own;
@@ -136,14 +152,14 @@ pub fn recv(watch: Arc<Watch>, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: u
         });
         bytes
     };
-    trying("sock_recv", watch, sock, Side::Read, Box::new(attempt))
+    trying("sock_recv", place, sock, Side::Read, Box::new(attempt))
 }
 
 /// `loop.sock_recv_into(sock, buf)`.
 ///
 /// # Errors
 /// What is no writable buffer: TypeError, BufferError.
-pub fn recv_into(watch: Arc<Watch>, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
     let buffer = byte_view(buf)?;
     if buffer.readonly() {
         // The socket's own words for it.
@@ -154,14 +170,16 @@ pub fn recv_into(watch: Arc<Watch>, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> 
         let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
         answered(py, count)?.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
     };
-    Ok(trying("sock_recv_into", watch, sock, Side::Read, Box::new(attempt)))
+    Ok(trying("sock_recv_into", place, sock, Side::Read, Box::new(attempt)))
 }
 
 fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
     match PyBuffer::<u8>::get(buf) {
         Ok(view) if view.is_c_contiguous() => Ok(view),
         // Other items than bytes: seen as bytes.
-        _ => PyBuffer::get(&buf.py().get_type::<pyo3::types::PyMemoryView>().call1((buf,))?.call_method1("cast", ("B",))?),
+        _ => PyBuffer::get(
+            &buf.py().get_type::<pyo3::types::PyMemoryView>().call1((buf,))?.call_method1("cast", ("B",))?,
+        ),
     }
 }
 
@@ -169,7 +187,7 @@ fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
 ///
 /// # Errors
 /// TypeError for what is no buffer.
-pub fn sendall(watch: Arc<Watch>, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+pub fn sendall(place: Place, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
     let buffer = byte_view(data)?;
     let mut sent = 0;
     let attempt = move |py: Python<'_>, fd: RawFd| {
@@ -186,40 +204,41 @@ pub fn sendall(watch: Arc<Watch>, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> P
             }
         }
     };
-    Ok(trying("sock_sendall", watch, sock, Side::Write, Box::new(attempt)))
+    Ok(trying("sock_sendall", place, sock, Side::Write, Box::new(attempt)))
 }
 
 /// A call of the socket's own method, tried until it does not block: `recvfrom`, `recvfrom_into`, `sendto`.
 pub fn method(
     name: &'static str,
-    watch: Arc<Watch>,
+    place: Place,
     sock: &Bound<'_, PyAny>,
     side: Side,
     method: &'static str,
     args: &Bound<'_, PyTuple>,
-) -> PyResult<RustFuture> {
-    let bound = sock.getattr(method)?.unbind();
+) -> RustFuture {
+    let this = sock.clone().unbind();
     let args = args.clone().unbind();
-    let attempt = move |py: Python<'_>, _fd: RawFd| unblocked(py, bound.call1(py, args.bind(py)));
-    Ok(trying(name, watch, sock.clone().unbind(), side, Box::new(attempt)))
+    let attempt = move |py: Python<'_>, _fd: RawFd| {
+        let answer = this.bind(py).getattr(method)?.call1(args.bind(py));
+        unblocked(py, answer.map(Bound::unbind))
+    };
+    trying(name, place, sock.clone().unbind(), side, Box::new(attempt))
 }
 
 /// `loop.sock_accept(sock)`: `(conn, address)`, `conn` non-blocking.
-///
-/// # Errors
-/// What is no socket: AttributeError.
-pub fn accept(watch: Arc<Watch>, sock: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-    let bound = sock.getattr(pyo3::intern!(sock.py(), "accept"))?.unbind();
+pub fn accept(place: Place, sock: &Bound<'_, PyAny>) -> RustFuture {
+    let this = sock.clone().unbind();
     let attempt = move |py: Python<'_>, _fd: RawFd| {
-        let Some(pair) = unblocked(py, bound.call0(py))? else { return Ok(None) };
+        let answer = this.bind(py).call_method0(pyo3::intern!(py, "accept"));
+        let Some(pair) = unblocked(py, answer.map(Bound::unbind))? else { return Ok(None) };
         pair.bind(py).get_item(0)?.call_method1(pyo3::intern!(py, "setblocking"), (false,))?;
         Ok(Some(pair))
     };
-    Ok(trying("sock_accept", watch, sock.clone().unbind(), Side::Read, Box::new(attempt)))
+    trying("sock_accept", place, sock.clone().unbind(), Side::Read, Box::new(attempt))
 }
 
 /// `loop.sock_connect(sock, address)` with an address that needs no resolving.
-pub fn connect(watch: Arc<Watch>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> RustFuture {
+pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> RustFuture {
     let this = sock.clone().unbind();
     let mut begun = false;
     let attempt = move |py: Python<'_>, fd: RawFd| {
@@ -231,9 +250,8 @@ pub fn connect(watch: Arc<Watch>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -
         let mut code: libc::c_int = 0;
         let mut size = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: `code` and `size` are valid places for the answer.
-        let asked = unsafe {
-            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut code).cast(), &raw mut size)
-        };
+        let asked =
+            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut code).cast(), &raw mut size) };
         if asked != 0 {
             return Err(error::os_error(py, &io::Error::last_os_error()));
         }
@@ -243,5 +261,5 @@ pub fn connect(watch: Arc<Watch>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -
             code => Err(error::connect_failed(code, address.bind(py))),
         }
     };
-    trying("sock_connect", watch, sock.clone().unbind(), Side::Write, Box::new(attempt))
+    trying("sock_connect", place, sock.clone().unbind(), Side::Write, Box::new(attempt))
 }

@@ -18,9 +18,9 @@ use tokio::io::unix::AsyncFd;
 use super::poller::{Event, Interest, Poller};
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::sched::LoopState;
 use crate::sched::handle::Handle;
 use crate::sched::state::{Entry, Reactor};
-use crate::sched::LoopState;
 
 /// Which side of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,23 +91,23 @@ pub struct Watch {
     in_tokio: GilCell<Option<AsyncFd<Arc<Poller>>>>,
 }
 
-/// The loop's watch, made at the first need.
-///
-/// # Errors
-/// OSError when no poller can be made.
-pub fn watch_of(py: Python<'_>, slot: &GilCell<Option<Arc<Watch>>>, state: &LoopState) -> PyResult<Arc<Watch>> {
-    if let Some(watch) = slot.with(py, |slot| slot.clone()) {
-        return Ok(watch);
-    }
-    let poller = Poller::new().map_err(|failed| error::os_error(py, &failed))?;
-    let watch = Arc::new(Watch { poller: Arc::new(poller), table: GilCell::default(), in_tokio: GilCell::default() });
-    slot.with(py, |slot| *slot = Some(Arc::clone(&watch)));
-    let reactor: Arc<dyn Reactor> = watch.clone();
-    drop(state.reactor.replace(py, Some(reactor)));
-    Ok(watch)
-}
-
 impl Watch {
+    /// # Errors
+    /// OSError when no poller can be made.
+    pub fn new(py: Python<'_>) -> PyResult<Arc<Self>> {
+        let poller = Poller::new().map_err(|failed| error::os_error(py, &failed))?;
+        let (table, in_tokio) = (GilCell::default(), GilCell::default());
+        Ok(Arc::new(Self { poller: Arc::new(poller), table, in_tokio }))
+    }
+
+    /// Which callbacks a descriptor has: bit 0 a reader, bit 1 a writer.
+    pub fn callbacks(&self, py: Python<'_>, fd: RawFd) -> u8 {
+        self.table.with(py, |table| {
+            let watched = table.known(fd);
+            watched.map_or(0, |watched| u8::from(watched.reader.is_some()) | u8::from(watched.writer.is_some()) << 1)
+        })
+    }
+
     /// Tell the poller what a descriptor is watched for now.
     fn tell(&self, watched: &mut Watched, fd: RawFd) -> std::io::Result<()> {
         let wanted = watched.wanted();

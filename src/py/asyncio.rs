@@ -17,6 +17,8 @@ pub struct Asyncio {
     pub iscoroutine: Py<PyAny>,
     pub get_running_loop: Py<PyAny>,
     pub get_event_loop: Py<PyAny>,
+    /// Whether `set_exception(StopIteration())` is wrapped (gh-112182) or refused.
+    pub wraps_stop_iteration: bool,
     /// `('context',)`, the keyword of `add_done_callback` and `call_soon`.
     pub context_keyword: Py<PyTuple>,
     /// CPython 3.12 and 3.13: the dictionary from loop to current task. Later ones: None.
@@ -67,6 +69,7 @@ impl Asyncio {
             iscoroutine: asyncio.getattr("iscoroutine")?.unbind(),
             get_running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
             get_event_loop: asyncio.getattr("get_event_loop")?.unbind(),
+            wraps_stop_iteration: compat.getattr("wraps_stop_iteration")?.extract()?,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
             current_tasks: compat.getattr("current_tasks")?.extract()?,
             swap_current_task: private("swap_current_task")?,

@@ -20,9 +20,7 @@ pub fn call_tuple<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>)
 #[inline]
 pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: both are live objects; the result is a new reference or an exception is set.
-    unsafe {
-        Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr()))
-    }
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
 }
 
 /// `callable(a, b)`.

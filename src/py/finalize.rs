@@ -24,14 +24,17 @@ pub trait Finalize: pyo3::PyClass<Frozen = True> + Sync {
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
-    Python::attach(|py| {
+    let last_look = |py: Python<'_>| {
         let _preserved = PreserveError::new(py);
         // SAFETY: this is the finalizer of `T` and its subclasses only; the object lives for the length of the call.
         let object = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked::<T>() };
         if let Err(raised) = T::finalize(&object) {
             unraisable(py, raised, Some(object.as_any()));
         }
-    });
+    };
+    // SAFETY: a finalizer is called with the GIL held, the last ones when the interpreter does not count as
+    // initialized any more (`Python::attach` would panic then).
+    unsafe { Python::attach_unchecked(last_look) };
 }
 
 unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {

@@ -4,6 +4,8 @@
 //! young collection is a quarter of what a callback costs, so a handle made while its loop runs is untracked until it
 //! has run or is cancelled (and somebody else holds it) or outlives the run. CPython does the same to tuples and
 //! dictionaries that cannot be part of a cycle.
+//!
+//! PyO3's freelists hand out objects untracked (0.30): a class with a freelist says here what is to be tracked.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,6 +15,12 @@ use pyo3::prelude::*;
 pub fn untrack(object: &Bound<'_, PyAny>) {
     // SAFETY: a live object of a class with `__traverse__` (the callers' are); untracking twice is allowed.
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
+}
+
+/// A new object of a loop: its loop runs (and keeps it alive), or the collector looks at it.
+#[inline]
+pub fn track_unless(running: bool, object: &Bound<'_, PyAny>) {
+    if running { untrack(object) } else { track(object) }
 }
 
 /// Put it back, unless the caller's reference is the last.

@@ -1,6 +1,6 @@
 //! The iterator protocol below `await`: sending into a coroutine, and ending one with a value.
 
-use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};
@@ -47,7 +47,27 @@ pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
 
 /// The value of a StopIteration, or the error back.
 pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
-    if error.is_instance_of::<PyStopIteration>(py) { error.value(py).getattr(pyo3::intern!(py, "value")) } else { Err(error) }
+    if error.is_instance_of::<PyStopIteration>(py) {
+        error.value(py).getattr(pyo3::intern!(py, "value"))
+    } else {
+        Err(error)
+    }
+}
+
+/// An exception that a Rust future ends with, as if a coroutine raised it: with the exception being handled as its
+/// context, and StopIteration as RuntimeError (PEP 479).
+pub fn raised_by_coroutine(py: Python<'_>, raised: PyErr) -> PyErr {
+    let raised = if raised.is_instance_of::<PyStopIteration>(py) {
+        let wrapper = PyRuntimeError::new_err("coroutine raised StopIteration");
+        wrapper.set_cause(py, Some(raised));
+        wrapper
+    } else {
+        raised
+    };
+    let exception = raised.into_value(py).into_bound(py);
+    // SAFETY: live objects; PyErr_SetObject chains the exception being handled.
+    unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
+    PyErr::fetch(py)
 }
 
 /// What `throw(typ, value, traceback)` is to raise, with CPython's checks (`gen_throw`, `FutureIter_throw`).
@@ -72,9 +92,8 @@ pub fn thrown<'py>(
         }
     }
     // SAFETY: live objects.
-    let (is_class, is_instance) = unsafe {
-        (ffi::PyExceptionClass_Check(typ.as_ptr()) != 0, ffi::PyExceptionInstance_Check(typ.as_ptr()) != 0)
-    };
+    let (is_class, is_instance) =
+        unsafe { (ffi::PyExceptionClass_Check(typ.as_ptr()) != 0, ffi::PyExceptionInstance_Check(typ.as_ptr()) != 0) };
     let exception = if is_class {
         match value {
             Some(value) if value.is_instance(typ)? => value.clone(),
@@ -90,7 +109,9 @@ pub fn thrown<'py>(
         }
         typ.clone()
     } else {
-        return Err(PyTypeError::new_err("exceptions must be classes deriving BaseException or instances of such a class"));
+        return Err(PyTypeError::new_err(
+            "exceptions must be classes deriving BaseException or instances of such a class",
+        ));
     };
     if let Some(traceback) = traceback {
         exception.call_method1(pyo3::intern!(py, "with_traceback"), (traceback,))?;

@@ -18,13 +18,15 @@ pub struct Callback {
 }
 
 /// The object returned by `loop.call_soon()` (kept from asyncio: `asyncio.Handle`).
-#[pyclass(frozen, subclass, weakref, freelist = 256, module = "pyloop._native")]
+#[pyclass(frozen, subclass, weakref, freelist = 4096, module = "pyloop._native")]
 pub struct Handle {
     callback: GilCell<Option<Callback>>,
     context: Py<PyAny>,
     event_loop: Py<LoopState>,
     /// Where it was scheduled (debug mode): `traceback.StackSummary`.
     source_traceback: GilCell<Option<Py<PyAny>>>,
+    /// What it looked like when it was cancelled (debug mode).
+    looked: GilCell<Option<Py<PyAny>>>,
     cancelled: GilCell<bool>,
 }
 
@@ -40,6 +42,7 @@ impl Handle {
             context,
             event_loop: event_loop.clone().unbind(),
             source_traceback: GilCell::new(None),
+            looked: GilCell::new(None),
             cancelled: GilCell::new(false),
         }
     }
@@ -66,7 +69,6 @@ impl Handle {
         }
     }
 
-
     #[cold]
     fn report(
         &self,
@@ -90,6 +92,16 @@ impl Handle {
             items.push(("source_traceback", stack));
         }
         error::call_exception_handler(self.event_loop.bind(py), &message, &items)
+    }
+
+    /// Before a cancel in debug mode: the representation is kept for the slow callback report.
+    pub(super) fn keep_look(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.event_loop.get().debug.get(py) && !this.cancelled.get(py) {
+            let look = slf.repr()?.into_any().unbind();
+            drop(this.looked.replace(py, Some(look)));
+        }
+        Ok(())
     }
 
     /// Cancel it. False: it was cancelled before.
@@ -120,8 +132,10 @@ impl Handle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(slf: &Bound<'_, Self>) {
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::keep_look(slf)?;
         Self::cancel_once(slf);
+        Ok(())
     }
 
     /// Whether it was cancelled.
@@ -168,6 +182,15 @@ impl Handle {
         Self::run(slf)
     }
 
+    #[getter]
+    fn _repr(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.looked.with(py, |look| look.as_ref().map(|look| look.clone_ref(py)))
+    }
+
+    fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr_info")?.call1((slf,))?.unbind())
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr")?.call1((slf,))?.unbind())
     }
@@ -176,6 +199,9 @@ impl Handle {
         if let Some(Some(callback)) = self.callback.peek_in_traverse() {
             visit.call(&callback.callable)?;
             visit.call(&callback.args)?;
+        }
+        if let Some(stack) = self.source_traceback.peek_in_traverse() {
+            visit.call(stack)?;
         }
         visit.call(&self.context)?;
         visit.call(&self.event_loop)

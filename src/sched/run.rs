@@ -58,6 +58,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
         let turns = Turns::new(root);
         error::catch_panic(|| engine.block_on(turns))
     });
+    state.shared.unregister();
     state.shared.set_running(0);
     LoopShared::restore_running_here(outer);
     state.shared.lifecycle.end();
@@ -95,11 +96,8 @@ fn rest_tasks(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
 pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
-    let first = state
-        .shared
-        .lifecycle
-        .close()
-        .map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
+    let first =
+        state.shared.lifecycle.close().map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
     if first {
         if let Some(engine) = state.engine.take(py) {
             engine.shut_down();

@@ -71,6 +71,11 @@ impl LoopShared {
         self.waker.register(waker);
     }
 
+    /// The run is over: its waker, which holds on to the runtime, is not needed any more.
+    pub(super) fn unregister(&self) {
+        drop(self.waker.take());
+    }
+
     pub(super) fn set_running(&self, thread_ident: u64) -> u64 {
         self.thread_ident.store(thread_ident, Ordering::SeqCst);
         RUNNING_HERE.replace(if thread_ident == 0 { 0 } else { self.id })

@@ -143,6 +143,12 @@ impl LoopState {
 }
 
 impl LoopState {
+    pub fn with_reactor(reactor: Arc<dyn Reactor>) -> Self {
+        let state = Self::default();
+        Python::attach(|py| drop(state.reactor.replace(py, Some(reactor))));
+        state
+    }
+
     /// Queue an entry in the NORMAL lane.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {

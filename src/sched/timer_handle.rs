@@ -1,10 +1,8 @@
 //! `TimerHandle`: what `call_later` and `call_at` give back. `isinstance(handle, asyncio.TimerHandle)` holds.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyFloat, PyTuple, PyType};
 
 use super::handle::Handle;
 use super::state::LoopState;
@@ -14,7 +12,7 @@ use crate::py::cell::GilCell;
 use crate::py::gc;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
-#[pyclass(frozen, extends = Handle, weakref, freelist = 256, module = "pyloop._native")]
+#[pyclass(frozen, extends = Handle, weakref, freelist = 1024, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
     /// In the loop's heap.
@@ -33,9 +31,7 @@ impl TimerHandle {
         let py = event_loop.py();
         let base = PyClassInitializer::from(Handle::new(callable, args, context, event_loop));
         let handle = Bound::new(py, base.add_subclass(Self { when, scheduled: GilCell::new(true) }))?;
-        if event_loop.get().shared.runs_here() {
-            gc::untrack(handle.as_any());
-        }
+        gc::track_unless(event_loop.get().shared.runs_here(), handle.as_any());
         let in_heap = handle.clone().unbind();
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
@@ -74,7 +70,8 @@ impl TimerHandle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(slf: &Bound<'_, Self>) {
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Handle::keep_look(slf.as_super())?;
         let (py, base) = (slf.py(), Self::base(slf));
         if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
@@ -83,12 +80,15 @@ impl TimerHandle {
             });
             drop(gone);
         }
+        Ok(())
     }
 
-    fn __hash__(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.when.to_bits().hash(&mut hasher);
-        hasher.finish()
+    fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "timer_handle_repr_info")?.call1((slf,))?.unbind())
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        PyFloat::new(py, self.when).hash()
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {

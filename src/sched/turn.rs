@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use tokio::task::coop;
-use tokio::time::Sleep;
 
+use super::alarm::Alarm;
 use super::handle::Handle;
 use super::shared::Deliver;
 use super::state::{Entry, LoopState};
@@ -29,15 +29,11 @@ const SLICE: Duration = Duration::from_micros(150);
 const ENTRIES_PER_LOOK: usize = 64;
 /// Batches between two looks at the clock.
 const BATCHES_PER_LOOK: u32 = 16;
-/// The longest the loop sleeps in one go (asyncio's MAXIMUM_SELECT_TIMEOUT).
-const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
 pub(super) struct Turns {
     event_loop: Py<LoopState>,
-    /// The deadline that tokio wakes us for, and the timer it was set for.
-    sleep: Option<Pin<Box<Sleep>>>,
-    sleep_for: u64,
+    alarm: Alarm,
     messages: Vec<Arc<dyn Deliver>>,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
@@ -47,7 +43,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(event_loop: Py<LoopState>) -> Self {
-        Self { event_loop, sleep: None, sleep_for: 0, messages: Vec::new(), fresh: true, looked_at_io: false }
+        Self { event_loop, alarm: Alarm::default(), messages: Vec::new(), fresh: true, looked_at_io: false }
     }
 }
 
@@ -118,7 +114,7 @@ impl Turns {
                 state.leave_task(py, event_loop.as_any())?;
                 // `leave_task` may have run a destructor.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
-                if idle && self.set_alarm(py, state, cx) && state.shared.inbox.leave() {
+                if idle && self.set_alarm(py, state, cx)? && state.shared.inbox.leave() {
                     return Ok(Next::Park);
                 }
             }
@@ -146,37 +142,17 @@ impl Turns {
         }
     }
 
-    /// Have tokio wake us for the earliest timer. False: it is due already.
-    fn set_alarm(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
-        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else {
-            self.sleep = None;
-            return true;
-        };
+    /// Be woken for the earliest timer. False: it is due already.
+    fn set_alarm(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
+        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else { return Ok(true) };
         let now = clock();
         if when <= now {
-            return false;
+            return Ok(false);
         }
-        let sleep = match &mut self.sleep {
-            Some(sleep) if self.sleep_for == when => sleep,
-            slot => {
-                let after = Duration::from_nanos(when - now).min(LONGEST_SLEEP);
-                let deadline = tokio::time::Instant::now() + after;
-                self.sleep_for = when;
-                match slot {
-                    Some(sleep) => {
-                        sleep.as_mut().reset(deadline);
-                        sleep
-                    }
-                    None => slot.insert(Box::pin(tokio::time::sleep_until(deadline))),
-                }
-            }
-        };
-        if sleep.as_mut().poll(cx).is_ready() {
-            // Due by tokio's clock (its milliseconds) though not by ours, or the cooperative budget is used up.
-            self.sleep = None;
-            return false;
+        match self.alarm.set(when, now, cx) {
+            Ok(()) => Ok(clock() < when),
+            Err(failed) => Err(error::os_error(py, &failed)),
         }
-        true
     }
 }
 

@@ -145,7 +145,8 @@ impl Task {
         eager_start: bool,
     ) -> PyResult<()> {
         let py = slf.py();
-        slf.as_super().get().initialize(py, r#loop)?;
+        let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
+        slf.as_super().get().initialize(py, r#loop, exact)?;
         if let Err(refused) = check_coroutine(&coro) {
             // asyncio: a task that never was is not reported as destroyed.
             slf.get().state.with(py, |state| state.log_destroy_pending = false);
@@ -265,6 +266,11 @@ impl Task {
     #[pyo3(signature = (*, limit = None, file = None))]
     fn print_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>, file: Option<Py<PyAny>>) -> PyResult<()> {
         asyncio(slf.py())?.helper(slf.py(), "task_print_stack")?.call1((slf, limit, file)).map(drop)
+    }
+
+    /// The last look; a method, so that Python subclasses inherit it as their finalizer.
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::finalize(slf)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {

@@ -14,7 +14,7 @@ use crate::bridge::cx;
 use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{Home, Lender, TaskShared, lend};
 use crate::future::Future;
-use crate::future::callbacks::Waiter;
+use crate::future::callbacks::{TaskWakeup, Waiter};
 use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
@@ -118,54 +118,32 @@ impl StepCall {
     }
 }
 
-/// The done callback on a future that is not ours.
-#[pyclass(frozen, module = "pyloop._native")]
-pub struct TaskWakeup {
-    task: Py<Task>,
-}
-
-#[pymethods]
-impl TaskWakeup {
-    /// Called by the loop with the future that is done: the step itself, as in asyncio.
-    fn __call__(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let task = self.task.bind(py);
-        let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
-            Wait::Foreign(known) => {
-                state.wait = Wait::WokenForeign(known);
-                true
-            }
-            other => {
-                state.wait = other;
-                false
-            }
-        });
-        let _ = future;
-        if !waited {
-            return Ok(());
+/// A future that is not ours is done: the step itself, as in asyncio. Its loop has entered the task's context.
+fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `wait_for_other` makes callbacks with this function, always with a task.
+    let task = unsafe { task.cast_unchecked::<Task>() };
+    let py = task.py();
+    let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
+        Wait::Foreign(known) => {
+            state.wait = Wait::WokenForeign(known);
+            true
         }
-        // The loop has entered the task's context for this callback.
-        match task.get().home() {
-            Some(home) => {
-                let home = home.bind(py);
-                let names = asyncio(py)?;
-                registry::enter(names, home.get(), home.as_any(), task.as_any())?;
-                one_step(task, names, home.as_any(), Some(home.get()))
-            }
-            None => step_elsewhere(task),
+        other => {
+            state.wait = other;
+            false
         }
+    });
+    if !waited {
+        return Ok(());
     }
-
-    #[getter]
-    fn __self__(&self, py: Python<'_>) -> Py<Task> {
-        self.task.clone_ref(py)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<TaskWakeup {}>", self.task.bind(py).repr()?))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.task)
+    match task.get().home() {
+        Some(home) => {
+            let home = home.bind(py);
+            let names = asyncio(py)?;
+            registry::enter(names, home.get(), home.as_any(), task.as_any())?;
+            one_step(task, names, home.as_any(), Some(home.get()))
+        }
+        None => step_elsewhere(task),
     }
 }
 
@@ -245,9 +223,11 @@ fn one_step(
         return already_done(task);
     }
     let thrown = what_to_throw(task, names)?;
-    let Some(coroutine) = this.state.with(py, |state| state.coroutine.as_ref().map(|known| known.clone_ref(py))) else {
-        return Ok(());
-    };
+    let (coroutine, first) = this.state.with(py, |state| {
+        let begun = std::mem::replace(&mut state.begun, true);
+        (state.coroutine.as_ref().map(|known| known.clone_ref(py)), !begun)
+    });
+    let Some(coroutine) = coroutine else { return Ok(()) };
     let object = Address::of(task.as_any());
     if home.is_none() {
         this.shared.get_or_init(|| {
@@ -256,7 +236,7 @@ fn one_step(
     }
     let stepping = Stepping { task: this, object, home };
     let coroutine = coroutine.bind(py);
-    let stepped = lend(&stepping, |waker| cx::with_waker(waker, || step(coroutine, thrown)));
+    let stepped = lend(&stepping, |waker| cx::with_waker(waker, || step(coroutine, thrown, first)));
     match stepped {
         Ok(Stepped::Gave) => {
             this.state.with(py, |state| state.wait = Wait::Queued);
@@ -357,7 +337,8 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         return wake_from_future(py, task.as_any());
     }
     if must_cancel {
-        let message = task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        let message =
+            task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
         if cancel_any(awaited.as_any(), message)? {
             this.state.with(py, |state| state.must_cancel = false);
         }
@@ -438,7 +419,7 @@ fn wait_for_other(
         });
     }
     yielded.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), false)?;
-    let wakeup = Bound::new(py, TaskWakeup { task: task.clone().unbind() })?.into_any();
+    let wakeup = Bound::new(py, TaskWakeup::new(task.clone().into_any().unbind(), Some(wake_from_foreign)))?.into_any();
     let must_cancel = this.state.with(py, |state| {
         state.wait = Wait::Foreign(yielded.clone().unbind());
         state.must_cancel
@@ -447,7 +428,8 @@ fn wait_for_other(
     let name = pyo3::intern!(py, "add_done_callback");
     call::call_method_with_keyword(&yielded, name, &wakeup, names.context_keyword.bind(py), &context)?;
     if must_cancel {
-        let message = task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        let message =
+            task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
         if cancel_any(&yielded, message)? {
             this.state.with(py, |state| state.must_cancel = false);
         }

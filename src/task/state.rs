@@ -40,6 +40,8 @@ pub struct TaskState {
     pub throw: Option<PyErr>,
     pub lane: Lane,
     pub cancels: u32,
+    /// The first step has been made.
+    pub begun: bool,
     /// The next step throws CancelledError in.
     pub must_cancel: bool,
     pub log_destroy_pending: bool,
@@ -55,6 +57,7 @@ impl Default for TaskState {
             throw: None,
             lane: Lane::Normal,
             cancels: 0,
+            begun: false,
             must_cancel: false,
             log_destroy_pending: true,
         }

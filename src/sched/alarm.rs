@@ -1,0 +1,130 @@
+//! The alarm clock of a run: wakes the turn for the earliest timer.
+//!
+//! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor: to the nanosecond
+//! for the kernel, within some tens of microseconds for us. Elsewhere it is tokio's `Sleep`, up to a millisecond late.
+//! Never early, either way. Loop thread only, inside its runtime.
+
+use std::task::{Context, Poll};
+
+#[cfg(target_os = "linux")]
+pub(super) use timerfd::Alarm;
+#[cfg(not(target_os = "linux"))]
+pub(super) use wheel::Alarm;
+
+/// The longest the loop sleeps in one go (asyncio's MAXIMUM_SELECT_TIMEOUT), in nanoseconds.
+const LONGEST_SLEEP: u64 = 24 * 3600 * 1_000_000_000;
+
+#[cfg(target_os = "linux")]
+mod timerfd {
+    use std::io;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    use super::{Context, LONGEST_SLEEP, Poll};
+
+    /// A timerfd that the reactor watches.
+    #[derive(Default)]
+    pub(crate) struct Alarm {
+        fd: Option<AsyncFd<OwnedFd>>,
+        set_for: u64,
+    }
+
+    impl Alarm {
+        /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
+        ///
+        /// # Errors
+        /// OSError when no timer can be made.
+        pub(crate) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) -> io::Result<()> {
+            let when = when.min(now.saturating_add(LONGEST_SLEEP));
+            let fd = match &mut self.fd {
+                Some(fd) => fd,
+                slot => slot.insert(watched(create()?)?),
+            };
+            if self.set_for != when {
+                set_time(fd.get_ref(), when)?;
+                self.set_for = when;
+            }
+            // An expiry that has been seen is over: the next one is a new edge.
+            while let Poll::Ready(ready) = fd.poll_read_ready(cx) {
+                ready?.clear_ready();
+            }
+            Ok(())
+        }
+    }
+
+    fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: the registration owns the descriptor, so it is open and the same for as long as it is watched.
+        unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|failed| failed.into_parts().1)
+    }
+
+    fn create() -> io::Result<OwnedFd> {
+        // SAFETY: a plain system call; a descriptor that it gives is ours alone.
+        unsafe {
+            match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(OwnedFd::from_raw_fd(fd)),
+            }
+        }
+    }
+
+    fn set_time(fd: &OwnedFd, when: u64) -> io::Result<()> {
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = libc::timespec {
+            tv_sec: (when / 1_000_000_000) as libc::time_t,
+            tv_nsec: (when % 1_000_000_000) as libc::c_long,
+        };
+        let setting = libc::itimerspec { it_interval: never, it_value: once };
+        // SAFETY: a timerfd, and a setting that the call copies.
+        let set = unsafe {
+            libc::timerfd_settime(fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const setting, std::ptr::null_mut())
+        };
+        if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod wheel {
+    use std::future::Future;
+    use std::io;
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, Sleep};
+
+    use super::{Context, LONGEST_SLEEP, Poll};
+
+    /// tokio's own timer.
+    #[derive(Default)]
+    pub(crate) struct Alarm {
+        sleep: Option<Pin<Box<Sleep>>>,
+        set_for: u64,
+    }
+
+    impl Alarm {
+        /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
+        ///
+        /// # Errors
+        /// None here.
+        pub(crate) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) -> io::Result<()> {
+            let deadline = Instant::now() + Duration::from_nanos(when.saturating_sub(now).min(LONGEST_SLEEP));
+            let sleep = match &mut self.sleep {
+                Some(sleep) => {
+                    if self.set_for != when {
+                        sleep.as_mut().reset(deadline);
+                    }
+                    sleep
+                }
+                slot => slot.insert(Box::pin(tokio::time::sleep_until(deadline))),
+            };
+            self.set_for = when;
+            if let Poll::Ready(()) = sleep.as_mut().poll(cx) {
+                // Due by tokio's clock: the turn looks again at once.
+                self.sleep = None;
+                cx.waker().wake_by_ref();
+            }
+            Ok(())
+        }
+    }
+}
