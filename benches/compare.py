@@ -236,10 +236,10 @@ def main() -> None:
     print("; ".join(words))
     print()
     print(text(table(results, loops), options.markdown))
-    for name, row in results.items():
-        for loop, series in row.items():
-            if series.why:
-                print(f"{loop} left out of {name}: {series.why}")
+    words = [
+        f"{s.loop} left out of {s.name}: {s.why}" for row in results.values() for s in row.values() if s.why
+    ]
+    print("\n".join(["", *words]) if words else "")
     if options.json:
         report = {
             name: {

@@ -148,11 +148,11 @@ async def together() -> None:
     check(f"two tasks take turns: {' '.join(trace)}", trace == ["asyncio", "rust"] * 3)
 
     start = perf_counter()
-    both = await asyncio.gather(asyncio.sleep(0.1, "asyncio"), pyloop.sleep(0.1, "rust"))
+    first, second = await asyncio.gather(asyncio.sleep(0.1, "asyncio"), pyloop.sleep(0.1, "rust"))
     elapsed = perf_counter() - start
     check(
-        f"gather of asyncio.sleep(0.1) and pyloop.sleep(0.1): {both}, {elapsed * 1e3:.0f} ms",
-        both == ["asyncio", "rust"] and 0.1 <= elapsed < 0.19,
+        f"gather of asyncio.sleep(0.1) and pyloop.sleep(0.1): {first}, {second}, {elapsed * 1e3:.0f} ms",
+        (first, second) == ("asyncio", "rust") and 0.1 <= elapsed < 0.19,
     )
 
     start = perf_counter()

@@ -13,7 +13,8 @@ async def main() -> None:
     assert await pyloop.sleep(0.01, "rested") == "rested"
 
     # gather and wait_for make a task of it, as they do of a coroutine.
-    assert await asyncio.gather(pyloop.sleep(0.02, "a"), asyncio.sleep(0.01, "b")) == ["a", "b"]
+    rust, stock = await asyncio.gather(pyloop.sleep(0.02, "Rust's"), asyncio.sleep(0.01, "asyncio's"))
+    assert (rust, stock) == ("Rust's", "asyncio's")
     assert await asyncio.wait_for(pyloop.sleep(0.01, "in time"), timeout=5) == "in time"
 
     # A timeout cancels it: the Rust future is dropped at once.
