@@ -252,6 +252,7 @@ def test_a_group_that_fails_drops_its_members(loop: Loop, make: Make) -> None:
 def test_as_completed_with_a_timeout_leaves_it_to_be_cancelled(loop: Loop, make: Make) -> None:
     async def main() -> None:
         waiting, quick = asyncio.create_task(make()), asyncio.create_task(rust.yield_once(1))
+        await quick
         values = list[Any]()
         with pytest.raises(TimeoutError):
             for ended in asyncio.as_completed([waiting, quick], timeout=0.001):

@@ -83,10 +83,10 @@ def test_sleepers_wake_in_the_order_of_their_deadlines(loop: Loop) -> None:
         order.append(milliseconds)
 
     async def main() -> None:
-        await asyncio.gather(*(sleep(milliseconds) for milliseconds in (20, 5, 35, 10)))
+        await asyncio.gather(*(sleep(milliseconds) for milliseconds in (60, 20, 80, 40)))
 
     loop.run_until_complete(main())
-    assert order == [5, 10, 20, 35]
+    assert order == [20, 40, 60, 80]
 
 
 def test_many_sleep_at_once(loop: Loop) -> None:
@@ -103,11 +103,11 @@ def test_it_ends_before_a_longer_timer_of_the_loop_and_after_a_shorter(loop: Loo
     order = list[str]()
 
     async def main() -> None:
-        loop.call_later(0.05, order.append, "long")
+        loop.call_later(0.15, order.append, "long")
         loop.call_later(0.001, order.append, "short")
         await pyloop.sleep(0.02)
         order.append("sleep")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
 
     loop.run_until_complete(main())
     assert order == ["short", "sleep", "long"]

@@ -327,6 +327,7 @@ def test_as_completed_iterated_asynchronously_gives_the_objects_back(
 def test_as_completed_with_a_timeout(loop: Loop, spawn: Spawn, make_future: MakeFuture) -> None:
     async def main() -> None:
         future, task = make_future(loop), spawn(give(1), loop=loop)
+        await task
         values = list[Any]()
         with pytest.raises(TimeoutError):
             for ended in asyncio.as_completed([future, task], timeout=0.001):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from typing import Any
 
 import pytest
 
 from support import making
-from support.loops import Loop, turn
+from support.guard import Context
+from support.loops import Loop, LoopFactory, turn
 from support.making import MakeFuture, Spawn
 
 pytest_generate_tests = making.parametrize
@@ -259,3 +261,23 @@ def test_what_a_coroutine_does_while_it_is_cancelled_may_cancel_it_again(loop: L
     turn(loop)
     task.cancel("once")
     assert loop.run_until_complete(task) == "again"
+
+
+def test_cancelling_a_ring_of_tasks_is_a_recursion_error_and_no_crash(
+    loop_factory: LoopFactory, spawn: Spawn, handled: list[Context]
+) -> None:
+    async def follow(number: int) -> None:
+        await ring[number]
+
+    loop, ring = loop_factory(), list[asyncio.Task[None]]()
+    ring += [spawn(follow((number + 1) % 3), loop=loop) for number in range(3)]
+    turn(loop)
+    with pytest.raises(RecursionError):
+        ring[0].cancel()
+    turn(loop)
+    loop.close()  # nothing can end them: they are destroyed while they are pending
+    del loop
+    ring.clear()
+    gc.collect()
+    handled.clear()
+    gc.collect()

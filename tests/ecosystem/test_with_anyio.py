@@ -196,6 +196,9 @@ def test_threads_call_back_into_the_loop(loop_factory: LoopFactory) -> None:
         assert value == "of the task"
 
     run_anyio(loop_factory, main)
+    for thread in threading.enumerate():
+        if thread.name == "AnyIO worker thread":
+            thread.join()  # it has been told to end, and nobody waits for it
 
 
 def test_tcp_streams_echo(loop_factory: LoopFactory) -> None:
