@@ -448,12 +448,10 @@ impl Loop {
         Ok(first)
     }
 
-    /// What a descriptor is watched for: bit 0 reading, bit 1 writing (as `selectors.EVENT_READ`, `EVENT_WRITE`).
-    fn _watched(slf: &Bound<'_, Self>, fd: i32) -> u8 {
-        match Self::watch(slf) {
-            Ok(watch) => watch.callbacks(slf.py(), fd),
-            Err(_) => 0,
-        }
+    /// The watched descriptors and what each is watched for: bit 0 reading, bit 1 writing (as
+    /// `selectors.EVENT_READ` and `EVENT_WRITE`).
+    fn _watched(slf: &Bound<'_, Self>) -> Vec<(i32, u8)> {
+        Self::watch(slf).map_or_else(|_closed| Vec::new(), |watch| watch.all(slf.py()))
     }
 
     /// Counters since the loop was made and what waits now: `turns`, `callbacks`, `steps` (of tasks), `timers_fired`,

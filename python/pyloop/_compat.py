@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import os
 import socket
 import sys
@@ -25,11 +26,14 @@ from asyncio import (
     unix_events,
 )
 from asyncio.log import logger
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import type_check_only
+
+    from pyloop import _native
     from pyloop._loop import EventLoop
 
 # --- tasks: the documented protocol of third-party tasks, and the registers behind it ---
@@ -83,9 +87,8 @@ timer_handle_repr_info: Callable[[Any], list[str]] = events.TimerHandle._repr_in
 
 def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) -> str:
     """The callback as asyncio's error reports name it (`format_helpers._format_callback_source`)."""
-    if sys.version_info >= (3, 13):
-        return str(format_helpers._format_callback_source(callback, args, debug=debug))
-    return str(format_helpers._format_callback_source(callback, args))
+    keywords = {"debug": debug} if sys.version_info >= (3, 13) else {}
+    return str(format_helpers._format_callback_source(callback, args, **keywords))
 
 
 def extract_stack() -> Any:
@@ -103,10 +106,9 @@ def is_coroutine_like(callback: Any) -> bool:
     return coroutines.iscoroutine(callback) or _iscoroutinefunction(callback)
 
 
-if sys.version_info >= (3, 14):
-    from inspect import iscoroutinefunction as _iscoroutinefunction
-else:
-    _iscoroutinefunction = asyncio.iscoroutinefunction
+_iscoroutinefunction: Callable[[Any], bool] = (
+    inspect.iscoroutinefunction if sys.version_info >= (3, 14) else asyncio.iscoroutinefunction
+)
 
 
 def report_slow(subject: Any, seconds: float) -> None:
@@ -166,7 +168,7 @@ UnixSubprocessTransport: Any = unix_events._UnixSubprocessTransport
 waitstatus_to_exitcode: Callable[[int], int] = unix_events.waitstatus_to_exitcode
 
 
-class AsyncioTransports:
+class AsyncioTransports(asyncio.BaseEventLoop if TYPE_CHECKING else object):
     """asyncio's transports over our descriptors: the methods of its Unix loop that need nothing but `_add_reader`,
     `_add_writer` and their opposites, taken over as they are."""
 
@@ -181,18 +183,12 @@ class AsyncioTransports:
     _accept_connection2 = selector_events.BaseSelectorEventLoop._accept_connection2
     _ensure_fd_no_transport = selector_events.BaseSelectorEventLoop._ensure_fd_no_transport
     _sendfile_native = selector_events.BaseSelectorEventLoop._sendfile_native
-    add_reader = selector_events.BaseSelectorEventLoop.add_reader
-    remove_reader = selector_events.BaseSelectorEventLoop.remove_reader
-    add_writer = selector_events.BaseSelectorEventLoop.add_writer
-    remove_writer = selector_events.BaseSelectorEventLoop.remove_writer
     _make_self_pipe = selector_events.BaseSelectorEventLoop._make_self_pipe
     _close_self_pipe = selector_events.BaseSelectorEventLoop._close_self_pipe
     _read_from_self = selector_events.BaseSelectorEventLoop._read_from_self
     _write_to_self = selector_events.BaseSelectorEventLoop._write_to_self
     _make_read_pipe_transport = unix_events._UnixSelectorEventLoop._make_read_pipe_transport
     _make_write_pipe_transport = unix_events._UnixSelectorEventLoop._make_write_pipe_transport
-    create_unix_connection = unix_events._UnixSelectorEventLoop.create_unix_connection
-    create_unix_server = unix_events._UnixSelectorEventLoop.create_unix_server
     _sock_sendfile_native = unix_events._UnixSelectorEventLoop._sock_sendfile_native
     _sock_sendfile_native_impl = unix_events._UnixSelectorEventLoop._sock_sendfile_native_impl
     _sock_sendfile_update_filepos = unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos
@@ -200,11 +196,19 @@ class AsyncioTransports:
     _check_signal = unix_events._UnixSelectorEventLoop._check_signal
     _process_self_data = unix_events._UnixSelectorEventLoop._process_self_data
 
+    if not TYPE_CHECKING:  # the public ones: typeshed's `BaseEventLoop` declares them
+        add_reader = selector_events.BaseSelectorEventLoop.add_reader
+        remove_reader = selector_events.BaseSelectorEventLoop.remove_reader
+        add_writer = selector_events.BaseSelectorEventLoop.add_writer
+        remove_writer = selector_events.BaseSelectorEventLoop.remove_writer
+        create_unix_connection = unix_events._UnixSelectorEventLoop.create_unix_connection
+        create_unix_server = unix_events._UnixSelectorEventLoop.create_unix_server
+
     def _stop_serving(self, sock: socket.socket) -> None:
         """As `_UnixSelectorEventLoop._stop_serving` (its own calls `super()`)."""
         inode = self._unix_server_sockets.pop(sock, None)
         path = sock.getsockname() if inode is not None else None
-        self._remove_reader(sock.fileno())  # type: ignore[attr-defined]
+        self._remove_reader(sock.fileno())
         sock.close()
         if path is not None:
             try:
@@ -214,6 +218,20 @@ class AsyncioTransports:
                 pass
             except OSError as err:
                 logger.error("Unable to clean up listening UNIX socket %r: %r", path, err)
+
+
+if TYPE_CHECKING:
+
+    @type_check_only
+    class LoopPart(_native.Loop, AsyncioTransports, asyncio.BaseEventLoop):
+        """What a part of `EventLoop` finds in the whole, and what of `BaseEventLoop` is not public."""
+
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        async def _ensure_resolved(
+            self, address: Any, *, family: int, type: int, proto: int, flags: int = 0, loop: asyncio.AbstractEventLoop
+        ) -> list[tuple[int, int, int, str, Any]]: ...
+        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
 
 
 SendfileNotAvailableError = exceptions.SendfileNotAvailableError

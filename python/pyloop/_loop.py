@@ -19,7 +19,7 @@ from pyloop._signals import SignalHandlers
 from pyloop._subprocess import Subprocesses
 
 
-class EventLoop(_native.Loop, SignalHandlers, Subprocesses, _compat.AsyncioTransports, asyncio.BaseEventLoop):
+class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTransports, asyncio.BaseEventLoop):
     """An asyncio event loop that is a tokio runtime.
 
     Everything of `asyncio.AbstractEventLoop` for Unix; `create_task` also takes `priority`, and a Rust future
@@ -105,10 +105,14 @@ class _Watched:
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """As `selectors.BaseSelector.get_key`: KeyError for what is not watched."""
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        mask = self._loop._watched(fd)
-        if not mask:
-            raise KeyError(f"{fileobj!r} is not registered")
-        return selectors.SelectorKey(fileobj, fd, mask, None)
+        try:
+            return self.get_map()[fd]
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
+
+    def get_map(self) -> dict[int, selectors.SelectorKey]:
+        """As `selectors.BaseSelector.get_map`, by descriptor."""
+        return {fd: selectors.SelectorKey(fd, fd, mask, None) for fd, mask in self._loop._watched()}
 
 
 class _Running:

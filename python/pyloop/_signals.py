@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from asyncio import coroutines, events
+from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any
 from pyloop import _compat
 
 if TYPE_CHECKING:
-    from pyloop._loop import EventLoop
-
-    Base = EventLoop
+    from pyloop._compat import LoopPart
 else:
-    Base = object
+    LoopPart = object
 
 
-class SignalHandlers(Base):
+class SignalHandlers(LoopPart):
     """`add_signal_handler` and the wake-up descriptor of one loop (kept from `asyncio.unix_events`)."""
 
     _csock: Any = None
@@ -53,13 +51,13 @@ class SignalHandlers(Base):
         if not self._signal_handlers:
             signal.set_wakeup_fd(before if before != self._csock.fileno() else -1, warn_on_full_buffer=False)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler[*Ts](self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Have `callback(*args)` called in the loop when the signal arrives. Main thread only.
 
         Raises ValueError for an invalid or uncatchable signal, RuntimeError when the handler cannot be set, TypeError
         for a coroutine or a coroutine function.
         """
-        if coroutines.iscoroutine(callback) or _compat._iscoroutinefunction(callback):
+        if _compat.is_coroutine_like(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()

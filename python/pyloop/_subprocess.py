@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pyloop import _compat
 
 if TYPE_CHECKING:
-    from pyloop._loop import EventLoop
-
-    Base = EventLoop
+    from pyloop._compat import LoopPart
 else:
-    Base = object
+    LoopPart = object
 
 
 def _wait(pid: int) -> int:
@@ -31,7 +29,7 @@ def _wait(pid: int) -> int:
     return _compat.waitstatus_to_exitcode(status)
 
 
-class Subprocesses(Base):
+class Subprocesses(LoopPart):
     """`_make_subprocess_transport` of one loop."""
 
     async def _make_subprocess_transport(

@@ -108,6 +108,12 @@ impl Watch {
         })
     }
 
+    /// The descriptors that have callbacks, with what `callbacks` says of each.
+    pub fn all(&self, py: Python<'_>) -> Vec<(RawFd, u8)> {
+        let fds = self.table.with(py, |table| 0..table.watched.len() as RawFd);
+        fds.map(|fd| (fd, self.callbacks(py, fd))).filter(|&(_, mask)| mask != 0).collect()
+    }
+
     /// Tell the poller what a descriptor is watched for now.
     fn tell(&self, watched: &mut Watched, fd: RawFd) -> std::io::Result<()> {
         let wanted = watched.wanted();

@@ -267,11 +267,10 @@ fn one_step(
 fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResult<()> {
     let py = future.py();
     if raised.is_instance(py, names.cancelled_error.bind(py)) {
-        let message = future.get().state.with(py, |state| {
-            state.cancelled_error = Some(raised.into_value(py));
-            state.cancel_message.take()
-        });
-        return Future::cancel_with(future, message).map(drop);
+        // The exception itself has the message; who asks a second time gets one without (as in asyncio).
+        let exception = raised.into_value(py);
+        drop(future.get().state.with(py, |state| state.cancelled_error.replace(exception)));
+        return Future::cancel_with(future, None).map(drop);
     }
     let exception: Bound<'_, PyBaseException> = raised.clone_ref(py).into_value(py).into_bound(py);
     let outcome = Future::failed(&exception);
