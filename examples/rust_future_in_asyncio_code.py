@@ -27,13 +27,13 @@ async def main() -> None:
         raise AssertionError("the timeout did not come")
 
     # So does the failure of a sibling in a TaskGroup.
+    tasks: list[asyncio.Task[None]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            hour = group.create_task(pyloop.sleep(3600))
-            group.create_task(fail())
+            tasks += group.create_task(pyloop.sleep(3600)), group.create_task(fail())
     except* ValueError as errors:
         print("the group ended with", errors.exceptions[0])
-    assert hour.cancelled()
+    assert tasks[0].cancelled()
 
 
 async def fail() -> None:

@@ -294,7 +294,7 @@ def test_cancelling_a_putter_loses_no_place(loop: Loop, spawn: Spawn) -> None:
 @pytest.mark.since(3, 13)
 def test_a_queue_that_is_shut_down_wakes_everybody(loop: Loop, spawn: Spawn) -> None:
     async def main() -> None:
-        queue = asyncio.Queue[int]()
+        queue: Any = asyncio.Queue[int]()  # 3.12's has no `shutdown` in typeshed
         tasks = [spawn(queue.get(), loop=loop) for _ in range(3)]
         await turns()
         queue.shutdown()

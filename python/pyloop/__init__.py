@@ -2,7 +2,8 @@
 
     asyncio.run(main(), loop_factory=pyloop.new_event_loop)
 
-A Python coroutine is driven as a Rust future; a Rust future is a Python awaitable, polled in place on the same thread.
+A Python coroutine is driven as a Rust future; a Rust future is a Python awaitable, polled in place on the
+same thread.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 try:
-    from pyloop._policy import EventLoopPolicy  # noqa: F401
+    from pyloop._policy import EventLoopPolicy
 
     __all__ += ["EventLoopPolicy"]
 except ImportError:

@@ -1,7 +1,7 @@
 """Every name of asyncio that is not public and that pyloop leans on, in one place.
 
-`tests/test_compat.py` pins them: a CPython that renames one fails there first. The native half takes its share from
-here too, once, at the first use.
+`tests/test_compat.py` pins them: a CPython that renames one fails there first. The native half takes its
+share from here too, once, at the first use.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ enter_task: Callable[[Any, Any], None] = tasks._enter_task
 leave_task: Callable[[Any, Any], None] = tasks._leave_task
 swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 
-#: CPython 3.12 and 3.13: the dictionary from loop to current task that `current_task()` reads. Later versions keep the
-#: current task on the thread; a dictionary of that name is a copy there.
+#: CPython 3.12 and 3.13: the dictionary from loop to current task that `current_task()` reads. Later versions
+#: keep the current task on the thread; a dictionary of that name is a copy there.
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
 
 #: The strong register behind `_register_eager_task`: what is in it is shown by `all_tasks()` and kept alive.
@@ -61,7 +61,11 @@ def strong_tasks_of(loop: EventLoop) -> list[Any]:
     from pyloop import _native
 
     known = list(eager_tasks) if eager_tasks is not None else list(asyncio.all_tasks(loop))
-    return [task for task in known if isinstance(task, _native.Task) and task.get_loop() is loop and not task.done()]
+    return [
+        task
+        for task in known
+        if isinstance(task, _native.Task) and task.get_loop() is loop and not task.done()
+    ]
 
 
 def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
@@ -71,7 +75,8 @@ def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
 
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
-#: gh-112182: later versions wrap a StopIteration given to `set_exception` in a RuntimeError, earlier ones refuse it.
+#: gh-112182: later versions wrap a StopIteration given to `set_exception` in a RuntimeError, earlier ones
+#: refuse it.
 wraps_stop_iteration: bool = "RuntimeError" in futures._PyFuture.set_exception.__code__.co_names
 
 # --- looks: what asyncio's objects print ---
@@ -157,7 +162,10 @@ def _equal(handle: Any, other: Any) -> bool:
 
 
 def check_socket(sock: socket.socket, debug: bool) -> None:
-    """The checks that open each of asyncio's `sock_*` methods."""
+    """The checks that open each of asyncio's `sock_*` methods.
+
+    Raises TypeError for an `ssl.SSLSocket`, ValueError in debug mode for a socket that blocks.
+    """
     base_events._check_ssl_socket(sock)
     if debug and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
@@ -168,9 +176,16 @@ UnixSubprocessTransport: Any = unix_events._UnixSubprocessTransport
 waitstatus_to_exitcode: Callable[[int], int] = unix_events.waitstatus_to_exitcode
 
 
-class AsyncioTransports(asyncio.BaseEventLoop if TYPE_CHECKING else object):
-    """asyncio's transports over our descriptors: the methods of its Unix loop that need nothing but `_add_reader`,
-    `_add_writer` and their opposites, taken over as they are."""
+if TYPE_CHECKING:
+    from asyncio import BaseEventLoop as _LoopBase
+else:
+    _LoopBase = object
+
+
+class AsyncioTransports(_LoopBase):
+    """asyncio's transports over our descriptors: the methods of its Unix loop that need nothing but
+    `_add_reader`, `_add_writer` and their opposites, taken over as they are.
+    """
 
     _transports: Any
     _unix_server_sockets: dict[socket.socket, int]
@@ -228,7 +243,14 @@ if TYPE_CHECKING:
 
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
         async def _ensure_resolved(
-            self, address: Any, *, family: int, type: int, proto: int, flags: int = 0, loop: asyncio.AbstractEventLoop
+            self,
+            address: Any,
+            *,
+            family: int,
+            type: int,
+            proto: int,
+            flags: int = 0,
+            loop: asyncio.AbstractEventLoop,
         ) -> list[tuple[int, int, int, str, Any]]: ...
         def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
         def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...

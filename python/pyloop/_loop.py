@@ -12,11 +12,14 @@ import socket
 import sys
 import weakref
 from asyncio import base_events, events
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyloop import _compat, _native
 from pyloop._signals import SignalHandlers
 from pyloop._subprocess import Subprocesses
+
+if TYPE_CHECKING:
+    from socket import _Address, _GetAddrInfoResult
 
 
 class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTransports, asyncio.BaseEventLoop):
@@ -24,6 +27,8 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
 
     Everything of `asyncio.AbstractEventLoop` for Unix; `create_task` also takes `priority`, and a Rust future
     (`pyloop.RustFuture`) is awaited in place. Not thread-safe but for `call_soon_threadsafe` and `stop`.
+
+    Raises OSError when there is no descriptor left for its poller.
     """
 
     def __init__(self) -> None:
@@ -49,13 +54,13 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
     def set_debug(self, enabled: bool) -> None:
-        """Switch the debug mode on or off."""
+        """Switch the debug mode on (True) or off."""
         self._debug = enabled
         if self.is_running():
             self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
 
     def close(self) -> None:
-        """Close the loop: queues are cleared, pending Rust tasks are dropped, the executor is shut down unwaited.
+        """Close the loop: queues are cleared, pending Rust tasks dropped, the executor is shut down unwaited.
 
         Raises RuntimeError when the loop is running. Closing twice is no error.
         """
@@ -67,8 +72,12 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
         base_events.BaseEventLoop.close(self)
         self._close()
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect a socket to an address, resolved first if it is a name."""
+    async def sock_connect(self, sock: socket.socket, address: _Address) -> None:
+        """Connect a non-blocking socket to an address of its family, resolved first if it is a name.
+
+        Raises OSError when that fails, TypeError for an `ssl.SSLSocket`, ValueError in debug mode for a
+        socket that blocks.
+        """
         _compat.check_socket(sock, self._debug)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             resolved = await self._ensure_resolved(
@@ -78,9 +87,20 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
         await self._sock_connect(sock, address)
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> Any:
-        """`socket.getaddrinfo` in the executor; at once when nothing needs to be looked up."""
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> _GetAddrInfoResult:
+        """`socket.getaddrinfo` in the executor; at once when nothing needs to be looked up.
+
+        Gives a list of `(family, type, proto, canonname, address)`. Raises `socket.gaierror`, an OSError, for
+        a name that is not found.
+        """
         if not self._debug and _native.is_numeric_address(host, port):
             return socket.getaddrinfo(host, port, family, type, proto, flags)
         return await base_events.BaseEventLoop.getaddrinfo(
@@ -125,7 +145,9 @@ class _Running:
         loop = self._loop
         loop._set_coroutine_origin_tracking(loop._debug)
         self._hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
+        sys.set_asyncgen_hooks(
+            firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
+        )
         events._set_running_loop(loop)
         self._wakeup_fd = loop._enter_signals()
 

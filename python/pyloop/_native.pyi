@@ -1,9 +1,8 @@
 # The native half of pyloop (src/). Signatures are asyncio's where asyncio has them.
 #
-# `isinstance(x, asyncio.Future)` and its like hold for our objects through `__class__`; here that is inheritance.
+# `isinstance(x, asyncio.Future)` and its like hold for our objects through `__class__`: here, by inheritance.
 
 import asyncio
-from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -25,22 +24,23 @@ from typing import (
     type_check_only,
 )
 
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 from pyloop._run import Priority
 
 __all__ = [
-    "Loop",
-    "_LoopState",
-    "Handle",
-    "TimerHandle",
     "Future",
-    "Task",
+    "Handle",
+    "Loop",
     "RustFuture",
-    "sleep",
-    "is_numeric_address",
-    "_testing",
+    "Task",
+    "TimerHandle",
+    "_LoopState",
     "__version__",
+    "_testing",
+    "is_numeric_address",
+    "sleep",
 ]
 
 _T_co = TypeVar("_T_co", covariant=True)
@@ -203,7 +203,7 @@ class Future[T](asyncio.Future[T]):
     def _make_cancelled_error(self) -> asyncio.CancelledError: ...
 
 # Covariant as typeshed's: what makes Future invariant is `set_result`, and a task's raises.
-class Task(Future[_T_co], asyncio.Task[_T_co], Generic[_T_co]):  # type: ignore[type-var]
+class Task(Future[_T_co], asyncio.Task[_T_co], Generic[_T_co]):  # type: ignore[type-var]  # noqa: UP046
     _log_destroy_pending: bool
     @property
     def _coro(self) -> Coroutine[Any, Any, _T_co] | None: ...
@@ -269,7 +269,7 @@ def sleep(seconds: float, result: None = None) -> RustFuture[None]: ...
 def sleep[T](seconds: float, result: T) -> RustFuture[T]: ...
 def is_numeric_address(host: object, port: object) -> bool: ...
 
-# A module without an import of its own: `_native` has it as an attribute, `import pyloop._native._testing` fails.
+# A module that is an attribute only: there is no `import pyloop._native._testing`.
 @type_check_only
 class _Testing(Protocol):
     def live(self) -> int: ...

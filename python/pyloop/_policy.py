@@ -29,13 +29,15 @@ if TYPE_CHECKING or sys.version_info < (3, 16):
 
 
 def install() -> None:
-    """Make pyloop's policy asyncio's: every loop that asyncio makes from now on is pyloop's.
+    """Make pyloop's policy asyncio's: from now on `asyncio.new_event_loop()` makes pyloop's loops.
 
-    Raises RuntimeError where Python has no policies (3.16 and later).
+    So does `asyncio.run` without a `loop_factory`. Raises RuntimeError where Python has no policies (3.16 and
+    later).
     """
     if sys.version_info >= (3, 16):
-        raise RuntimeError("this Python has no event loop policies: use asyncio.run(..., loop_factory=pyloop.new_event_loop)")
+        raise RuntimeError(
+            "this Python has no event loop policies: use asyncio.run(..., loop_factory=pyloop.new_event_loop)"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())
-

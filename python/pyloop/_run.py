@@ -11,7 +11,7 @@ from pyloop._loop import new_event_loop
 
 
 class Priority(enum.IntEnum):
-    """When a task's steps run among the ready ones (`loop.create_task(coro, priority=...)`)."""
+    """When a task's steps run among the ready ones: `loop.create_task(coro, priority=pyloop.HIGH)`."""
 
     HIGH = 0
     NORMAL = 1
@@ -29,6 +29,8 @@ LOW = Priority.LOW
 def run[T](main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """Run a coroutine on a new pyloop loop and give its result, as `asyncio.run` does.
 
-    Raises RuntimeError when a loop is running in this thread, ValueError for what is no coroutine.
+    `debug`: True or False sets the loop's debug mode, None leaves it to `PYTHONASYNCIODEBUG` and `-X dev`.
+    Raises what the coroutine raises, RuntimeError when a loop is running in this thread, ValueError for what
+    is no coroutine (since Python 3.14 any awaitable will do, and anything else is a TypeError).
     """
     return asyncio.run(main, debug=debug, loop_factory=new_event_loop)

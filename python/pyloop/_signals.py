@@ -1,8 +1,8 @@
 """Signals: Python's own handlers, and the wake-up descriptor that makes a sleeping loop run them.
 
-While the loop runs in the main thread, `signal.set_wakeup_fd` points to a socket that the loop watches, so a signal
-that arrives while it sleeps is handled at once, with or without a handler of the loop's. The descriptor that was set
-before comes back when the run ends.
+While the loop runs in the main thread, `signal.set_wakeup_fd` points to a socket that the loop watches, so a
+signal that arrives while it sleeps is handled at once, with or without a handler of the loop's. The one that
+was set before comes back when the run ends.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ class SignalHandlers(LoopPart):
             signal.set_wakeup_fd(before if before != self._csock.fileno() else -1, warn_on_full_buffer=False)
 
     def add_signal_handler[*Ts](self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
-        """Have `callback(*args)` called in the loop when the signal arrives. Main thread only.
+        """Have `callback(*args)` called in the loop when the signal `sig` (a number) arrives.
 
-        Raises ValueError for an invalid or uncatchable signal, RuntimeError when the handler cannot be set, TypeError
-        for a coroutine or a coroutine function.
+        Raises TypeError for a coroutine, a coroutine function or a signal that is no int, ValueError for a
+        number that is no signal, RuntimeError outside the main thread, for a signal that cannot be caught and
+        on a closed loop.
         """
         if _compat.is_coroutine_like(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
@@ -89,7 +90,11 @@ class SignalHandlers(LoopPart):
             self._add_callback(handle)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Remove the handler of a signal; False when there was none."""
+        """Remove the handler of the signal `sig` (a number); False when there was none.
+
+        Raises TypeError for a signal that is no int, ValueError for a number that is no signal or outside the
+        main thread, RuntimeError when the signal cannot be reset.
+        """
         self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False

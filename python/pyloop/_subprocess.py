@@ -1,7 +1,7 @@
-"""Subprocesses: asyncio's transport, and a wait for the child that needs neither a signal handler nor a policy.
+"""Subprocesses: asyncio's transport, and a wait for the child without a signal handler or a policy.
 
-A child is waited for through a pidfd where the kernel has them (Linux 5.3 and later), else by a thread of its own. A
-handler for SIGCHLD, if there is one, stays the user's.
+A child is waited for through a pidfd where the kernel has them (Linux 5.3 and later), else by a thread of its
+own. A handler for SIGCHLD, if there is one, stays the user's.
 """
 
 from __future__ import annotations
