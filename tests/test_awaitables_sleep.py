@@ -103,11 +103,11 @@ def test_it_ends_before_a_longer_timer_of_the_loop_and_after_a_shorter(loop: Loo
     order = list[str]()
 
     async def main() -> None:
-        loop.call_later(0.15, order.append, "long")
+        loop.call_later(0.2, order.append, "long")
         loop.call_later(0.001, order.append, "short")
-        await pyloop.sleep(0.02)
+        await pyloop.sleep(0.08)
         order.append("sleep")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.12)
 
     loop.run_until_complete(main())
     assert order == ["short", "sleep", "long"]
