@@ -63,10 +63,11 @@ fn soon<'py>(
     let py = state.py();
     let handle = Handle::new(callback, args, context_or_copy(py, context)?, state);
     let handle = Bound::new(py, handle)?;
-    gc::track_unless(state.get().shared.runs_here(), handle.as_any());
     if state.get().debug.get(py) {
-        handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
+        handle.get().note_origin(py)?;
     }
+    // Nothing runs between this and the push: no run can end in between.
+    gc::track_unless(state.get().shared.lifecycle.is_running(), handle.as_any());
     state.get().push(py, Entry::Handle(handle.clone().unbind()));
     state.get().wake_if_away();
     Ok(handle)
@@ -88,10 +89,6 @@ fn at<'py>(
         check_callback(&callback, "call_at")?;
     }
     let handle = TimerHandle::schedule(when, callback, args, context_or_copy(py, context)?, state)?;
-    if debug {
-        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
-        handle.as_super().get().set_source_traceback(py, stack);
-    }
     state.get().wake_if_away();
     Ok(handle)
 }
@@ -363,10 +360,10 @@ impl Loop {
         Self::unwatch(slf, fd, Side::Write)
     }
 
-    /// Receive up to `nbytes` bytes; empty at the end of the stream.
-    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, nbytes: isize) -> PyResult<RustFuture> {
+    /// Receive up to `n` bytes; empty at the end of the stream.
+    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, n: isize) -> PyResult<RustFuture> {
         let place = Self::sock_place(slf, &sock)?;
-        let n = usize::try_from(nbytes).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
+        let n = usize::try_from(n).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
         Ok(sock::recv(place, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n))
     }
 
@@ -509,7 +506,7 @@ impl Loop {
         let handle = Bound::new(py, Handle::new(callback, args, context::copy_current(py)?, state))?;
         gc::track(handle.as_any());
         if state.get().debug.get(py) {
-            handle.get().set_source_traceback(py, asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind());
+            handle.get().note_origin(py)?;
         }
         Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
         state.get().wake_if_away();

@@ -108,9 +108,9 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
         )
 
     @property
-    def _selector(self) -> _Watched:
+    def _selector(self) -> _Watched | None:
         """What asyncio's transports ask of a selector when they print themselves."""
-        return _Watched(self)
+        return None if self.is_closed() else _Watched(self)
 
     def _process_events(self, event_list: Any) -> None:
         """A hook of `BaseEventLoop._run_once`, which this loop does not have."""

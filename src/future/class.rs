@@ -15,7 +15,7 @@ use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
-#[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
+#[pyclass(frozen, subclass, weakref, dict, freelist = 1024, module = "pyloop")]
 pub struct Future {
     pub(crate) state: GilCell<State>,
 }
@@ -24,6 +24,7 @@ pub struct Future {
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
     let future = Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?;
+    gc::track(future.as_any());
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }
@@ -266,6 +267,7 @@ impl Future {
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let exact = call::has_type(slf.as_any(), &slf.py().get_type::<Self>());
+        gc::track(slf.as_any());
         slf.get().initialize(slf.py(), r#loop, exact)
     }
 

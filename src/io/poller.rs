@@ -19,6 +19,15 @@ impl Interest {
     }
 }
 
+/// How often an event is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// As long as it holds.
+    Level,
+    /// When it begins to hold.
+    Edge,
+}
+
 /// What a descriptor is ready for.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
@@ -57,11 +66,11 @@ impl Poller {
         unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
     }
 
-    /// Watch for this, level-triggered, or once.
+    /// Watch for this.
     ///
     /// # Errors
     /// EBADF, or EPERM for what cannot be polled (a regular file).
-    pub fn set(&self, fd: RawFd, interest: Interest, _before: Interest, once: bool) -> io::Result<()> {
+    pub fn set(&self, fd: RawFd, interest: Interest, _before: Interest, trigger: Trigger) -> io::Result<()> {
         let mut events = 0;
         if interest.read {
             events |= libc::EPOLLIN;
@@ -69,8 +78,8 @@ impl Poller {
         if interest.write {
             events |= libc::EPOLLOUT;
         }
-        if once {
-            events |= libc::EPOLLONESHOT;
+        if trigger == Trigger::Edge {
+            events |= libc::EPOLLET;
         }
         let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
         // A descriptor that was closed behind our back, and perhaps opened anew, is unknown to the kernel here.
@@ -117,12 +126,12 @@ impl Poller {
         unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::kqueue())?))) }
     }
 
-    /// Watch for this, level-triggered, or once.
+    /// Watch for this.
     ///
     /// # Errors
     /// EBADF, or EINVAL for what cannot be polled.
-    pub fn set(&self, fd: RawFd, interest: Interest, before: Interest, once: bool) -> io::Result<()> {
-        let flags = libc::EV_ADD | if once { libc::EV_ONESHOT } else { 0 };
+    pub fn set(&self, fd: RawFd, interest: Interest, before: Interest, trigger: Trigger) -> io::Result<()> {
+        let flags = libc::EV_ADD | if trigger == Trigger::Edge { libc::EV_CLEAR } else { 0 };
         for (wanted, was, filter) in
             [(interest.read, before.read, libc::EVFILT_READ), (interest.write, before.write, libc::EVFILT_WRITE)]
         {

@@ -41,7 +41,7 @@ impl Trying {
             // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.
             self.event_loop.bind(py).call_method1(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
         }
-        self.watch.wait(py, fd, self.side, cx.waker())
+        self.watch.wait(self.sock.bind(py), fd, self.side, cx.waker())
     }
 
     fn stop_waiting(&mut self, py: Python<'_>) {

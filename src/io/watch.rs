@@ -1,7 +1,9 @@
 //! Who waits for which descriptor: `add_reader`/`add_writer` (level-triggered callbacks, one each) and the waiters of
 //! the `sock_*` futures (once, any number).
 //!
-//! A descriptor with waiters only is armed for one event (EPOLLONESHOT): one system call a wait, none after it. One
+//! A descriptor that only such futures use is edge-triggered and stays registered: a wait after "would block" needs no
+//! system call, an event that nobody waits for is nobody's. It counts as registered for the socket object that it was
+//! registered with (a weak reference tells), as descriptors are closed and numbers used again behind our back. One
 //! with a reader or a writer is level-triggered: after events of such descriptors the next turn looks again.
 //! Guarded by the GIL.
 
@@ -11,11 +13,12 @@ use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 
-use super::poller::{Event, Interest, Poller};
+use super::poller::{Event, Interest, Poller, Trigger};
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -37,6 +40,8 @@ struct Watched {
     writers_waiting: Vec<(u64, Waker)>,
     /// What the poller was last told.
     told: Interest,
+    /// The socket object that an edge-triggered registration is for.
+    owner: Option<Py<PyWeakrefReference>>,
 }
 
 impl Watched {
@@ -63,8 +68,6 @@ impl Watched {
 struct Table {
     /// By descriptor: they are small numbers.
     watched: Vec<Watched>,
-    /// Callbacks and waiters in all: without any the poller is not looked at.
-    count: usize,
     next_id: u64,
     /// A level-triggered descriptor was ready in the last look and may be so still.
     look_again: bool,
@@ -122,7 +125,8 @@ impl Watch {
             self.poller.remove(fd, before);
             return Ok(());
         }
-        self.poller.set(fd, wanted, before, !watched.is_level()).inspect_err(|_| watched.told = before)
+        let trigger = if watched.is_level() { Trigger::Level } else { Trigger::Edge };
+        self.poller.set(fd, wanted, before, trigger).inspect_err(|_| watched.told = before)
     }
 
     /// `_add_reader` or `_add_writer`: replaces (and cancels) the callback that was there.
@@ -152,8 +156,6 @@ impl Watch {
                 if let Some(kept) = &old {
                     *slot = Some(kept.clone_ref(py));
                 }
-            } else if old.is_none() {
-                table.count += 1;
             }
             (if told.is_err() { refused } else { old }, std::mem::replace(&mut told, Ok(())))
         });
@@ -176,7 +178,6 @@ impl Watch {
             }?;
             // Closed behind our back: there is nothing to tell.
             drop(self.tell(watched, fd));
-            table.count -= 1;
             Some(old)
         });
         match old {
@@ -188,37 +189,51 @@ impl Watch {
         }
     }
 
-    /// A `sock_*` future waits for a descriptor; the id takes it back.
+    /// A `sock_*` future of this socket waits for its descriptor; the id takes it back.
     ///
     /// # Errors
     /// OSError for a descriptor that cannot be watched.
-    pub fn wait(&self, py: Python<'_>, fd: RawFd, side: Side, waker: &Waker) -> PyResult<u64> {
+    pub fn wait(&self, sock: &Bound<'_, PyAny>, fd: RawFd, side: Side, waker: &Waker) -> PyResult<u64> {
+        let py = sock.py();
         let waker = waker.clone();
-        self.table
-            .with(py, |table| {
-                table.next_id += 1;
-                let id = table.next_id;
-                let watched = table.entry(fd);
-                watched.waiting(side).push((id, waker));
+        let owned = self.is_owned(sock, fd);
+        // None for an object without weak references: it is registered anew for each wait.
+        let owner = if owned { None } else { PyWeakrefReference::new(sock).ok().map(Bound::unbind) };
+        let (waiting, old) = self.table.with(py, |table| {
+            table.next_id += 1;
+            let id = table.next_id;
+            let watched = table.entry(fd);
+            watched.waiting(side).push((id, waker));
+            let wanted = watched.wanted();
+            let registered = owned && (wanted.read <= watched.told.read) && (wanted.write <= watched.told.write);
+            let old = if owned { None } else { std::mem::replace(&mut watched.owner, owner) };
+            if !registered {
                 if let Err(failed) = self.tell(watched, fd) {
                     watched.waiting(side).pop();
-                    return Err(failed);
+                    return (Err(failed), old);
                 }
-                table.count += 1;
-                Ok(id)
-            })
-            .map_err(|failed| error::os_error(py, &failed))
+            }
+            (Ok(id), old)
+        });
+        drop(old);
+        waiting.map_err(|failed| error::os_error(py, &failed))
+    }
+
+    /// Whether the descriptor is registered, edge-triggered, for this very socket object.
+    fn is_owned(&self, sock: &Bound<'_, PyAny>, fd: RawFd) -> bool {
+        let py = sock.py();
+        let owner = self.table.with(py, |table| {
+            let watched = table.known(fd)?;
+            if watched.is_level() { None } else { watched.owner.as_ref().map(|owner| owner.clone_ref(py)) }
+        });
+        owner.is_some_and(|owner| owner.bind(py).upgrade().is_some_and(|known| known.is(sock)))
     }
 
     /// The future is gone: it waits no more. An event that comes all the same finds nobody.
     pub fn forget(&self, py: Python<'_>, fd: RawFd, side: Side, id: u64) {
         self.table.with(py, |table| {
             let Some(watched) = table.known(fd) else { return };
-            let waiting = watched.waiting(side);
-            let before = waiting.len();
-            waiting.retain(|(known, _)| *known != id);
-            let gone = before - waiting.len();
-            table.count -= gone;
+            watched.waiting(side).retain(|(known, _)| *known != id);
         });
     }
 
@@ -269,24 +284,22 @@ impl Watch {
             woken += waiting.len();
             wakers.extend(waiting.drain(..).map(|(_, waker)| waker));
         }
-        if !watched.is_level() && watched.wanted().is_empty() {
-            // The one event was this one: disarmed, and still known to the poller.
-            watched.told = Interest::default();
-        } else if woken > 0 || !watched.is_level() {
-            // Waiters are gone from a descriptor that is watched on, or one side of a one-time watch is left.
+        if woken > 0 && watched.is_level() {
+            // The waiters are gone from a descriptor that is watched on.
             drop(self.tell(watched, event.fd));
+        } else if event.write && watched.told.write && watched.writers_waiting.is_empty() && !watched.is_level() {
+            // A socket is writable nearly always: its edges would be noise.
+            watched.told.write = false;
+            let interest = watched.told;
+            drop(self.poller.set(event.fd, interest, interest, Trigger::Edge));
         }
         table.look_again |= level;
-        table.count -= woken;
     }
 }
 
 impl Reactor for Watch {
     fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, fresh_run: bool) -> bool {
-        let (count, again) = self.table.with(py, |table| (table.count, table.look_again));
-        if count == 0 && !again {
-            return false;
-        }
+        let (again, known) = self.table.with(py, |table| (table.look_again, !table.watched.is_empty()));
         let edge = self.in_tokio.with(py, |slot| {
             let in_tokio = match slot {
                 Some(known) => known,
@@ -308,7 +321,7 @@ impl Reactor for Watch {
             }
             edge
         });
-        if edge || again || fresh_run {
+        if edge || again || (fresh_run && known) {
             self.harvest(py, state);
         }
         self.table.with(py, |table| table.look_again)

@@ -7,12 +7,17 @@ use pyo3::types::{PyString, PyTuple};
 /// `callable(*args)`, with the tuple that `call_soon` was given: CPython reads the items in place.
 #[inline]
 pub fn call_tuple<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: both are live objects and `args` is a tuple; the result is a new reference or an exception is set.
+    // SAFETY: both are live objects and `args` is a tuple, whose items are an array that it keeps alive for the call;
+    // the result is a new reference or an exception is set.
     unsafe {
-        Bound::from_owned_ptr_or_err(
-            callable.py(),
-            ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), std::ptr::null_mut()),
-        )
+        let count = ffi::PyTuple_GET_SIZE(args.as_ptr());
+        let result = if count == 0 {
+            ffi::PyObject_CallNoArgs(callable.as_ptr())
+        } else {
+            let items = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
+            ffi::PyObject_Vectorcall(callable.as_ptr(), items, count as usize, std::ptr::null_mut())
+        };
+        Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }
 

@@ -10,54 +10,70 @@ use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::{call, context, error, gc};
 
-/// A callback with its arguments and its context; empty once cancelled.
+/// A callback with its arguments.
 #[derive(Debug)]
-pub struct Callback {
-    pub callable: Py<PyAny>,
-    pub args: Py<PyTuple>,
+struct Callback {
+    callable: Py<PyAny>,
+    args: Py<PyTuple>,
+}
+
+/// Debug mode's share of a handle.
+#[derive(Debug, Default)]
+struct Origin {
+    /// Where it was scheduled: `traceback.StackSummary`.
+    source_traceback: Option<Py<PyAny>>,
+    /// What it looked like when it was cancelled.
+    looked: Option<Py<PyAny>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None once cancelled.
+    callback: Option<Callback>,
+    origin: Option<Box<Origin>>,
+    cancelled: bool,
 }
 
 /// The object returned by `loop.call_soon()` (kept from asyncio: `asyncio.Handle`).
-#[pyclass(frozen, subclass, weakref, freelist = 4096, module = "pyloop._native")]
+#[pyclass(frozen, subclass, weakref, freelist = 8192, module = "pyloop._native")]
 pub struct Handle {
-    callback: GilCell<Option<Callback>>,
+    state: GilCell<State>,
     context: Py<PyAny>,
     event_loop: Py<LoopState>,
-    /// Where it was scheduled (debug mode): `traceback.StackSummary`.
-    source_traceback: GilCell<Option<Py<PyAny>>>,
-    /// What it looked like when it was cancelled (debug mode).
-    looked: GilCell<Option<Py<PyAny>>>,
-    cancelled: GilCell<bool>,
 }
 
 impl Handle {
+    #[inline]
     pub fn new(
         callable: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
         context: Py<PyAny>,
         event_loop: &Bound<'_, LoopState>,
     ) -> Self {
+        let callback = Some(Callback { callable: callable.unbind(), args: args.unbind() });
         Self {
-            callback: GilCell::new(Some(Callback { callable: callable.unbind(), args: args.unbind() })),
+            state: GilCell::new(State { callback, origin: None, cancelled: false }),
             context,
             event_loop: event_loop.clone().unbind(),
-            source_traceback: GilCell::new(None),
-            looked: GilCell::new(None),
-            cancelled: GilCell::new(false),
         }
     }
 
-    pub fn set_source_traceback(&self, py: Python<'_>, stack: Py<PyAny>) {
-        drop(self.source_traceback.replace(py, Some(stack)));
+    /// Remember where it is made (debug mode).
+    pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
+        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
+        drop(self.state.with(py, |state| state.origin.get_or_insert_default().source_traceback.replace(stack)));
+        Ok(())
     }
 
     /// Run it. The error is one that ends the run.
+    #[inline]
     pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
-        let Some((callable, args)) =
-            this.callback.with(py, |slot| slot.as_ref().map(|c| (c.callable.clone_ref(py), c.args.clone_ref(py))))
+        let Some((callable, args)) = this
+            .state
+            .with(py, |state| state.callback.as_ref().map(|c| (c.callable.clone_ref(py), c.args.clone_ref(py))))
         else {
             return Ok(());
         };
@@ -86,37 +102,43 @@ impl Handle {
         let message = format!("Exception in callback {text}");
         let exception = raised.value(py).as_any().clone();
         let mut items = vec![("exception", &exception), ("handle", handle)];
-        let stack = self.source_traceback.with(py, |stack| stack.as_ref().map(|s| s.clone_ref(py)));
-        let stack = stack.map(|stack| stack.into_bound(py));
+        let stack = self._source_traceback(py).map(|stack| stack.into_bound(py));
         if let Some(stack) = &stack {
             items.push(("source_traceback", stack));
         }
         error::call_exception_handler(self.event_loop.bind(py), &message, &items)
     }
 
-    /// Before a cancel in debug mode: the representation is kept for the slow callback report.
-    pub(super) fn keep_look(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        if this.event_loop.get().debug.get(py) && !this.cancelled.get(py) {
-            let look = slf.repr()?.into_any().unbind();
-            drop(this.looked.replace(py, Some(look)));
-        }
-        Ok(())
-    }
-
     /// Cancel it. False: it was cancelled before.
     pub fn cancel_once(slf: &Bound<'_, Self>) -> bool {
         let (py, this) = (slf.py(), slf.get());
-        if this.cancelled.with(py, |cancelled| std::mem::replace(cancelled, true)) {
+        if this.state.with(py, |state| std::mem::replace(&mut state.cancelled, true)) {
             return false;
         }
+        if this.event_loop.get().debug.get(py) {
+            this.keep_look(slf);
+        }
         gc::track(slf.as_any());
-        drop(this.callback.take(py));
+        drop(this.state.with(py, |state| state.callback.take()));
         true
     }
 
+    /// The representation is kept for the slow callback report, as asyncio does.
+    #[cold]
+    fn keep_look(&self, slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        match slf.repr() {
+            Ok(look) => {
+                let look = look.into_any().unbind();
+                drop(self.state.with(py, |state| state.origin.get_or_insert_default().looked.replace(look)));
+            }
+            Err(raised) => error::unraisable(py, raised, None),
+        }
+    }
+
+    #[inline]
     pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py)
+        self.state.with(py, |state| state.cancelled)
     }
 
     pub(super) fn event_loop(&self) -> &Py<LoopState> {
@@ -132,15 +154,13 @@ impl Handle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::keep_look(slf)?;
+    fn cancel(slf: &Bound<'_, Self>) {
         Self::cancel_once(slf);
-        Ok(())
     }
 
     /// Whether it was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py)
+        self.is_cancelled(py)
     }
 
     /// The `contextvars.Context` that the callback runs in.
@@ -150,12 +170,12 @@ impl Handle {
 
     #[getter]
     fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.callback.with(py, |slot| slot.as_ref().map(|c| c.callable.clone_ref(py)))
+        self.state.with(py, |state| state.callback.as_ref().map(|c| c.callable.clone_ref(py)))
     }
 
     #[getter]
     fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.callback.with(py, |slot| slot.as_ref().map(|c| c.args.clone_ref(py)))
+        self.state.with(py, |state| state.callback.as_ref().map(|c| c.args.clone_ref(py)))
     }
 
     #[getter]
@@ -170,12 +190,12 @@ impl Handle {
 
     #[getter]
     fn _cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py)
+        self.is_cancelled(py)
     }
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.source_traceback.with(py, |stack| stack.as_ref().map(|s| s.clone_ref(py)))
+        self.state.with(py, |state| state.origin.as_ref()?.source_traceback.as_ref().map(|stack| stack.clone_ref(py)))
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -184,7 +204,7 @@ impl Handle {
 
     #[getter]
     fn _repr(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.looked.with(py, |look| look.as_ref().map(|look| look.clone_ref(py)))
+        self.state.with(py, |state| state.origin.as_ref()?.looked.as_ref().map(|look| look.clone_ref(py)))
     }
 
     fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -196,19 +216,21 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(Some(callback)) = self.callback.peek_in_traverse() {
-            visit.call(&callback.callable)?;
-            visit.call(&callback.args)?;
-        }
-        if let Some(stack) = self.source_traceback.peek_in_traverse() {
-            visit.call(stack)?;
+        if let Some(state) = self.state.peek_in_traverse() {
+            if let Some(callback) = &state.callback {
+                visit.call(&callback.callable)?;
+                visit.call(&callback.args)?;
+            }
+            if let Some(origin) = &state.origin {
+                visit.call(&origin.source_traceback)?;
+            }
         }
         visit.call(&self.context)?;
         visit.call(&self.event_loop)
     }
 
     fn __clear__(&self) {
-        Python::attach(|py| drop(self.callback.take(py)));
+        Python::attach(|py| drop(self.state.with(py, |state| state.callback.take())));
     }
 }
 

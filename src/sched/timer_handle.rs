@@ -31,7 +31,11 @@ impl TimerHandle {
         let py = event_loop.py();
         let base = PyClassInitializer::from(Handle::new(callable, args, context, event_loop));
         let handle = Bound::new(py, base.add_subclass(Self { when, scheduled: GilCell::new(true) }))?;
-        gc::track_unless(event_loop.get().shared.runs_here(), handle.as_any());
+        if event_loop.get().debug.get(py) {
+            handle.as_super().get().note_origin(py)?;
+        }
+        // Nothing runs between this and the push: no run can end in between.
+        gc::track_unless(event_loop.get().shared.lifecycle.is_running(), handle.as_any());
         let in_heap = handle.clone().unbind();
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
@@ -70,8 +74,7 @@ impl TimerHandle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Handle::keep_look(slf.as_super())?;
+    fn cancel(slf: &Bound<'_, Self>) {
         let (py, base) = (slf.py(), Self::base(slf));
         if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
@@ -80,7 +83,6 @@ impl TimerHandle {
             });
             drop(gone);
         }
-        Ok(())
     }
 
     fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {

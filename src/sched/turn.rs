@@ -93,8 +93,9 @@ impl Turns {
         let mut slice = Slice::new();
         // Descriptors become ready when tokio's driver has run, between two polls.
         let mut look_again = true;
+        // Python's own code runs the handlers of signals that arrive while it runs; this is for those that woke us.
+        error::check_signals(py)?;
         loop {
-            error::check_signals(py)?;
             self.take_messages(py, state);
             if look_again {
                 look_again = self.look_at_descriptors(py, state, cx);

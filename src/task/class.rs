@@ -17,11 +17,11 @@ use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
-#[pyclass(frozen, subclass, extends = Future, weakref, dict, module = "pyloop")]
+#[pyclass(frozen, subclass, extends = Future, weakref, dict, freelist = 1024, module = "pyloop")]
 pub struct Task {
     pub(super) state: GilCell<TaskState>,
     /// The loop, when it is one of ours.
@@ -62,6 +62,7 @@ pub fn spawn<'py>(
     };
     let base = PyClassInitializer::from(Future::bound_to(event_loop.as_any().clone().unbind()));
     let task = Bound::new(py, base.add_subclass(this))?;
+    gc::track(task.as_any());
     if event_loop.get().debug.get(py) {
         task.as_super().get().note_origin(py)?;
     }
@@ -146,6 +147,7 @@ impl Task {
     ) -> PyResult<()> {
         let py = slf.py();
         let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
+        gc::track(slf.as_any());
         slf.as_super().get().initialize(py, r#loop, exact)?;
         if let Err(refused) = check_coroutine(&coro) {
             // asyncio: a task that never was is not reported as destroyed.

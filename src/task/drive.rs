@@ -397,6 +397,9 @@ fn wait_for_other(
     yielded: Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let (py, this) = (task.py(), task.get());
+    if call::same(task.as_any(), &yielded) {
+        return mistake(task, &yielded, |task, _| format!("Task cannot await on itself: {task}"));
+    }
     let blocking = yielded.getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
     let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
         if call::is_generator(&yielded) {
