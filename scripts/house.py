@@ -2,7 +2,8 @@
 
 Run by the Makefile under the newest usable CPython, needs nothing but the standard library. Each step is one
 command: its output goes to the terminal and to reports/<step>.log, a failing step does not stop the others,
-and the run ends with a table and the line `N passed, N failed`.
+and the run ends with a table and the line `N passed, N failed`. The pytest runs use one core each, so they go
+side by side, as many as there are cores; of those that pass only the end is shown.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +33,7 @@ ARGS = shlex.split(os.environ.get("ARGS", ""))
 CI = bool(os.environ.get("CI"))
 # Cargo.lock is used in any case; in CI it must also be up to date, at home a new dependency may update it.
 LOCKED = ["--locked"] if CI else []
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 BENCH_START, BENCH_END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 # What a developer's shell may say and a test must not hear.
@@ -75,23 +79,35 @@ class Run:
         judge: Callable[[str], str] = lambda _output: "",
         minutes: float = 20,
         log: bool = True,
+        show: bool = True,
     ) -> bool:
         """Runs one command. `count` reads the tests out of its output; what `judge` says fails the step."""
         words = [str(word) for word in command]
         print(f"\n=== {name}: {' '.join(_short(w) for w in words)}", flush=True)
         began = time.monotonic()
-        code, output = _tee(words, _environment(env or {}), REPORTS / f"{name}.log" if log else None, minutes)
+        file = REPORTS / f"{name}.log" if log else None
+        code, output = _tee(words, _environment(env or {}), file, minutes, show)
         note = judge(output)
         if code is None:
             note = f"stopped after {minutes:g} minutes"
         elif code and not note:
             note = f"exit code {code}"
+        if not show:
+            lines = output.splitlines()
+            print(f"\n=== {name}, {'all' if note else 'the end'} of its output:")
+            print("\n".join(lines if note else lines[-5:]), flush=True)
         self.results.append(
             Result(name, code == 0 and not note, time.monotonic() - began, count(output), note)
         )
         if note:
             print(f"=== {name}: FAILED: {note}", flush=True)
         return self.results[-1].ok
+
+    def together(self, steps: list[Callable[[], None]]) -> None:
+        """Runs steps side by side, as many as there are cores."""
+        with ThreadPoolExecutor(max_workers=CORES) as pool:
+            for done in [pool.submit(step) for step in steps]:
+                done.result()
 
     def missed(self, names: Iterable[str], why: str) -> None:
         self.results += [Result(name, ok=False, note=why) for name in names]
@@ -130,7 +146,12 @@ def _environment(extra: dict[str, str]) -> dict[str, str]:
     return env | extra
 
 
-def _tee(words: list[str], env: dict[str, str], log: Path | None, minutes: float) -> tuple[int | None, str]:
+_children = set[subprocess.Popen[str]]()
+
+
+def _tee(
+    words: list[str], env: dict[str, str], log: Path | None, minutes: float, show: bool
+) -> tuple[int | None, str]:
     """The exit code (None: it took too long) and what the command printed, which is shown as it comes."""
     try:
         child = subprocess.Popen(
@@ -147,6 +168,7 @@ def _tee(words: list[str], env: dict[str, str], log: Path | None, minutes: float
     except OSError as error:
         print(error)
         return 127, str(error)
+    _children.add(child)
     late = threading.Event()
 
     def stop() -> None:
@@ -160,14 +182,14 @@ def _tee(words: list[str], env: dict[str, str], log: Path | None, minutes: float
         assert child.stdout is not None
         for line in child.stdout:
             lines.append(line)
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            if show:
+                sys.stdout.write(line)
+                sys.stdout.flush()
         code = child.wait()
-    except BaseException:
-        _end(child)
-        raise
     finally:
         timer.cancel()
+        _end(child)
+        _children.discard(child)
     output = "".join(lines)
     if log:
         log.parent.mkdir(exist_ok=True)
@@ -177,7 +199,7 @@ def _tee(words: list[str], env: dict[str, str], log: Path | None, minutes: float
 
 def _end(child: subprocess.Popen[str]) -> None:
     """Ends the command with all its children: it leads a process group of its own."""
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
 
@@ -332,17 +354,16 @@ def pythons() -> list[Python]:
 # ---- the targets -------------------------------------------------------------------------------------------
 
 
-def pytest(run: Run, py: Python, args: list[str]) -> None:
-    run.step(
-        f"{py.version} pytest", [py.exe, "-m", "pytest", "-q", *args], py.env(), count_words, judge_pytest
-    )
+def pytest(run: Run, py: Python, args: list[str], show: bool) -> None:
+    command = [py.exe, "-m", "pytest", "-q", *args]
+    run.step(f"{py.version} pytest", command, py.env(), count_words, judge_pytest, show=show)
 
 
-def pytest_debug(run: Run, py: Python, args: list[str]) -> None:
-    # The suite switches asyncio's debug mode on by the variable, and -X dev brings the allocator's checks.
+def pytest_debug(run: Run, py: Python, args: list[str], show: bool) -> None:
+    # asyncio's debug mode is switched on by the variable; -X dev brings the allocator's checks.
     command = [py.exe, "-X", "dev", "-m", "pytest", "-q", *args]
-    debug = py.env(PYTHONASYNCIODEBUG="1")
-    run.step(f"{py.version} pytest-debug", command, debug, count_words, judge_pytest)
+    env = py.env(PYTHONASYNCIODEBUG="1")
+    run.step(f"{py.version} pytest-debug", command, env, count_words, judge_pytest, show=show)
 
 
 def conformance(run: Run, py: Python, args: list[str]) -> None:
@@ -459,24 +480,36 @@ def main(target: str) -> int:
             python_lint(run, first)
         rust_lint(run, first)
         return run.summary()
-    suites = {"py-test": [pytest], "py-test-debug": [pytest_debug], "conformance": [conformance]}
     if target == "test":
         rust_lint(run, first)
         rust_test(run, first, [])
+    built = []
     for py in found:
         if not py.ready(run, "test"):
             run.missed([f"{py.version} tests"], "not run: no build")
             continue
+        built.append(py)
         if target == "test" and py is first:
             python_lint(run, py)
-        for suite in suites.get(target, [pytest, pytest_debug, conformance]):
-            suite(run, py, [] if target == "test" else ARGS)
+    args = [] if target == "test" else ARGS
+    suites = {"py-test": [pytest], "py-test-debug": [pytest_debug], "conformance": []}
+    chosen = suites.get(target, [pytest, pytest_debug])
+    pairs = [(suite, py) for suite in chosen for py in built]
+    show = len(pairs) == 1
+    run.together([partial(suite, run, py, args, show) for suite, py in pairs])
+    if target in ("test", "conformance"):
+        for py in built:
+            conformance(run, py, args)
     return run.summary()
 
 
+def _stop(*_: object) -> None:
+    for child in list(_children):
+        _end(child)
+    os._exit(130)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a step's processes are ended too
-    try:
-        sys.exit(main(sys.argv[1]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)  # a step's processes are in groups of their own: nothing else ends them
+    sys.exit(main(sys.argv[1]))
