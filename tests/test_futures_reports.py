@@ -38,6 +38,26 @@ def test_an_exception_that_nobody_retrieved_is_reported(
     assert repr(context["future"]) == "<Future finished exception=ValueError('forgotten')>"
 
 
+def test_each_of_many_futures_after_each_other_is_as_new(
+    loop: Loop, make_future: MakeFuture, handled: list[Context]
+) -> None:
+    """Whatever memory an implementation keeps for the next one."""
+    for number in range(20):
+        future: Any = make_future(loop)
+        assert not hasattr(future, "mark")
+        assert not future.done()
+        assert not future._callbacks
+        assert gc.is_tracked(future)
+        future.mark = number
+        reference = weakref.ref(future)
+        future.set_exception(ValueError(str(number)))
+        assert reference() is future
+        del future
+        assert [str(context["exception"]) for context in handled] == [str(number)]
+        handled.clear()
+        assert reference() is None
+
+
 def test_in_debug_mode_the_report_tells_where_the_future_was_made(
     loop: Loop, make_future: MakeFuture, handled: list[Context]
 ) -> None:

@@ -54,6 +54,28 @@ def test_an_exception_that_nobody_retrieved_is_reported(
     )
 
 
+def test_each_of_many_tasks_after_each_other_is_as_new(
+    loop: Loop, spawn: Spawn, handled: list[Context]
+) -> None:
+    """Whatever memory an implementation keeps for the next one."""
+    for number in range(20):
+        task: Any = spawn(fail(ValueError(str(number))), loop=loop)
+        assert not hasattr(task, "mark")
+        assert not task.done()
+        assert not task._callbacks
+        assert gc.is_tracked(task)
+        assert task.cancelling() == 0
+        task.mark = number
+        reference = weakref.ref(task)
+        turn(loop, 2)
+        assert reference() is task
+        del task
+        gc.collect()
+        assert [str(context["exception"]) for context in handled] == [str(number)]
+        handled.clear()
+        assert reference() is None
+
+
 def test_an_exception_is_reported_as_soon_as_nobody_can_retrieve_it(
     loop: Loop, spawn: Spawn, handled: list[Context]
 ) -> None:
