@@ -45,13 +45,14 @@ def turn(loop: Loop, count: int = 1) -> None:
 def leftovers(loop: Any) -> list[str]:
     """What a loop that is about to be closed still has to do."""
     found = [f"pending task: {task!r}" for task in asyncio.all_tasks(loop)]
-    own = -1 if loop._ssock is None else loop._ssock.fileno()
+    wakeup = getattr(loop, "_ssock", None)
+    own = -1 if wakeup is None else wakeup.fileno()
     if isinstance(loop, asyncio.SelectorEventLoop):
         inside: Any = loop  # what follows is asyncio's own
         found += [f"pending handle: {handle!r}" for handle in inside._ready if not handle.cancelled()]
         found += [f"pending timer: {handle!r}" for handle in inside._scheduled if not handle.cancelled()]
         found += [f"watched: {key}" for key in inside._selector.get_map().values() if key.fd != own]
-    else:
+    elif hasattr(loop, "_watched"):
         if loop.statistics()["ready"]:
             found.append(f"pending handles: {loop.statistics()}")
         found += [f"watched: {fd}" for fd, _ in loop._watched() if fd != own]
