@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    sched::runtime::count_forks();
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     module.add_class::<event_loop::Loop>()?;
@@ -31,6 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
+    module.add_function(wrap_pyfunction!(sched::runtime::stop_background, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

@@ -21,7 +21,7 @@ use std::thread::ThreadId;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::cx;
@@ -32,7 +32,6 @@ use crate::py::cell::GilCell;
 use crate::py::{context, error, iter};
 use crate::sched::runtime::in_context;
 use crate::sched::shared::this_thread;
-use crate::sched::state::ours;
 
 type Output = PyResult<Py<PyAny>>;
 
@@ -265,6 +264,13 @@ fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr
 
 #[pymethods]
 impl RustFuture {
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = class.py();
+        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
+    }
+
     fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
         slf.begin_await(slf.py())?;
         Ok(slf)
@@ -382,6 +388,7 @@ impl RustFuture {
         waiters.fire(py)
     }
 
+    #[pyo3(signature = (r#fn, /))]
     fn remove_done_callback(&self, py: Python<'_>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
         match self.state.with(py, |state| state.waiters.clone()) {
             Some(waiters) => waiters.remove(py, r#fn),
@@ -448,12 +455,5 @@ fn warn_never_awaited(py: Python<'_>, name: &str) {
     let category = py.get_type::<PyRuntimeWarning>();
     if let Err(raised) = PyErr::warn(py, &category, &text, 1) {
         error::unraisable(py, raised, Some(PyString::new(py, name).as_any()));
-    }
-}
-
-/// Tell the loop that a step polled a Rust future (its cooperative budget may be used up).
-pub fn note_polled(py: Python<'_>, event_loop: &Bound<'_, PyAny>) {
-    if let Some(state) = ours(event_loop) {
-        state.get().polled_rust.set(py, true);
     }
 }

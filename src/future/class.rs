@@ -15,7 +15,7 @@ use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
-#[pyclass(frozen, subclass, weakref, dict, freelist = 1024, module = "pyloop")]
+#[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
 pub struct Future {
     pub(crate) state: GilCell<State>,
 }
@@ -24,7 +24,6 @@ pub struct Future {
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
     let future = Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?;
-    gc::track(future.as_any());
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }
@@ -259,7 +258,7 @@ fn invalid_state(py: Python<'_>, text: &'static str) -> PyResult<PyErr> {
 #[pymethods]
 impl Future {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, loop=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { state: GilCell::default() }
     }
@@ -267,11 +266,11 @@ impl Future {
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let exact = call::has_type(slf.as_any(), &slf.py().get_type::<Self>());
-        gc::track(slf.as_any());
         slf.get().initialize(slf.py(), r#loop, exact)
     }
 
     #[classmethod]
+    #[pyo3(signature = (item, /))]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = class.py();
         Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
@@ -306,12 +305,14 @@ impl Future {
     }
 
     /// Set the result; InvalidStateError when done.
+    #[pyo3(signature = (result, /))]
     fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
         slf.get().event_loop(slf.py())?;
         Self::finish(slf, Outcome::Result(result))
     }
 
     /// Set the exception (an instance or a class); InvalidStateError when done.
+    #[pyo3(signature = (exception, /))]
     fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         slf.get().event_loop(slf.py())?;
         if slf.get().is_done(slf.py()) {
@@ -550,6 +551,10 @@ pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<
 }
 
 impl Finalize for Future {
+    fn needs_finalizer(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.log_traceback)
+    }
+
     /// "exception was never retrieved".
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();

@@ -135,7 +135,7 @@ pub struct ReceiveBuffer(GilCell<Vec<u8>>);
 /// `loop.sock_recv(sock, n)`.
 pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
     let attempt = move |py: Python<'_>, fd: RawFd| {
-        let bytes = buffer.0.with(py, |buffer| {
+        buffer.0.with(py, |buffer| {
             let mut own;
             let room = if n <= BUFFER {
                 if buffer.len() < n {
@@ -149,8 +149,7 @@ pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize)
             // SAFETY: `room` is valid for its length.
             let count = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0) };
             answered(py, count).map(|count| count.map(|count| PyBytes::new(py, &room[..count]).into_any().unbind()))
-        });
-        bytes
+        })
     };
     trying("sock_recv", place, sock, Side::Read, Box::new(attempt))
 }

@@ -56,6 +56,13 @@ impl Watched {
         self.reader.is_some() || self.writer.is_some()
     }
 
+    fn callback(&mut self, side: Side) -> &mut Option<Py<Handle>> {
+        match side {
+            Side::Read => &mut self.reader,
+            Side::Write => &mut self.writer,
+        }
+    }
+
     fn waiting(&mut self, side: Side) -> &mut Vec<(u64, Waker)> {
         match side {
             Side::Read => &mut self.readers_waiting,
@@ -137,45 +144,33 @@ impl Watch {
         if fd < 0 {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
-        let (old, told) = self.table.with(py, |table| {
+        let told = self.table.with(py, |table| {
             let watched = table.entry(fd);
-            let slot = match side {
-                Side::Read => &mut watched.reader,
-                Side::Write => &mut watched.writer,
-            };
-            let old = slot.replace(handle);
-            let mut told = self.tell(watched, fd);
-            let mut refused = None;
-            if told.is_err() {
+            let old = watched.callback(side).replace(handle);
+            match self.tell(watched, fd) {
+                Ok(()) => Ok(old),
                 // As it was.
-                let slot = match side {
-                    Side::Read => &mut watched.reader,
-                    Side::Write => &mut watched.writer,
-                };
-                refused = std::mem::replace(slot, None);
-                if let Some(kept) = &old {
-                    *slot = Some(kept.clone_ref(py));
-                }
+                Err(failed) => Err((failed, std::mem::replace(watched.callback(side), old))),
             }
-            (if told.is_err() { refused } else { old }, std::mem::replace(&mut told, Ok(())))
         });
-        if told.is_ok() {
-            if let Some(old) = &old {
+        match told {
+            Ok(Some(old)) => {
                 Handle::cancel_once(old.bind(py));
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err((failed, refused)) => {
+                drop(refused);
+                Err(error::os_error(py, &failed))
             }
         }
-        drop(old);
-        told.map_err(|failed| error::os_error(py, &failed))
     }
 
     /// `_remove_reader` or `_remove_writer`: false when there was none.
     pub fn remove(&self, py: Python<'_>, fd: RawFd, side: Side) -> bool {
         let old = self.table.with(py, |table| {
             let watched = table.known(fd)?;
-            let old = match side {
-                Side::Read => watched.reader.take(),
-                Side::Write => watched.writer.take(),
-            }?;
+            let old = watched.callback(side).take()?;
             // Closed behind our back: there is nothing to tell.
             drop(self.tell(watched, fd));
             Some(old)
@@ -207,11 +202,9 @@ impl Watch {
             let wanted = watched.wanted();
             let registered = owned && (wanted.read <= watched.told.read) && (wanted.write <= watched.told.write);
             let old = if owned { None } else { std::mem::replace(&mut watched.owner, owner) };
-            if !registered {
-                if let Err(failed) = self.tell(watched, fd) {
-                    watched.waiting(side).pop();
-                    return (Err(failed), old);
-                }
+            if !registered && let Err(failed) = self.tell(watched, fd) {
+                watched.waiting(side).pop();
+                return (Err(failed), old);
             }
             (Ok(id), old)
         });
@@ -272,11 +265,7 @@ impl Watch {
             if !ready {
                 continue;
             }
-            let callback = match side {
-                Side::Read => &watched.reader,
-                Side::Write => &watched.writer,
-            };
-            if let Some(callback) = callback {
+            if let Some(callback) = watched.callback(side) {
                 handles.push(callback.clone_ref(py));
                 level = true;
             }

@@ -5,6 +5,7 @@
 //! calls it for objects in garbage cycles and for instances of Python subclasses; for instances of the class itself
 //! its `tp_dealloc` must, so that is wrapped.
 
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
@@ -17,6 +18,8 @@ pub type Inner = PyOnceLock<ffi::destructor>;
 
 /// A class with a finalizer.
 pub trait Finalize: pyo3::PyClass<Frozen = True> + Sync {
+    /// Whether the last look would do anything: asked at each deallocation.
+    fn needs_finalizer(&self, py: Python<'_>) -> bool;
     /// The last look. Errors are reported as unraisable.
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// Where the class's own deallocator is kept.
@@ -42,10 +45,12 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
     // and whose Rust value is whole until `inner` runs. CPython's own protocol resurrects it for the finalizer and
     // marks it, so that the finalizer runs once.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        let py = Python::assume_attached();
+        let needs = Borrowed::from_ptr(py, object).cast_unchecked::<T>().get().needs_finalizer(py);
+        if needs && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
-        if let Some(inner) = T::inner_dealloc().get(Python::assume_attached()) {
+        if let Some(inner) = T::inner_dealloc().get(py) {
             inner(object);
         }
     }

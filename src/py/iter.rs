@@ -86,10 +86,10 @@ pub fn thrown<'py>(
     }
     let value = value.filter(|value| !value.is_none());
     let traceback = traceback.filter(|traceback| !traceback.is_none());
-    if let Some(traceback) = traceback {
-        if !traceback.is_instance_of::<PyTraceback>() {
-            return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
-        }
+    if let Some(traceback) = traceback
+        && !traceback.is_instance_of::<PyTraceback>()
+    {
+        return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
     }
     // SAFETY: live objects.
     let (is_class, is_instance) =

@@ -8,15 +8,18 @@
 //! tokio calls `on_thread_park` before it sleeps and `on_thread_unpark` after: the GIL is given up exactly between the
 //! two (`py::attach`). Looking for events without waiting keeps it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, ThreadId};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::shared::this_thread;
@@ -78,7 +81,14 @@ impl Engine {
         }
         let guard = PutBack(self, Some(runtime));
         let Some(runtime) = &guard.1 else { unreachable!("put in above") };
-        runtime.block_on(local_set.run_until(root))
+        let outer = DRIVING.replace(generation());
+        let output = if Handle::try_current().is_ok() {
+            block_on_beside(runtime, local_set.run_until(root))
+        } else {
+            runtime.block_on(local_set.run_until(root))
+        };
+        DRIVING.set(outer);
+        output
     }
 
     /// Drop the Rust tasks and the runtime; the caller holds the GIL. The LocalSet of another thread is dropped by
@@ -99,33 +109,129 @@ impl Engine {
 
 /// The runtime that Rust futures meet when the loop that awaits them is not ours (asyncio, uvloop): one thread, started
 /// at the first use, that runs timers and I/O; the futures themselves are polled by the loop.
+struct Background {
+    handle: Handle,
+    /// A forked child has the parent's runtime without its thread: it starts one of its own.
+    generation: u32,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+
+/// The background runtime of this process.
 ///
 /// # Errors
 /// The thread or its runtime could not be made.
-pub fn background() -> PyResult<Handle> {
-    static BACKGROUND: OnceLock<Handle> = OnceLock::new();
-    if let Some(handle) = BACKGROUND.get() {
-        return Ok(handle.clone());
+fn background() -> PyResult<Handle> {
+    let mut slot = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = slot.as_ref().filter(|known| known.generation == generation()) {
+        return Ok(known.handle.clone());
     }
     let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(PyOSError::new_err)?;
     let handle = runtime.handle().clone();
-    if BACKGROUND.set(handle.clone()).is_ok() {
-        std::thread::Builder::new()
-            .name("pyloop-background".to_owned())
-            .spawn(move || runtime.block_on(std::future::pending::<()>()))
-            .map_err(PyOSError::new_err)?;
-    }
-    Ok(BACKGROUND.get().cloned().unwrap_or(handle))
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let thread = std::thread::Builder::new()
+        .name("pyloop-background".to_owned())
+        .spawn(move || runtime.block_on(stopped.notified()))
+        .map_err(PyOSError::new_err)?;
+    let made = Background { handle: handle.clone(), generation: generation(), stop, thread: Some(thread) };
+    // The one of a parent process is not dropped: its thread is not there to be joined.
+    std::mem::forget(slot.replace(made));
+    Ok(handle)
 }
 
-/// Enter a runtime for one poll: the loop's own when the thread is inside it, else the background one.
+/// Stop the background runtime and wait for its thread: before the interpreter goes, as a wake that is under way needs
+/// it. Registered with `atexit` when the package is imported.
+#[pyfunction]
+pub fn stop_background(py: Python<'_>) {
+    let taken = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut known) = taken else { return };
+    if known.generation != generation() {
+        std::mem::forget(known);
+        return;
+    }
+    known.stop.notify_one();
+    if let Some(thread) = known.thread.take() {
+        py.detach(|| drop(thread.join()));
+    }
+}
+
+/// Enter a runtime for one poll: the loop's own when this thread is driving one, else the background one.
 pub fn in_context<R>(f: impl FnOnce() -> R) -> PyResult<R> {
-    if Handle::try_current().is_ok() {
+    if DRIVING.get() == generation() {
         return Ok(f());
     }
     let handle = background()?;
     let _guard = handle.enter();
     Ok(f())
+}
+
+thread_local! {
+    /// The generation in which this thread drives a loop of ours; a forked child finds its parent's.
+    static DRIVING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
+/// (runtimes, threads) does not work here.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+
+fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Count forks, from now on.
+pub fn count_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler is async-signal-safe (an atomic addition) and lives as long as the process.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+/// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a
+/// coroutine, or a program whose Rust main is on tokio. The runtime's driver runs in a thread of its own meanwhile.
+fn block_on_beside<F: Future>(runtime: &Runtime, root: F) -> F::Output {
+    struct Unpark(std::thread::Thread, AtomicBool);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, Ordering::SeqCst);
+            self.0.unpark();
+        }
+    }
+    struct Stop<'a>(&'a Notify);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let stop = Notify::new();
+    std::thread::scope(|scope| {
+        let driver = scope.spawn(|| runtime.block_on(stop.notified()));
+        let output = {
+            let _stop = Stop(&stop);
+            let _context = runtime.enter();
+            let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
+            let waker = Waker::from(Arc::clone(&unpark));
+            let mut root = std::pin::pin!(root);
+            loop {
+                if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    break output;
+                }
+                park();
+                while !unpark.1.swap(false, Ordering::SeqCst) {
+                    std::thread::park();
+                }
+                self::unpark();
+            }
+        };
+        // A Rust task there may need the GIL to end.
+        park();
+        drop(driver.join());
+        self::unpark();
+        output
+    })
 }
 
 /// The engine for a loop, shared with nobody but its runs.

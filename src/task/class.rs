@@ -17,11 +17,11 @@ use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
-#[pyclass(frozen, subclass, extends = Future, weakref, dict, freelist = 1024, module = "pyloop")]
+#[pyclass(frozen, subclass, extends = Future, weakref, dict, module = "pyloop")]
 pub struct Task {
     pub(super) state: GilCell<TaskState>,
     /// The loop, when it is one of ours.
@@ -62,7 +62,6 @@ pub fn spawn<'py>(
     };
     let base = PyClassInitializer::from(Future::bound_to(event_loop.as_any().clone().unbind()));
     let task = Bound::new(py, base.add_subclass(this))?;
-    gc::track(task.as_any());
     if event_loop.get().debug.get(py) {
         task.as_super().get().note_origin(py)?;
     }
@@ -130,7 +129,7 @@ impl Task {
 #[pymethods]
 impl Task {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=False)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         let base = PyClassInitializer::from(Future { state: GilCell::default() });
         base.add_subclass(Self { state: GilCell::default(), home: OnceLock::new(), shared: SharedSlot::new() })
@@ -147,7 +146,6 @@ impl Task {
     ) -> PyResult<()> {
         let py = slf.py();
         let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
-        gc::track(slf.as_any());
         slf.as_super().get().initialize(py, r#loop, exact)?;
         if let Err(refused) = check_coroutine(&coro) {
             // asyncio: a task that never was is not reported as destroyed.
@@ -178,11 +176,15 @@ impl Task {
         Ok(crate::future::class_of(slf.as_any(), &asyncio(py)?.task_class, &py.get_type::<Self>()))
     }
 
-    fn set_result(&self, _result: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (result, /))]
+    #[allow(unused_variables, reason = "asyncio's names")]
+    fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(PyRuntimeError::new_err("Task does not support set_result operation"))
     }
 
-    fn set_exception(&self, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (exception, /))]
+    #[allow(unused_variables, reason = "asyncio's names")]
+    fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(PyRuntimeError::new_err("Task does not support set_exception operation"))
     }
 
@@ -209,10 +211,10 @@ impl Task {
                 _ => Awaited::Nothing,
             }
         });
-        if let Awaited::Future(awaited) = &awaited {
-            if drive::cancel_any(awaited.bind(py), msg.as_ref().map(|msg| msg.clone_ref(py)))? {
-                return Ok(true);
-            }
+        if let Awaited::Future(awaited) = &awaited
+            && drive::cancel_any(awaited.bind(py), msg.as_ref().map(|msg| msg.clone_ref(py)))?
+        {
+            return Ok(true);
         }
         this.state.with(py, |state| state.must_cancel = true);
         drop(future.state.with(py, |state| std::mem::replace(&mut state.cancel_message, msg)));
@@ -245,6 +247,7 @@ impl Task {
         self.state.with(py, |state| state.name.to_python(py))
     }
 
+    #[pyo3(signature = (value, /))]
     fn set_name(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = Name::Given(value.str()?.unbind());
         drop(self.state.with(py, |state| std::mem::replace(&mut state.name, name)));
@@ -350,6 +353,11 @@ impl Drop for Task {
 }
 
 impl Finalize for Task {
+    fn needs_finalizer(&self, _py: Python<'_>) -> bool {
+        // The future's half, which knows, is not at hand here; `finalize` asks it.
+        true
+    }
+
     /// "Task was destroyed but it is pending!", then what every future reports.
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
