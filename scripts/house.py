@@ -380,6 +380,11 @@ def conformance(run: Run, py: Python, args: list[str]) -> None:
 
 def rust_test(run: Run, py: Python, args: list[str]) -> None:
     run.step("cargo test", ["cargo", "test", *LOCKED, *args], _rust_env(py), count_cargo, judge_ignored)
+    if not args:
+        # Every interleaving of the parts that threads share.
+        loom = ["cargo", "test", "--release", *LOCKED, "--manifest-path", "tests/loom/Cargo.toml"]
+        env = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(ROOT / "target" / "loom")}
+        run.step("loom", loom, env, count_cargo, judge_ignored)
 
 
 def rust_lint(run: Run, py: Python) -> None:
