@@ -212,7 +212,7 @@ def test_a_derived_future_has_attributes_and_methods_of_its_own(
             return f"{self.name}: {self.done()}"
 
     named = Named("mine", loop=loop)
-    assert isinstance(named, asyncio.Future)
+    assert asyncio.isfuture(named)
     assert asyncio.isfuture(named)
     assert named.describe() == "mine: False"
     loop.call_soon(named.set_result, 1)

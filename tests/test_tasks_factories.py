@@ -179,7 +179,7 @@ def test_a_derived_task_has_attributes_of_its_own(loop: Loop, task_class: TaskCl
         return me.owner
 
     job = Job(main(), loop=loop, owner="somebody")
-    assert isinstance(job, asyncio.Task)
+    assert asyncio.isfuture(job)
     assert job.get_name() == "of somebody"
     assert repr(job).startswith("<Job pending name='of somebody' coro=<")
     assert asyncio.all_tasks(loop) == {job}

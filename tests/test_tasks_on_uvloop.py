@@ -13,15 +13,20 @@ import pytest
 from support import making
 from support.guard import Context, Guard
 from support.loops import Loop, turn
-from support.rust import pyloop
+from support.rust import pyloop, start_background
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory")
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="none")
 
 
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_background()
+
+
 @pytest.fixture
-def uvloop_loop(guard: Guard) -> Iterator[Loop]:
+def uvloop_loop(background: None, guard: Guard) -> Iterator[Loop]:
     loop = making.HOSTS["uvloop"]()
     loop.set_exception_handler(guard.on_context)
     yield loop

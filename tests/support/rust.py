@@ -65,12 +65,17 @@ WOKEN: dict[str, MakeAwaitable] = {
 
 
 def start_background() -> None:
-    """Makes the thread that serves Rust futures on loops that are not ours: made once, it stays."""
+    """Makes what a process makes once and keeps.
+
+    That is the thread that serves Rust futures on foreign loops, and the pipe of libuv for signals.
+    """
+    import uvloop
 
     async def main() -> None:
         await pyloop.sleep(0.001)
 
-    asyncio.run(main())
+    for make in (asyncio.SelectorEventLoop, uvloop.new_event_loop):
+        asyncio.run(main(), loop_factory=make)
 
 
 @contextmanager
