@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    sched::runtime::count_forks();
+    sched::shared::count_forks();
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     module.add_class::<event_loop::Loop>()?;

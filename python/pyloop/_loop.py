@@ -143,13 +143,11 @@ class _Running:
 
     def __enter__(self) -> None:
         loop = self._loop
-        loop._set_coroutine_origin_tracking(loop._debug)
-        self._hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(
-            firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
-        )
-        events._set_running_loop(loop)
         self._wakeup_fd = loop._enter_signals()
+        self._hooks = sys.get_asyncgen_hooks()
+        loop._set_coroutine_origin_tracking(loop._debug)
+        sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
+        events._set_running_loop(loop)
 
     def __exit__(self, *_exc: object) -> None:
         loop = self._loop

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
@@ -30,7 +30,8 @@ use super::step::Stepped;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::{context, error, iter};
-use crate::sched::runtime::in_context;
+use crate::sched::LoopShared;
+use crate::sched::runtime::{drop_in_context, in_context};
 use crate::sched::shared::this_thread;
 
 type Output = PyResult<Py<PyAny>>;
@@ -66,6 +67,9 @@ impl Drop for Body {
                 drop(future);
             } else {
                 home::send(*home, future);
+                if let Some(running) = LoopShared::running_on(*home) {
+                    running.send(Arc::new(home::Collect));
+                }
             }
         }
     }
@@ -89,6 +93,15 @@ mod home {
     pub(super) fn send(home: ThreadId, future: Pin<Box<dyn Future<Output = Output>>>) {
         PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home).or_default().push(Parcel(future));
         WAITING.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Has the home thread's loop drop what has come.
+    pub(super) struct Collect;
+
+    impl crate::sched::Deliver for Collect {
+        fn deliver(self: std::sync::Arc<Self>, _py: pyo3::Python<'_>, _state: &crate::sched::LoopState) {
+            receive();
+        }
     }
 
     /// Drop what has come home. A thread that has ended never asks: its parcels are never dropped, which is the one
@@ -120,6 +133,8 @@ struct State {
     awaited: bool,
     /// It was closed while it was polled.
     closed: bool,
+    /// A cancelled task has had it dropped; its exception is on the way.
+    dropped: bool,
     /// It has just yielded itself (asyncio's protocol).
     blocking: bool,
     /// Cancelled by a foreign task: the CancelledError's message.
@@ -166,10 +181,15 @@ impl RustFuture {
     /// Poll with the waker of the step that is running; without one the first poll only tries.
     fn advance<'py>(slf: &Bound<'py, Self>) -> PyResult<Poll<Bound<'py, PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        let (early, cancelled) = this.state.with(py, |state| {
-            state.waiters = None;
-            (state.early.take(), state.cancelled.take())
-        });
+        let (early, cancelled, old) =
+            this.state.with(py, |state| (state.early.take(), state.cancelled.take(), state.waiters.take()));
+        if let Some(waiting) = old
+            && !waiting.is_over(py)
+        {
+            // Another task waits for it: it goes on doing so.
+            drop(this.state.with(py, |state| state.waiters.replace(waiting)));
+            return Err(PyRuntimeError::new_err(format!("Rust future '{}' is being awaited already", this.name)));
+        }
         if let Some(message) = cancelled {
             return Err(cancelled_error(py, message)?);
         }
@@ -222,7 +242,10 @@ impl RustFuture {
             state.awaited = true;
             state.blocking = false;
             let body = match std::mem::take(&mut state.stage) {
-                Stage::Idle(body) => Some(body),
+                Stage::Idle(body) => {
+                    state.dropped = true;
+                    Some(body)
+                }
                 Stage::Running => {
                     state.closed = true;
                     state.stage = Stage::Running;
@@ -248,7 +271,7 @@ impl RustFuture {
 /// Drop a future inside its runtime's context; its destructor may panic.
 fn drop_body(body: Option<Body>) -> PyResult<()> {
     match body {
-        Some(body) => error::catch_panic(|| in_context(|| drop(body)))?,
+        Some(body) => error::catch_panic(|| drop_in_context(|| drop(body))),
         None => Ok(()),
     }
 }
@@ -281,6 +304,8 @@ impl RustFuture {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+        // Some tasks drive a coroutine by this alone.
+        slf.get().state.with(slf.py(), |state| state.awaited = true);
         match Self::advance(slf)? {
             Poll::Pending => {
                 slf.get().state.with(slf.py(), |state| state.blocking = true);
@@ -292,10 +317,13 @@ impl RustFuture {
     }
 
     /// As a coroutine's: poll once; yields while pending, StopIteration with the result.
-    #[pyo3(signature = (_value, /))]
-    fn send<'py>(slf: &Bound<'py, Self>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    #[pyo3(signature = (value, /))]
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
-        slf.get().state.with(py, |state| state.awaited = true);
+        let begun = slf.get().state.with(py, |state| std::mem::replace(&mut state.awaited, true));
+        if !begun && !value.is_none() {
+            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+        }
         Self::__next__(slf)?.ok_or_else(|| iter::stop_iteration(py, py.None().into_bound(py)))
     }
 
@@ -308,7 +336,17 @@ impl RustFuture {
         tb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let raised = iter::thrown(typ, val, tb)?;
+        let over = slf.get().state.with(slf.py(), |state| {
+            matches!(state.stage, Stage::Over) && state.cancelled.take().is_none() && !state.dropped
+        });
+        if over {
+            return Err(PyRuntimeError::new_err(format!(
+                "cannot reuse already awaited Rust future '{}'",
+                slf.get().name
+            )));
+        }
         slf.get().finish(slf.py())?;
+        slf.get().state.with(slf.py(), |state| state.dropped = false);
         Err(raised)
     }
 
@@ -423,7 +461,15 @@ impl RustFuture {
         if let Some(Some(message)) = &state.cancelled {
             visit.call(message)?;
         }
-        Ok(())
+        state.waiters.as_ref().map_or(Ok(()), |waiters| waiters.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| {
+            if let Some(waiters) = self.state.with(py, |state| state.waiters.take()) {
+                waiters.clear(py);
+            }
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use std::task::Wake;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -53,6 +54,29 @@ impl ForeignWaiters {
         let added = self.callbacks.replace(py, kept);
         self.callbacks.with(py, |callbacks| callbacks.extend(added));
         Ok(removed)
+    }
+
+    /// For the one awaitable that owns these waiters.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        if let Some(future) = self.future.peek_in_traverse() {
+            visit.call(future)?;
+        }
+        for (callable, context) in self.callbacks.peek_in_traverse().into_iter().flatten() {
+            visit.call(callable)?;
+            visit.call(context)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the callbacks have been scheduled.
+    pub fn is_over(&self, py: Python<'_>) -> bool {
+        self.future.with(py, |future| future.is_none())
+    }
+
+    /// Nobody waits any more; a wake that comes all the same finds nobody.
+    pub fn clear(&self, py: Python<'_>) {
+        drop((self.future.take(py), self.callbacks.take(py)));
     }
 
     /// Schedule the callbacks; on the loop's thread, with the GIL held.

@@ -83,10 +83,11 @@ impl<T> ReadyQueue<T> {
             return true;
         }
         let after_high = self.lane == Lane::High && !self.normal.is_empty();
-        if !self.high.is_empty() && !after_high {
+        let low_is_due = self.passed_low >= LOW_PATIENCE && !self.low.is_empty();
+        if !self.high.is_empty() && !after_high && !low_is_due {
             self.lane = Lane::High;
             self.left = self.high.len();
-        } else if !self.low.is_empty() && (self.normal.is_empty() || self.passed_low >= LOW_PATIENCE) {
+        } else if low_is_due || (self.normal.is_empty() && !self.low.is_empty()) {
             // One LOW entry a batch: what is more important is looked for after each.
             self.lane = Lane::Low;
             self.left = 1;
@@ -171,6 +172,19 @@ mod tests {
             ran.extend(batch(&mut queue));
         }
         assert_eq!(ran, [0, 1, 1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn busy_high_work_does_not_starve_low() {
+        let mut queue = ReadyQueue::default();
+        queue.push_to(Lane::Low, 9);
+        for _ in 0..=LOW_PATIENCE {
+            queue.push_to(Lane::High, 0);
+            if batch(&mut queue) == [9] {
+                return;
+            }
+        }
+        panic!("the LOW entry waits for ever");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::runtime::{Engine, EngineRef};
-use super::shared::LoopShared;
 use super::state::LoopState;
 use super::turn::Turns;
 use crate::core::lifecycle::Refused;
@@ -50,17 +49,21 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
 pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
+    if !state.shared.is_of_this_process() {
+        return Err(PyRuntimeError::new_err(
+            "This event loop was made before a fork: make a new one in the child process",
+        ));
+    }
     let engine = engine(py, state)?;
     state.shared.lifecycle.begin().map_err(refused)?;
-    let outer = state.shared.set_running(thread_ident());
+    let outer = state.shared.begin_here(thread_ident());
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
         let turns = Turns::new(root);
         error::catch_panic(|| engine.block_on(turns))
     });
     state.shared.unregister();
-    state.shared.set_running(0);
-    LoopShared::restore_running_here(outer);
+    state.shared.end_here(outer);
     state.shared.lifecycle.end();
     state.track_waiting(py);
     let rested = rest_tasks(event_loop);
@@ -99,10 +102,14 @@ pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
     let first =
         state.shared.lifecycle.close().map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
     if first {
-        if let Some(engine) = state.engine.take(py) {
+        let engine = state.engine.take(py);
+        {
+            let _context = engine.as_ref().map(|engine| engine.handle().enter());
+            state.drop_all(py);
+        }
+        if let Some(engine) = engine {
             engine.shut_down();
         }
-        state.drop_all(py);
     }
     Ok(first)
 }

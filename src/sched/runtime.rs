@@ -11,7 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, ThreadId};
@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use super::shared::this_thread;
+use super::shared::{generation, this_thread};
 use crate::py::attach::{park, unpark};
 
 /// What drives a loop.
@@ -168,26 +168,21 @@ pub fn in_context<R>(f: impl FnOnce() -> R) -> PyResult<R> {
     Ok(f())
 }
 
+/// As `in_context`, for a drop: without a runtime at hand none is started.
+pub fn drop_in_context(f: impl FnOnce()) {
+    let known = if DRIVING.get() == generation() {
+        None
+    } else {
+        let slot = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|known| known.generation == generation()).map(|known| known.handle.clone())
+    };
+    let _guard = known.as_ref().map(Handle::enter);
+    f();
+}
+
 thread_local! {
     /// The generation in which this thread drives a loop of ours; a forked child finds its parent's.
     static DRIVING: Cell<u32> = const { Cell::new(0) };
-}
-
-/// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
-/// (runtimes, threads) does not work here.
-static GENERATION: AtomicU32 = AtomicU32::new(1);
-
-fn generation() -> u32 {
-    GENERATION.load(Ordering::Relaxed)
-}
-
-/// Count forks, from now on.
-pub fn count_forks() {
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
-    }
-    // SAFETY: the handler is async-signal-safe (an atomic addition) and lives as long as the process.
-    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
 }
 
 /// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a

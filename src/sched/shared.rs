@@ -1,7 +1,8 @@
 //! `LoopShared`: the part of a loop that any thread may hold and use without the GIL. No `Py<_>` inside.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use futures::task::AtomicWaker;
@@ -26,9 +27,21 @@ pub struct LoopShared {
     /// `threading.get_ident()` of the running thread, 0 when not running.
     thread_ident: AtomicU64,
     id: u64,
+    /// The process it was made in (`generation`).
+    generation: u32,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What a thread ran before a run.
+pub(super) struct Outer(u64, Option<Arc<LoopShared>>);
+
+type ByThread = HashMap<ThreadId, Arc<LoopShared>>;
+
+fn running_by_thread() -> MutexGuard<'static, ByThread> {
+    static RUNNING: LazyLock<Mutex<ByThread>> = LazyLock::new(Mutex::default);
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     static RUNNING_HERE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
@@ -42,11 +55,17 @@ impl Default for LoopShared {
             waker: AtomicWaker::new(),
             thread_ident: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            generation: generation(),
         }
     }
 }
 
 impl LoopShared {
+    /// Whether this process made the loop: a forked child shares its parent's epoll and must not use it.
+    pub fn is_of_this_process(&self) -> bool {
+        self.generation == generation()
+    }
+
     /// A number that no other loop of this process has or had.
     pub fn id(&self) -> u64 {
         self.id
@@ -76,13 +95,27 @@ impl LoopShared {
         drop(self.waker.take());
     }
 
-    pub(super) fn set_running(&self, thread_ident: u64) -> u64 {
+    /// This thread runs the loop from now on; what it ran before (a forked child may be inside a run of its parent's).
+    pub(super) fn begin_here(self: &Arc<Self>, thread_ident: u64) -> Outer {
         self.thread_ident.store(thread_ident, Ordering::SeqCst);
-        RUNNING_HERE.replace(if thread_ident == 0 { 0 } else { self.id })
+        let known = running_by_thread().insert(this_thread(), Arc::clone(self));
+        Outer(RUNNING_HERE.replace(self.id), known)
     }
 
-    pub(super) fn restore_running_here(outer: u64) {
-        RUNNING_HERE.set(outer);
+    /// The run is over.
+    pub(super) fn end_here(&self, outer: Outer) {
+        self.thread_ident.store(0, Ordering::SeqCst);
+        RUNNING_HERE.set(outer.0);
+        let mut all = running_by_thread();
+        match outer.1 {
+            Some(known) => drop(all.insert(this_thread(), known)),
+            None => drop(all.remove(&this_thread())),
+        }
+    }
+
+    /// The loop that a thread runs.
+    pub fn running_on(thread: ThreadId) -> Option<Arc<Self>> {
+        running_by_thread().get(&thread).cloned()
     }
 
     /// `threading.get_ident()` of the thread that runs the loop.
@@ -95,11 +128,24 @@ impl LoopShared {
     pub fn runs_here(&self) -> bool {
         RUNNING_HERE.get() == self.id
     }
+}
 
-    /// The id of the loop that this thread runs, 0 for none.
-    pub fn running_here() -> u64 {
-        RUNNING_HERE.get()
+/// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
+/// (runtimes, threads) does not work here.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+
+/// The generation of this process.
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Count forks, from now on.
+pub fn count_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
     }
+    // SAFETY: the handler is async-signal-safe (an atomic addition) and lives as long as the process.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
 }
 
 /// This thread's id as the standard library knows it; for owner checks.

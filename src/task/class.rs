@@ -135,14 +135,14 @@ impl Task {
         base.add_subclass(Self { state: GilCell::default(), home: OnceLock::new(), shared: SharedSlot::new() })
     }
 
-    #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = false))]
+    #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = None))]
     fn __init__(
         slf: &Bound<'_, Self>,
         coro: Bound<'_, PyAny>,
         r#loop: Option<Bound<'_, PyAny>>,
         name: Option<Bound<'_, PyAny>>,
         context: Option<Bound<'_, PyAny>>,
-        eager_start: bool,
+        eager_start: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
@@ -167,7 +167,7 @@ impl Task {
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
-        begin(slf, eager_start)
+        begin(slf, eager_start.map_or(Ok(false), |eager| eager.is_truthy())?)
     }
 
     #[getter]

@@ -296,7 +296,7 @@ fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyE
     let mut thrown = match &wait {
         Wait::Woken(future) => future.get().failure(py)?,
         Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
-        _ => throw,
+        _ => throw.map(|throw| *throw),
     };
     drop(wait);
     if must_cancel {
@@ -449,7 +449,7 @@ fn mistake(
     let text = text(task.repr()?.to_string(), yielded.repr()?.to_string());
     let before = task.get().state.with(task.py(), |state| {
         state.wait = Wait::Queued;
-        state.throw.replace(PyRuntimeError::new_err(text))
+        state.throw.replace(Box::new(PyRuntimeError::new_err(text)))
     });
     drop(before);
     schedule(task)

@@ -37,7 +37,7 @@ pub struct TaskState {
     pub name: Name,
     pub wait: Wait,
     /// To be thrown in by the next step: the answer to a mistaken yield.
-    pub throw: Option<PyErr>,
+    pub throw: Option<Box<PyErr>>,
     pub lane: Lane,
     pub cancels: u32,
     /// The first step has been made.
