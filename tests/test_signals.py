@@ -352,6 +352,11 @@ def test_a_python_handler_runs_while_the_loop_is_parked(loop: Loop) -> None:
     assert seen == [USR1]
 
 
+def test_stop_in_a_python_handler_wakes_a_parked_pyloop(pyloop_loop: Loop) -> None:
+    with python_handler(lambda *_: pyloop_loop.stop()):
+        assert run_parked(pyloop_loop, kill) < 1
+
+
 def test_a_python_handler_that_raises_leaves_a_parked_run(loop: Loop) -> None:
     def handler(number: int, frame: object) -> None:
         raise LookupError("in the handler")
