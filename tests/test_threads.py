@@ -387,7 +387,7 @@ def test_calls_from_the_wrong_thread_break_nothing(loop: Loop, handled: list[Con
     def other() -> None:
         for i in range(1000):
             loop.call_soon(seen.append, i)
-            loop.call_later(0, seen.append, i).cancel()
+            loop.call_later(3600, seen.append, i).cancel()
             loop.time()
         loop.call_soon_threadsafe(loop.stop)
 

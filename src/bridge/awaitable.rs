@@ -448,7 +448,11 @@ impl RustFuture {
         let waiters = self.state.with(py, |state| state.waiters.clone());
         let Some(waiters) = waiters else { return Ok(false) };
         self.finish(py)?;
-        drop(self.state.with(py, |state| state.cancelled.replace(msg)));
+        let (old, early) = self.state.with(py, |state| {
+            state.dropped = true;
+            (state.cancelled.replace(msg), state.early.take())
+        });
+        drop((old, early));
         waiters.fire(py)?;
         Ok(true)
     }

@@ -102,6 +102,7 @@ class Guard:
         self.contexts.clear()  # they may hold the last reference to what complains when it dies
         self.records.clear()
         gc.collect()
+        threads = settled_kernel_threads(self._kernel_threads) - self._kernel_threads
         now = descriptors()
         for fd in now.keys() - self._descriptors.keys():
             found.append(f"descriptor {fd} was left open: {now[fd]}")
@@ -109,10 +110,8 @@ class Guard:
             found.append(f"descriptor {fd} was closed, which the test did not open: {self._descriptors[fd]}")
         for thread in set(threading.enumerate()) - self._threads:
             found.append(f"thread was left running: {thread}")
-        if settled_kernel_threads(self._kernel_threads) > self._kernel_threads:
-            found.append(
-                f"{kernel_threads() - self._kernel_threads} threads unknown to Python were left running"
-            )
+        if threads > 0:
+            found.append(f"{threads} threads unknown to Python were left running")
         if "unraisable" not in self.expect:
             found += [f"unraisable: {text}" for text in self.unraisable]
         return found
