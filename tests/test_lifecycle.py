@@ -159,6 +159,17 @@ def test_close_closes_every_descriptor(loop_factory: LoopFactory) -> None:
     assert descriptors() == before
 
 
+def test_a_loop_closed_by_another_thread_leaves_no_descriptor(loop_factory: LoopFactory) -> None:
+    before = descriptors()
+    for _ in range(3):
+        loop = loop_factory()
+        loop.run_until_complete(asyncio.sleep(0.001))
+        in_thread(loop.close)
+    del loop
+    gc.collect()
+    assert descriptors() == before
+
+
 def test_many_loops_may_be_open(loop_factory: LoopFactory) -> None:
     loops = [loop_factory() for _ in range(50)]
     for i, loop in enumerate(loops):
