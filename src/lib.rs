@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     sched::shared::count_forks();
+    sched::run::at_begin(bridge::awaitable::receive_at_home);
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     module.add_class::<event_loop::Loop>()?;

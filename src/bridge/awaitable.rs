@@ -75,6 +75,11 @@ impl Drop for Body {
     }
 }
 
+/// Drop the local futures that came home to this thread: at the begin of each run.
+pub fn receive_at_home() {
+    home::receive();
+}
+
 /// Local futures that were let go of on a foreign thread, on their way home.
 mod home {
     use std::collections::HashMap;
@@ -195,7 +200,14 @@ impl RustFuture {
         }
         let polled = match early {
             Some(result) => Poll::Ready(result),
-            None => cx::current(|waker| this.poll(py, waker.unwrap_or(Waker::noop())))?,
+            None => cx::current(|waker| {
+                let polled = this.poll(py, waker.unwrap_or(Waker::noop()))?;
+                if polled.is_pending() && waker.is_none() {
+                    // Driven by a task of another class, or by hand: whoever it is, a loop must be there to wake it.
+                    running_loop(py)?;
+                }
+                Ok::<_, PyErr>(polled)
+            })?,
         };
         match polled {
             Poll::Ready(Ok(value)) => Ok(Poll::Ready(value.into_bound(py))),
@@ -266,6 +278,15 @@ impl RustFuture {
         }
         Ok(())
     }
+}
+
+/// `asyncio.get_running_loop()`.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let event_loop = asyncio(py)?.get_running_loop.bind(py).call0()?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err("no running event loop"));
+    }
+    Ok(event_loop)
 }
 
 /// Drop a future inside its runtime's context; its destructor may panic.
@@ -396,7 +417,7 @@ impl RustFuture {
     fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.state.with(py, |state| state.waiters.clone()) {
             Some(waiters) => Ok(waiters.event_loop(py)),
-            None => asyncio(py)?.get_running_loop.bind(py).call0(),
+            None => running_loop(py),
         }
     }
 
@@ -408,10 +429,7 @@ impl RustFuture {
             Some(context) if !context.is_none(py) => context,
             _ => context::copy_current(py)?,
         };
-        let event_loop = asyncio(py)?.get_running_loop.bind(py).call0()?;
-        if event_loop.is_none() {
-            return Err(PyRuntimeError::new_err("no running event loop"));
-        }
+        let event_loop = running_loop(py)?;
         let waiters = ForeignWaiters::new(&event_loop, slf.as_any());
         waiters.add(py, r#fn, context);
         let old = this.state.with(py, |state| state.waiters.replace(Arc::clone(&waiters)));

@@ -1,6 +1,6 @@
 //! One run of a loop: begin, block on the turns, end; and closing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -41,6 +41,13 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
     Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
 }
 
+static AT_BEGIN: OnceLock<fn()> = OnceLock::new();
+
+/// Have `f` called at the begin of each run, on the loop's thread with the GIL held (a higher layer's errand).
+pub fn at_begin(f: fn()) {
+    AT_BEGIN.get_or_init(|| f);
+}
+
 /// Run until `stop()`; asyncio's errors when the loop is closed or running. The caller (Python, `run_forever`) has set
 /// the running loop and the generator hooks.
 ///
@@ -57,6 +64,9 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let engine = engine(py, state)?;
     state.shared.lifecycle.begin().map_err(refused)?;
     let outer = state.shared.begin_here(thread_ident());
+    if let Some(errand) = AT_BEGIN.get() {
+        errand();
+    }
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
         let turns = Turns::new(root);
