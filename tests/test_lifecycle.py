@@ -165,7 +165,7 @@ def test_a_loop_closed_by_another_thread_leaves_no_descriptor(loop_factory: Loop
         loop = loop_factory()
         loop.run_until_complete(asyncio.sleep(0.001))
         in_thread(loop.close)
-    del loop
+        del loop
     gc.collect()
     assert descriptors() == before
 
