@@ -44,11 +44,12 @@ fn check_thread(state: &LoopState) -> PyResult<()> {
     }
 }
 
+/// The context given, or a copy of the current one; whether it is such a copy, which nobody else has.
 #[inline]
-fn context_or_copy(py: Python<'_>, context: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+fn context_or_copy(py: Python<'_>, context: Option<Py<PyAny>>) -> PyResult<(Py<PyAny>, bool)> {
     match context {
-        Some(context) if !context.is_none(py) => Ok(context),
-        _ => context::copy_current(py),
+        Some(context) if !context.is_none(py) => Ok((context, false)),
+        _ => Ok((context::copy_current(py)?, true)),
     }
 }
 
@@ -61,13 +62,13 @@ fn soon<'py>(
     context: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, Handle>> {
     let py = state.py();
-    let handle = Handle::new(callback, args, context_or_copy(py, context)?, state);
-    let handle = Bound::new(py, handle)?;
+    let (context, made) = context_or_copy(py, context)?;
+    let handle = Bound::new(py, Handle::new(callback, args, context, state))?;
     if state.get().debug.get(py) {
         handle.get().note_origin(py)?;
     }
     // Nothing runs between this and the push: no run can end in between.
-    gc::track_unless(state.get().shared.lifecycle.is_running(), handle.as_any());
+    Handle::begin_waiting(&handle, made);
     state.get().push(py, Entry::Handle(handle.clone().unbind()));
     state.get().wake_if_away();
     Ok(handle)
@@ -88,7 +89,8 @@ fn at<'py>(
         // asyncio's call_later is a call_at, and says so.
         check_callback(&callback, "call_at")?;
     }
-    let handle = TimerHandle::schedule(when, callback, args, context_or_copy(py, context)?, state)?;
+    let (context, made) = context_or_copy(py, context)?;
+    let handle = TimerHandle::schedule(when, callback, args, context, made, state)?;
     state.get().wake_if_away();
     Ok(handle)
 }

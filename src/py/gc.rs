@@ -1,8 +1,8 @@
 //! The cycle collector, told what it need not look at.
 //!
 //! A loop that runs is alive, and so is what waits in its queues. Looking through thousands of waiting handles in each
-//! young collection is a quarter of what a callback costs, so a handle made while its loop runs is untracked until it
-//! has run or is cancelled (and somebody else holds it) or outlives the run. CPython does the same to tuples and
+//! young collection is a quarter of what a callback costs, so a handle made while its loop runs is untracked, and so
+//! is the context made for it, until it has run or is cancelled (and somebody else holds it) or outlives the run. CPython does the same to tuples and
 //! dictionaries that cannot be part of a cycle.
 //!
 //! PyO3's freelists hand out objects untracked (0.30): a class with a freelist says here what is to be tracked.
@@ -17,19 +17,11 @@ pub fn untrack(object: &Bound<'_, PyAny>) {
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
 
-/// A new object of a loop: its loop runs (and keeps it alive), or the collector looks at it.
+/// Whether anybody but the caller holds it.
 #[inline]
-pub fn track_unless(running: bool, object: &Bound<'_, PyAny>) {
-    if running { untrack(object) } else { track(object) }
-}
-
-/// Put it back, unless the caller's reference is the last.
-#[inline]
-pub fn track_if_shared(object: &Bound<'_, PyAny>) {
+pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a live object.
-    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 1 {
-        track(object);
-    }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
 /// Put it back.

@@ -58,6 +58,34 @@ impl Handle {
         }
     }
 
+    /// It goes into its loop's queues, which keep it alive while the loop runs: the cycle collector need not look at
+    /// it then, nor at its context, when that was made for it (`own`) and nobody else has it.
+    #[inline]
+    pub fn begin_waiting(slf: &Bound<'_, Self>, own: bool) {
+        let this = slf.get();
+        if this.event_loop.get().shared.lifecycle.is_running() {
+            gc::untrack(slf.as_any());
+            if own {
+                gc::untrack(this.context.bind(slf.py()));
+            }
+        } else {
+            gc::track(slf.as_any());
+        }
+    }
+
+    /// It has run or is cancelled, or the run is over: the collector's business again, if anybody holds it.
+    #[inline]
+    pub(super) fn end_waiting(slf: &Bound<'_, Self>) {
+        if gc::is_shared(slf.as_any()) {
+            Self::track(slf);
+        }
+    }
+
+    pub(super) fn track(slf: &Bound<'_, Self>) {
+        gc::track(slf.get().context.bind(slf.py()));
+        gc::track(slf.as_any());
+    }
+
     /// Remember where it is made (debug mode).
     pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
         let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
@@ -118,7 +146,7 @@ impl Handle {
         if this.event_loop.get().debug.get(py) {
             this.keep_look(slf);
         }
-        gc::track(slf.as_any());
+        Self::end_waiting(slf);
         drop(this.state.with(py, |state| state.callback.take()));
         true
     }
@@ -143,6 +171,13 @@ impl Handle {
 
     pub(super) fn event_loop(&self) -> &Py<LoopState> {
         &self.event_loop
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // CPython frees tracked contexts only.
+        Python::attach(|py| gc::track(self.context.bind(py)));
     }
 }
 

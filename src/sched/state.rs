@@ -17,7 +17,6 @@ use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::gc;
 
 /// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
 pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
@@ -182,13 +181,13 @@ impl LoopState {
         self.ready.with(py, |ready| {
             for entry in ready.iter() {
                 match entry {
-                    Entry::Handle(handle) => gc::track(handle.bind(py).as_any()),
-                    Entry::Timer(handle) => gc::track(handle.bind(py).as_any()),
+                    Entry::Handle(handle) => Handle::track(handle.bind(py)),
+                    Entry::Timer(handle) => Handle::track(handle.bind(py).as_super()),
                     _ => {}
                 }
             }
         });
-        self.timers.with(py, |timers| timers.iter().for_each(|handle| gc::track(handle.bind(py).as_any())));
+        self.timers.with(py, |timers| timers.iter().for_each(|handle| Handle::track(handle.bind(py).as_super())));
     }
 
     /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.

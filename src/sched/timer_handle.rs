@@ -9,7 +9,6 @@ use super::state::LoopState;
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::gc;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
 #[pyclass(frozen, extends = Handle, weakref, freelist = 1024, module = "pyloop._native")]
@@ -26,6 +25,7 @@ impl TimerHandle {
         callable: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Py<PyAny>,
+        made: bool,
         event_loop: &Bound<'py, LoopState>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
@@ -35,7 +35,7 @@ impl TimerHandle {
             handle.as_super().get().note_origin(py)?;
         }
         // Nothing runs between this and the push: no run can end in between.
-        gc::track_unless(event_loop.get().shared.lifecycle.is_running(), handle.as_any());
+        Handle::begin_waiting(handle.as_super(), made);
         let in_heap = handle.clone().unbind();
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)

@@ -20,7 +20,7 @@ use super::handle::Handle;
 use super::shared::Deliver;
 use super::state::{Entry, LoopState};
 use crate::py::asyncio::asyncio;
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error};
 
 /// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
 /// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.
@@ -270,7 +270,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
 #[inline]
 fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
     let ran = Handle::run(handle);
-    gc::track_if_shared(handle.as_any());
+    Handle::end_waiting(handle);
     ran
 }
 
