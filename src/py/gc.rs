@@ -24,6 +24,15 @@ pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
+/// Put a context back; what `call_soon` was given for one may be anything.
+#[inline]
+pub fn track_context(object: &Bound<'_, PyAny>) {
+    // SAFETY: a live object.
+    if unsafe { ffi::PyContext_CheckExact(object.as_ptr()) } != 0 {
+        track(object);
+    }
+}
+
 /// Put it back.
 #[inline]
 pub fn track(object: &Bound<'_, PyAny>) {

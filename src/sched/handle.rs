@@ -82,7 +82,7 @@ impl Handle {
     }
 
     pub(super) fn track(slf: &Bound<'_, Self>) {
-        gc::track(slf.get().context.bind(slf.py()));
+        gc::track_context(slf.get().context.bind(slf.py()));
         gc::track(slf.as_any());
     }
 
@@ -177,7 +177,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // CPython frees tracked contexts only.
-        Python::attach(|py| gc::track(self.context.bind(py)));
+        Python::attach(|py| gc::track_context(self.context.bind(py)));
     }
 }
 
