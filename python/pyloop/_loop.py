@@ -146,7 +146,9 @@ class _Running:
         self._wakeup_fd = loop._enter_signals()
         self._hooks = sys.get_asyncgen_hooks()
         loop._set_coroutine_origin_tracking(loop._debug)
-        sys.set_asyncgen_hooks(firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook)
+        sys.set_asyncgen_hooks(
+            firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
+        )
         events._set_running_loop(loop)
 
     def __exit__(self, *_exc: object) -> None:

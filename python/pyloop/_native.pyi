@@ -41,6 +41,7 @@ __all__ = [
     "_testing",
     "is_numeric_address",
     "sleep",
+    "stop_background",
 ]
 
 _T_co = TypeVar("_T_co", covariant=True)
@@ -235,6 +236,8 @@ class Task(Future[_T_co], asyncio.Task[_T_co], Generic[_T_co]):  # type: ignore[
 
 @final
 class RustFuture[T](Coroutine[Any, Any, T]):
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     @property
     def __name__(self) -> str: ...
     @property

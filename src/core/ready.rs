@@ -171,7 +171,7 @@ mod tests {
             queue.push(1);
             ran.extend(batch(&mut queue));
         }
-        assert_eq!(ran, [0, 1, 1, 0, 1, 1]);
+        assert_eq!(ran, [0, 1, 1, 1, 0, 0, 1, 1]);
     }
 
     #[test]
