@@ -178,23 +178,25 @@ def _tee(
     timer = threading.Timer(minutes * 60, stop)
     timer.start()
     lines = []
+    if log:
+        log.parent.mkdir(exist_ok=True)
+    file = log.open("w", buffering=1) if log else contextlib.nullcontext(None)
     try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            lines.append(line)
-            if show:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+        with file as kept:
+            assert child.stdout is not None
+            for line in child.stdout:
+                lines.append(line)
+                if kept:
+                    kept.write(line)
+                if show:
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
         code = child.wait()
     finally:
         timer.cancel()
         _end(child)
         _children.discard(child)
-    output = "".join(lines)
-    if log:
-        log.parent.mkdir(exist_ok=True)
-        log.write_text(output)
-    return (None if late.is_set() else code), output
+    return (None if late.is_set() else code), "".join(lines)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
