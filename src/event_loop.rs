@@ -109,12 +109,8 @@ fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
 impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(
-        py: Python<'_>,
-        _args: &Bound<'_, PyTuple>,
-        _kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let watch = Watch::new(py)?;
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyClassInitializer<Self>> {
+        let watch = Watch::new()?;
         let state = LoopState::with_reactor(watch.clone());
         Ok(PyClassInitializer::from(state).add_subclass(Self {
             task_factory: GilCell::default(),

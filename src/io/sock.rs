@@ -101,14 +101,14 @@ fn trying(name: &'static str, place: Place, sock: Py<PyAny>, side: Side, attempt
 }
 
 /// The answer of a system call: None when it would block or was interrupted.
-fn answered(py: Python<'_>, count: isize) -> PyResult<Option<usize>> {
+fn answered(count: isize) -> PyResult<Option<usize>> {
     if count >= 0 {
         return Ok(Some(count as usize));
     }
     let failed = io::Error::last_os_error();
     match failed.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-        _ => Err(error::os_error(py, &failed)),
+        _ => Err(error::os_error(&failed)),
     }
 }
 
@@ -148,7 +148,7 @@ pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize)
             };
             // SAFETY: `room` is valid for its length.
             let count = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0) };
-            answered(py, count).map(|count| count.map(|count| PyBytes::new(py, &room[..count]).into_any().unbind()))
+            answered(count).map(|count| count.map(|count| PyBytes::new(py, &room[..count]).into_any().unbind()))
         })
     };
     trying("sock_recv", place, sock, Side::Read, Box::new(attempt))
@@ -167,7 +167,7 @@ pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyRes
     let attempt = move |py: Python<'_>, fd: RawFd| {
         // SAFETY: the PyBuffer keeps the memory where it is; the GIL is held, so Python code does not touch it.
         let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
-        answered(py, count)?.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
+        answered(count)?.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
     };
     Ok(trying("sock_recv_into", place, sock, Side::Read, Box::new(attempt)))
 }
@@ -197,7 +197,7 @@ pub fn sendall(place: Place, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResu
             }
             // SAFETY: the PyBuffer keeps the memory where it is, and `sent` is within it.
             let count = unsafe { libc::send(fd, buffer.buf_ptr().cast::<u8>().add(sent).cast(), left, 0) };
-            match answered(py, count)? {
+            match answered(count)? {
                 Some(count) => sent += count,
                 None => return Ok(None),
             }
@@ -252,7 +252,7 @@ pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> Rus
         let asked =
             unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut code).cast(), &raw mut size) };
         if asked != 0 {
-            return Err(error::os_error(py, &io::Error::last_os_error()));
+            return Err(error::os_error(&io::Error::last_os_error()));
         }
         match code {
             0 => Ok(Some(py.None())),

@@ -104,8 +104,8 @@ pub struct Watch {
 impl Watch {
     /// # Errors
     /// OSError when no poller can be made.
-    pub fn new(py: Python<'_>) -> PyResult<Arc<Self>> {
-        let poller = Poller::new().map_err(|failed| error::os_error(py, &failed))?;
+    pub fn new() -> PyResult<Arc<Self>> {
+        let poller = Poller::new().map_err(|failed| error::os_error(&failed))?;
         let (table, in_tokio) = (GilCell::default(), GilCell::default());
         Ok(Arc::new(Self { poller: Arc::new(poller), table, in_tokio }))
     }
@@ -161,7 +161,7 @@ impl Watch {
             Ok(None) => Ok(()),
             Err((failed, refused)) => {
                 drop(refused);
-                Err(error::os_error(py, &failed))
+                Err(error::os_error(&failed))
             }
         }
     }
@@ -209,7 +209,7 @@ impl Watch {
             (Ok(id), old)
         });
         drop(old);
-        waiting.map_err(|failed| error::os_error(py, &failed))
+        waiting.map_err(|failed| error::os_error(&failed))
     }
 
     /// Whether the descriptor is registered, edge-triggered, for this very socket object.

@@ -30,7 +30,7 @@ pub fn call_exception_handler(
 }
 
 /// An OSError (of the subclass for its number) with the number and the C library's words.
-pub fn os_error(_py: Python<'_>, failed: &std::io::Error) -> PyErr {
+pub fn os_error(failed: &std::io::Error) -> PyErr {
     match failed.raw_os_error() {
         Some(code) => PyOSError::new_err((code, strerror(code))),
         None => PyOSError::new_err(failed.to_string()),

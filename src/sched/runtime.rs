@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, ThreadId};
 
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
@@ -24,6 +23,7 @@ use tokio::task::LocalSet;
 
 use super::shared::{generation, this_thread};
 use crate::py::attach::{park, unpark};
+use crate::py::error;
 
 /// What drives a loop.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Engine {
             .on_thread_park(park)
             .on_thread_unpark(unpark)
             .build()
-            .map_err(PyOSError::new_err)?;
+            .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
         Ok(Self { runtime: Mutex::new(Some(runtime)), handle, id, homes: Mutex::default() })
     }
@@ -88,6 +88,10 @@ impl Engine {
             runtime.block_on(local_set.run_until(root))
         };
         DRIVING.set(outer);
+        // The set keeps the waker it was polled with, and that keeps the runtime: this one keeps nothing.
+        let nothing = std::pin::pin!(local_set.run_until(std::future::ready(())));
+        let polled = nothing.poll(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(polled.is_ready(), "a ready future");
         output
     }
 
@@ -128,14 +132,15 @@ fn background() -> PyResult<Handle> {
     if let Some(known) = slot.as_ref().filter(|known| known.generation == generation()) {
         return Ok(known.handle.clone());
     }
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(PyOSError::new_err)?;
+    let runtime =
+        Builder::new_current_thread().enable_io().enable_time().build().map_err(|failed| error::os_error(&failed))?;
     let handle = runtime.handle().clone();
     let stop = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop);
     let thread = std::thread::Builder::new()
         .name("pyloop-background".to_owned())
         .spawn(move || runtime.block_on(stopped.notified()))
-        .map_err(PyOSError::new_err)?;
+        .map_err(|failed| error::os_error(&failed))?;
     let made = Background { handle: handle.clone(), generation: generation(), stop, thread: Some(thread) };
     // The one of a parent process is not dropped: its thread is not there to be joined.
     std::mem::forget(slot.replace(made));

@@ -152,7 +152,7 @@ impl Turns {
         }
         match self.alarm.set(when, now, cx) {
             Ok(()) => Ok(clock() < when),
-            Err(failed) => Err(error::os_error(py, &failed)),
+            Err(failed) => Err(error::os_error(&failed)),
         }
     }
 }
