@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 /// Batches of the other lanes that a waiting LOW entry lets pass at most.
 pub const LOW_PATIENCE: u32 = 64;
 
+/// Room that an empty NORMAL lane keeps, in entries.
+const KEPT: usize = 4096;
+
 /// Which lane an entry waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -97,6 +100,10 @@ impl<T> ReadyQueue<T> {
             self.lane = Lane::Normal;
             self.left = self.normal.len();
         } else {
+            if self.normal.capacity() > KEPT {
+                // After a burst: a million tasks that wait now were a million entries once.
+                self.normal.shrink_to(KEPT);
+            }
             return false;
         }
         if !self.low.is_empty() {

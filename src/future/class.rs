@@ -39,7 +39,7 @@ impl Future {
     /// Remember where it was made (debug mode).
     pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
         let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
-        drop(self.state.with(py, |state| state.source_traceback.replace(stack)));
+        drop(self.state.with(py, |state| state.rare_mut().source_traceback.replace(stack)));
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Future {
         let finished = slf.get().state.with(py, |state| {
             state.log_traceback = false;
             let waiters = state.finish(Outcome::Cancelled).ok()?;
-            Some((waiters, std::mem::replace(&mut state.cancel_message, message)))
+            Some((waiters, state.set_cancel_message(message)))
         });
         match finished {
             Some((waiters, old)) => {
@@ -168,7 +168,7 @@ impl Future {
     /// The error that a cancelled future raises: made anew each time, but for the one a task ended with.
     pub fn cancelled_error(&self, py: Python<'_>) -> PyResult<PyErr> {
         let (kept, message) = self.state.with(py, |state| {
-            (state.cancelled_error.take(), state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+            (state.rare.as_mut().and_then(|rare| rare.cancelled_error.take()), state.cancel_message(py))
         });
         if let Some(kept) = kept {
             return Ok(PyErr::from_value(kept.into_bound(py).into_any()));
@@ -495,17 +495,17 @@ impl Future {
 
     #[getter]
     fn _cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+        self.state.with(py, |state| state.cancel_message(py))
     }
 
     #[setter(_cancel_message)]
     fn set_private_cancel_message(&self, py: Python<'_>, message: Option<Py<PyAny>>) {
-        drop(self.state.with(py, |state| std::mem::replace(&mut state.cancel_message, message)));
+        drop(self.state.with(py, |state| state.set_cancel_message(message)));
     }
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)))
+        self.state.with(py, |state| state.source_traceback(py))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -529,9 +529,12 @@ impl Future {
                 Waiter::Rust(_) => {}
             }
         }
-        visit.call(&state.cancel_message)?;
-        visit.call(&state.cancelled_error)?;
-        visit.call(&state.source_traceback)
+        if let Some(rare) = &state.rare {
+            visit.call(&rare.cancel_message)?;
+            visit.call(&rare.cancelled_error)?;
+            visit.call(&rare.source_traceback)?;
+        }
+        Ok(())
     }
 
     fn __clear__(&self) {
@@ -564,11 +567,9 @@ impl Finalize for Future {
             }
             state.log_traceback = false;
             match (&state.outcome, &state.event_loop) {
-                (Outcome::Failed(exception, _), Some(event_loop)) => Some((
-                    exception.clone_ref(py),
-                    event_loop.clone_ref(py),
-                    state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)),
-                )),
+                (Outcome::Failed(exception, _), Some(event_loop)) => {
+                    Some((exception.clone_ref(py), event_loop.clone_ref(py), state.source_traceback(py)))
+                }
                 _ => None,
             }
         });

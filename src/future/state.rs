@@ -37,6 +37,13 @@ pub struct State {
     pub blocking: bool,
     /// The exception has not been retrieved: to be reported when the future goes away.
     pub log_traceback: bool,
+    /// What few futures have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// The fields that few futures use: boxed, as a million pending ones are to be small.
+#[derive(Debug, Default)]
+pub struct Rare {
     pub cancel_message: Option<Py<PyAny>>,
     /// The CancelledError that a cancelled task ended with: raised once with its traceback.
     pub cancelled_error: Option<Py<PyBaseException>>,
@@ -44,6 +51,28 @@ pub struct State {
 }
 
 impl State {
+    /// The rare fields, to be set.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub fn cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.rare.as_ref()?.cancel_message.as_ref().map(|message| message.clone_ref(py))
+    }
+
+    /// The old message, for the caller to drop.
+    #[must_use = "dropping it may run Python code: say where"]
+    pub fn set_cancel_message(&mut self, message: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        if message.is_none() && self.rare.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut self.rare_mut().cancel_message, message)
+    }
+
+    pub fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.rare.as_ref()?.source_traceback.as_ref().map(|stack| stack.clone_ref(py))
+    }
+
     #[inline]
     pub fn is_done(&self) -> bool {
         !matches!(self.outcome, Outcome::Pending)

@@ -21,7 +21,7 @@ use crate::py::{call, context, error};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
-#[pyclass(frozen, subclass, extends = Future, weakref, dict, module = "pyloop")]
+#[pyclass(frozen, subclass, extends = Future, module = "pyloop")]
 pub struct Task {
     pub(super) state: GilCell<TaskState>,
     /// The loop, when it is one of ours.
@@ -217,7 +217,7 @@ impl Task {
             return Ok(true);
         }
         this.state.with(py, |state| state.must_cancel = true);
-        drop(future.state.with(py, |state| std::mem::replace(&mut state.cancel_message, msg)));
+        drop(future.state.with(py, |state| state.set_cancel_message(msg)));
         if let Awaited::Rust = awaited {
             drive::drop_rust(slf)?;
         }
@@ -367,7 +367,7 @@ impl Finalize for Task {
             (
                 !state.is_done(),
                 state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)),
-                state.source_traceback.as_ref().map(|stack| stack.clone_ref(py)),
+                state.source_traceback(py),
             )
         });
         if let (true, true, Some(event_loop)) = (log, pending, event_loop) {

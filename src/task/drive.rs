@@ -250,7 +250,7 @@ fn one_step(
             registry::unregister(task.as_any(), home)?;
             if cancel {
                 // The task was cancelled right before its coroutine returned.
-                let message = future.get().state.with(py, |state| state.cancel_message.take());
+                let message = future.get().state.with(py, |state| state.set_cancel_message(None));
                 Future::cancel_with(future, message).map(drop)
             } else {
                 Future::finish(future, Outcome::Result(value.unbind()))
@@ -269,7 +269,7 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
     if raised.is_instance(py, names.cancelled_error.bind(py)) {
         // The exception itself has the message; who asks a second time gets one without (as in asyncio).
         let exception = raised.into_value(py);
-        drop(future.get().state.with(py, |state| state.cancelled_error.replace(exception)));
+        drop(future.get().state.with(py, |state| state.rare_mut().cancelled_error.replace(exception)));
         return Future::cancel_with(future, None).map(drop);
     }
     let exception: Bound<'_, PyBaseException> = raised.clone_ref(py).into_value(py).into_bound(py);
@@ -336,8 +336,7 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         return wake_from_future(py, task.as_any());
     }
     if must_cancel {
-        let message =
-            task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        let message = task.as_super().get().state.with(py, |state| state.cancel_message(py));
         if cancel_any(awaited.as_any(), message)? {
             this.state.with(py, |state| state.must_cancel = false);
         }
@@ -430,8 +429,7 @@ fn wait_for_other(
     let name = pyo3::intern!(py, "add_done_callback");
     call::call_method_with_keyword(&yielded, name, &wakeup, names.context_keyword.bind(py), &context)?;
     if must_cancel {
-        let message =
-            task.as_super().get().state.with(py, |state| state.cancel_message.as_ref().map(|m| m.clone_ref(py)));
+        let message = task.as_super().get().state.with(py, |state| state.cancel_message(py));
         if cancel_any(&yielded, message)? {
             this.state.with(py, |state| state.must_cancel = false);
         }

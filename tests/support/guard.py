@@ -76,6 +76,8 @@ class Guard:
 
     def __enter__(self) -> Guard:
         gc.collect()
+        # What is there now stays out of the collections below: their cost would grow with every test.
+        gc.freeze()
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook = self._on_unraisable
         threading.excepthook = self._on_thread_error
