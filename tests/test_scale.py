@@ -124,7 +124,7 @@ def test_a_task_costs_the_same_among_a_hundred_thousand_as_among_a_thousand(loop
 @pytest.mark.parametrize("how", ["waiting", "sleeping"])
 def test_a_pending_task_takes_little_more_memory_than_one_of_asyncio(how: str) -> None:
     ours, theirs = measured("pyloop", "memory")[how], measured("asyncio", "memory")[how]
-    # Pages are counted, not bytes. The aim is 1.0: a pending task is still some 15 % larger than one of asyncio.
+    # Pages are counted, not bytes. The aim is 1.0: a pending task is still larger than one of asyncio.
     assert ours <= theirs * 1.25, f"{ours:.0f} bytes, {theirs:.0f} bytes"
 
 
