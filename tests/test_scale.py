@@ -120,12 +120,12 @@ def test_a_task_costs_the_same_among_a_hundred_thousand_as_among_a_thousand(loop
     assert found["many"] < 4 * found["few"], found
 
 
+@pytest.mark.xfail(reason="not met yet: 5 to 26 % more resident memory than asyncio", strict=False)
 @pytest.mark.usefixtures("pyloop_factory")
 @pytest.mark.parametrize("how", ["waiting", "sleeping"])
-def test_a_pending_task_takes_little_more_memory_than_one_of_asyncio(how: str) -> None:
+def test_a_pending_task_takes_no_more_memory_than_one_of_asyncio(how: str) -> None:
     ours, theirs = measured("pyloop", "memory")[how], measured("asyncio", "memory")[how]
-    # Pages are counted, not bytes. The aim is 1.0: a pending task is still larger than one of asyncio.
-    assert ours <= theirs * 1.4, f"{ours:.0f} bytes, {theirs:.0f} bytes"
+    assert ours <= theirs * 1.02, f"{ours:.0f} bytes, {theirs:.0f} bytes"  # pages are counted, not bytes
 
 
 if __name__ == "__main__":
