@@ -5,23 +5,34 @@
 //! [`bridge`] (coroutines and polls), [`task`], `io` and `prims`, `event_loop`. A `use crate::x` points down only.
 
 pub mod bridge;
+#[cfg(feature = "loop")]
 pub mod core;
+#[cfg(feature = "loop")]
 mod event_loop;
+#[cfg(feature = "loop")]
 pub mod future;
+#[cfg(feature = "loop")]
 mod io;
+#[cfg(feature = "loop")]
 pub mod prims;
 mod py;
+mod rt;
+#[cfg(feature = "loop")]
 pub mod sched;
+#[cfg(feature = "loop")]
 pub mod task;
 
+#[cfg(feature = "loop")]
 use pyo3::prelude::*;
 
 /// The native half of `pyloop`.
+#[cfg(feature = "loop")]
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    sched::shared::count_forks();
-    sched::run::at_begin(bridge::awaitable::receive_at_home);
+    rt::process::count_forks();
+    sched::run::at_begin(bridge::home::receive);
+    bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     module.add_class::<event_loop::Loop>()?;
@@ -33,7 +44,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
-    module.add_function(wrap_pyfunction!(sched::runtime::stop_background, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

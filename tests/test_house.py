@@ -24,15 +24,16 @@ SRC = ROOT / "src"
 LAYERS = {
     "core": 0,
     "py": 1,
-    "sched": 2,
-    "future": 3,
-    "bridge": 4,
-    "task": 5,
-    "io": 6,
-    "prims": 6,
-    "transport": 6,
+    "rt": 2,
+    "sched": 3,
+    "future": 4,
+    "bridge": 5,
+    "task": 6,
+    "io": 7,
+    "prims": 7,
+    "transport": 7,
 }
-TOP = 7  # the files of src/ itself: they put the parts together
+TOP = 8  # the files of src/ itself: they put the parts together
 ALSO_ALLOWED = {("transport", "io")}
 NEVER = {("transport", "task")}
 

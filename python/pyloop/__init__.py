@@ -8,8 +8,6 @@ same thread.
 
 from __future__ import annotations
 
-import atexit as _atexit
-
 from pyloop import _native as _native
 from pyloop._loop import EventLoop, new_event_loop
 from pyloop._native import Future, RustFuture, Task, __version__, sleep
@@ -39,6 +37,3 @@ try:
 except ImportError:
     # Python 3.16 has no policies.
     pass
-
-# The thread that serves Rust futures on other loops than pyloop's ends before the interpreter does.
-_atexit.register(_native.stop_background)

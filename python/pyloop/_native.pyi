@@ -41,7 +41,6 @@ __all__ = [
     "_testing",
     "is_numeric_address",
     "sleep",
-    "stop_background",
 ]
 
 _T_co = TypeVar("_T_co", covariant=True)
@@ -303,4 +302,3 @@ class _Testing(Protocol):
 
 _testing: Final[_Testing]
 
-def stop_background() -> None: ...

@@ -1,59 +1,65 @@
-//! `RustFuture`: a Rust future as a Python awaitable, polled in place by the task that awaits it.
+//! `RustFuture`: a Rust future as a Python awaitable, polled in place by the task that awaits it. Here is the state
+//! machine; what Python sees of it is in `protocol`.
 //!
-//! | state      | `poll`                       | `cancel`/`close`/`throw`, last reference gone |
-//! |------------|------------------------------|------------------------------------------------|
-//! | `Idle`     | `Running` -> `Idle` or done  | drops the future: `Over`                       |
-//! | `Running`  | RuntimeError                 | marks; the poll drops the future when it ends  |
-//! | `Over`     | RuntimeError                 | nothing                                        |
+//! | stage      | is                                        | `poll`                | `finish`                        |
+//! |------------|-------------------------------------------|-----------------------|---------------------------------|
+//! | `Created`  | not awaited yet                           | as `Idle`             | drops the future: `Dropped`     |
+//! | `Idle`     | between two polls                         | `Running`, then back  | drops the future: `Dropped`     |
+//! |            |                                           | here or `Over`        |                                 |
+//! | `Running`  | being polled                              | RuntimeError          | `Closing`                       |
+//! | `Closing`  | being polled, and dropped after that      | RuntimeError          | -                               |
+//! | `Dropped`  | gone; an exception may be thrown in once  | RuntimeError          | -                               |
+//! | `Over`     | gone                                      | RuntimeError          | -                               |
 //!
-//! A pending poll yields the awaitable itself. A task of ours knows it by its type and does nothing more: the future
-//! has its waker. Any other task sees an asyncio future (`_asyncio_future_blocking`, `add_done_callback`, `result`,
-//! `cancel`), which polls once more with a waker for that task (`foreign`).
+//! A pending poll yields the awaitable itself. A task of pyloop's knows it by its type (another extension module's by
+//! its registration, `link`) and does nothing more: the future has its waker. Any other task sees an asyncio future
+//! (`foreign`).
 //!
 //! The future is taken out of the cell while it is polled: it may run Python code that comes back here.
 
-use std::future::Future;
+use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread::ThreadId;
+use std::time::Instant;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::PyString;
 
-use super::cx;
-use super::foreign::ForeignWaiters;
+use super::foreign::{self, ForeignWaiters};
+use super::home::{self, Home};
+use super::link::{self, Current};
+#[cfg(feature = "loop")]
 use super::step::Stepped;
-use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::{context, error, iter};
-use crate::sched::LoopShared;
-use crate::sched::runtime::{drop_in_context, in_context};
-use crate::sched::shared::this_thread;
+use crate::py::{error, iter, names};
+use crate::rt::context::{drop_in_context, in_context};
 
-type Output = PyResult<Py<PyAny>>;
+/// What the future inside ends with.
+pub type Output = PyResult<Py<PyAny>>;
 
 /// The future inside: one that may move between threads, or one that must stay on its own.
-enum Body {
+pub(super) enum Body {
     Send(Pin<Box<dyn Future<Output = Output> + Send>>),
-    Local(ManuallyDrop<Pin<Box<dyn Future<Output = Output>>>>, ThreadId),
+    Local(ManuallyDrop<Pin<Box<dyn Future<Output = Output>>>>, Home),
 }
 
 // SAFETY: the `Local` future is polled and dropped on its own thread only: `poll` and `drop` compare the thread, and
-// what would have to be dropped elsewhere goes home (`crate::bridge::awaitable::send_home`).
+// what would have to be dropped elsewhere goes home (`home::send`).
 unsafe impl Send for Body {}
 
 impl Body {
+    #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> PyResult<Poll<Output>> {
         match self {
             Self::Send(future) => Ok(future.as_mut().poll(cx)),
-            Self::Local(future, home) if *home == this_thread() => Ok(future.as_mut().poll(cx)),
-            Self::Local(..) => {
-                Err(PyRuntimeError::new_err("a Rust future that is not Send was awaited on another thread"))
-            }
+            Self::Local(future, home) if home.is_here() => Ok(future.as_mut().poll(cx)),
+            Self::Local(..) => Err(PyRuntimeError::new_err(
+                "a Rust future that is not Send was awaited on another thread than the one that made it",
+            )),
         }
     }
 }
@@ -63,186 +69,204 @@ impl Drop for Body {
         if let Self::Local(future, home) = self {
             // SAFETY: taken once, in the destructor.
             let future = unsafe { ManuallyDrop::take(future) };
-            if *home == this_thread() {
+            if home.is_here() {
                 drop(future);
             } else {
                 home::send(*home, future);
-                if let Some(running) = LoopShared::running_on(*home) {
-                    running.send(Arc::new(home::Collect));
-                }
             }
         }
     }
 }
 
-/// Drop the local futures that came home to this thread: at the begin of each run.
-pub fn receive_at_home() {
-    home::receive();
-}
-
-/// Local futures that were let go of on a foreign thread, on their way home.
-mod home {
-    use std::collections::HashMap;
-    use std::sync::{LazyLock, Mutex, PoisonError};
-    use std::thread::ThreadId;
-
-    use super::{Future, Output, Pin, this_thread};
-
-    struct Parcel(#[expect(dead_code, reason = "only dropped")] Pin<Box<dyn Future<Output = Output>>>);
-    // SAFETY: a parcel is not opened on the way: it is dropped on the thread it is addressed to, or never.
-    unsafe impl Send for Parcel {}
-
-    static PARCELS: LazyLock<Mutex<HashMap<ThreadId, Vec<Parcel>>>> = LazyLock::new(Mutex::default);
-    static WAITING: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-
-    pub(super) fn send(home: ThreadId, future: Pin<Box<dyn Future<Output = Output>>>) {
-        PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home).or_default().push(Parcel(future));
-        WAITING.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    }
-
-    /// Has the home thread's loop drop what has come.
-    pub(super) struct Collect;
-
-    impl crate::sched::Deliver for Collect {
-        fn deliver(self: std::sync::Arc<Self>, _py: pyo3::Python<'_>, _state: &crate::sched::LoopState) {
-            receive();
-        }
-    }
-
-    /// Drop what has come home. A thread that has ended never asks: its parcels are never dropped, which is the one
-    /// safe thing to do with a value of a thread that is gone.
-    pub(super) fn receive() {
-        if WAITING.load(std::sync::atomic::Ordering::Relaxed) == 0 {
-            return;
-        }
-        let mine = PARCELS.lock().unwrap_or_else(PoisonError::into_inner).remove(&this_thread());
-        if let Some(mine) = mine {
-            WAITING.fetch_sub(mine.len(), std::sync::atomic::Ordering::SeqCst);
-            drop(mine);
-        }
-    }
-}
-
 #[derive(Default)]
-enum Stage {
+pub(super) enum Stage {
+    Created(Body),
     Idle(Body),
     Running,
+    Closing,
+    Dropped,
     #[default]
     Over,
 }
 
+/// What a foreign task has to do with it.
 #[derive(Default)]
-struct State {
-    stage: Stage,
-    /// `__await__` has been called, or a task has begun with it.
-    awaited: bool,
-    /// It was closed while it was polled.
-    closed: bool,
-    /// A cancelled task has had it dropped; its exception is on the way.
-    dropped: bool,
+pub(super) struct Foreign {
+    /// Cancelled: the CancelledError's message.
+    pub cancelled: Option<Option<Py<PyAny>>>,
+    /// The result of a poll that `add_done_callback` had to make.
+    pub early: Option<Output>,
+    pub waiters: Option<Arc<ForeignWaiters>>,
+}
+
+pub(super) struct State {
+    pub stage: Stage,
     /// It has just yielded itself (asyncio's protocol).
-    blocking: bool,
-    /// Cancelled by a foreign task: the CancelledError's message.
-    cancelled: Option<Option<Py<PyAny>>>,
-    /// The result of the poll that a foreign task's `add_done_callback` made.
-    early: Option<Output>,
-    waiters: Option<Arc<ForeignWaiters>>,
+    pub blocking: bool,
+    pub foreign: Option<Box<Foreign>>,
 }
 
 /// A Rust future that Python can await (once), on any event loop.
 #[pyclass(frozen, weakref, module = "pyloop")]
 pub struct RustFuture {
-    state: GilCell<State>,
+    pub(super) state: GilCell<State>,
     name: &'static str,
 }
 
+/// The loop has been told of this copy's class.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
 impl RustFuture {
-    /// From a future that may be polled by any thread.
+    /// From a future that may be polled by any thread. `name`: what it is called in reports and task dumps.
     pub fn new(name: &'static str, future: impl Future<Output = Output> + Send + 'static) -> Self {
         Self::from_body(name, Body::Send(Box::pin(future)))
     }
 
-    /// From a future that must stay on this thread.
+    /// From a future that must stay on this thread: it must be awaited here. Let go of elsewhere, it comes back here to
+    /// be dropped.
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
-        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), this_thread()))
+        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), Home::here()))
     }
 
     fn from_body(name: &'static str, body: Body) -> Self {
         home::receive();
-        Self { state: GilCell::new(State { stage: Stage::Idle(body), ..State::default() }), name }
+        Self { state: GilCell::new(State { stage: Stage::Created(body), blocking: false, foreign: None }), name }
+    }
+
+    /// Its name, as given or as made from the type of the future: `"crate::function::{{closure}}"` reads
+    /// `"crate.function"`.
+    pub(super) fn name(&self) -> std::borrow::Cow<'static, str> {
+        if self.name.contains("::") {
+            let plain = self.name.split('<').next().unwrap_or_default();
+            self.name_without_closures(plain).into()
+        } else {
+            self.name.into()
+        }
+    }
+
+    fn name_without_closures(&self, plain: &str) -> String {
+        let parts = plain.split("::").filter(|part| !part.starts_with("{{"));
+        parts.collect::<Vec<_>>().join(".")
     }
 
     /// A task of ours steps it: as its coroutine, without the iterator protocol.
+    #[cfg(feature = "loop")]
     pub(super) fn step<'py>(slf: &Bound<'py, Self>, first: bool) -> PyResult<Stepped<'py>> {
         if first {
             slf.get().begin_await(slf.py())?;
         }
         match Self::advance(slf)? {
-            Poll::Ready(value) => Ok(Stepped::Returned(value)),
-            Poll::Pending => Ok(Stepped::Polled(slf.clone())),
+            Poll::Ready(value) => Ok(Stepped::Returned(value.into_bound(slf.py()))),
+            Poll::Pending => Ok(Stepped::Polled(slf.clone().into_any())),
         }
     }
 
-    /// Poll with the waker of the step that is running; without one the first poll only tries.
-    fn advance<'py>(slf: &Bound<'py, Self>) -> PyResult<Poll<Bound<'py, PyAny>>> {
+    /// Poll with the waker of the step that is running, else with one for the running loop.
+    #[inline]
+    pub(super) fn advance(slf: &Bound<'_, Self>) -> PyResult<Poll<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        let (early, cancelled, old) =
-            this.state.with(py, |state| (state.early.take(), state.cancelled.take(), state.waiters.take()));
-        if let Some(waiting) = old
-            && !waiting.is_over(py)
+        if this.state.with(py, |state| state.foreign.is_some())
+            && let Some(result) = foreign::resumed(slf)?
         {
-            // Another task waits for it: it goes on doing so.
-            drop(this.state.with(py, |state| state.waiters.replace(waiting)));
-            return Err(PyRuntimeError::new_err(format!("Rust future '{}' is being awaited already", this.name)));
+            return Self::ended(py, result).map(Poll::Ready);
         }
-        if let Some(message) = cancelled {
-            return Err(cancelled_error(py, message)?);
-        }
-        let polled = match early {
-            Some(result) => Poll::Ready(result),
-            None => cx::current(|waker| {
-                let polled = this.poll(py, waker.unwrap_or(Waker::noop()))?;
-                if polled.is_pending() && waker.is_none() {
-                    // Driven by a task of another class, or by hand: whoever it is, a loop must be there to wake it.
-                    running_loop(py)?;
+        let polled = link::with_current(py, |current| match current {
+            Some(current) => {
+                let polled = this.poll(py, &current)?;
+                if polled.is_pending() && !REGISTERED.load(Ordering::Relaxed) {
+                    this.register(py);
                 }
-                Ok::<_, PyErr>(polled)
-            })?,
-        };
+                Ok(polled)
+            }
+            None => foreign::poll(slf),
+        })?;
         match polled {
-            Poll::Ready(Ok(value)) => Ok(Poll::Ready(value.into_bound(py))),
-            Poll::Ready(Err(raised)) => Err(iter::raised_by_coroutine(py, raised)),
             Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(result) => Self::ended(py, result).map(Poll::Ready),
         }
     }
 
-    fn poll(&self, py: Python<'_>, waker: &Waker) -> PyResult<Poll<Output>> {
-        let taken = self.state.with(py, |state| match std::mem::replace(&mut state.stage, Stage::Running) {
-            Stage::Idle(body) => Ok(body),
-            Stage::Running => Err("the Rust future is being polled already"),
-            Stage::Over => {
-                state.stage = Stage::Over;
-                Err("cannot reuse already awaited Rust future")
-            }
-        });
-        let mut body = taken.map_err(PyRuntimeError::new_err)?;
-        let polled = error::catch_panic(|| in_context(|| body.poll(&mut Context::from_waker(waker))));
+    #[inline]
+    fn ended(py: Python<'_>, result: Output) -> PyResult<Py<PyAny>> {
+        result.map_err(|raised| iter::raised_by_coroutine(py, raised))
+    }
+
+    #[cold]
+    fn register(&self, py: Python<'_>) {
+        unsafe extern "C" fn cancel(object: *mut c_void) {
+            // SAFETY: the loop calls this with the GIL held, with an object of the class that was registered.
+            Python::attach(|py| unsafe {
+                let object = Bound::from_borrowed_ptr(py, object.cast()).cast_into_unchecked::<RustFuture>();
+                if let Err(raised) = object.get().finish(py) {
+                    error::unraisable(py, raised, Some(object.as_any()));
+                }
+            });
+        }
+        if link::register_awaitable(py, py.get_type::<Self>().as_ptr().cast(), cancel) {
+            REGISTERED.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// One poll.
+    #[inline]
+    pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> PyResult<Poll<Output>> {
+        let mut body = self.begin_poll(py)?;
+        let began = current.debug.then(Instant::now);
+        let polled = error::catch_panic(|| in_context(|| body.poll(&mut Context::from_waker(current.waker))));
         let pending = matches!(polled, Ok(Ok(Ok(Poll::Pending))));
-        let over = self.state.with(py, |state| {
-            if pending && !state.closed {
+        let (over, closed) = self.state.with(py, |state| match (&state.stage, pending) {
+            (Stage::Running, true) => {
                 state.stage = Stage::Idle(body);
-                None
-            } else {
+                (None, false)
+            }
+            (stage, _) => {
+                let closed = pending && matches!(stage, Stage::Closing);
                 state.stage = Stage::Over;
-                Some(body)
+                (Some(body), closed)
             }
         });
-        let was_closed = pending && over.is_some();
-        drop_body(over)?;
-        if was_closed {
+        if over.is_some() {
+            drop_body(over)?;
+        }
+        if let Some(began) = began {
+            self.report_slow(py, began)?;
+        }
+        if closed {
             return Err(PyRuntimeError::new_err("the Rust future was closed while it was polled"));
         }
         polled?.and_then(|polled| polled)
+    }
+
+    #[inline]
+    fn begin_poll(&self, py: Python<'_>) -> PyResult<Body> {
+        let taken = self.state.with(py, |state| match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Created(body) | Stage::Idle(body) => Ok(body),
+            refused => {
+                let running = matches!(refused, Stage::Running | Stage::Closing);
+                state.stage = refused;
+                Err(running)
+            }
+        });
+        taken.map_err(|running| {
+            PyRuntimeError::new_err(if running {
+                "the Rust future is being polled already"
+            } else {
+                "cannot reuse already awaited Rust future"
+            })
+        })
+    }
+
+    /// Debug mode: tell of a poll that took longer than `loop.slow_callback_duration`, by the future's name.
+    #[cold]
+    fn report_slow(&self, py: Python<'_>, began: Instant) -> PyResult<()> {
+        let took = began.elapsed().as_secs_f64();
+        let event_loop = names::running_loop(py)?;
+        let limit = event_loop.getattr_opt(pyo3::intern!(py, "slow_callback_duration"))?;
+        if limit.is_some_and(|limit| limit.extract().is_ok_and(|limit: f64| took >= limit)) {
+            let logger = py.import("logging")?.call_method1("getLogger", ("asyncio",))?;
+            logger.call_method1("warning", ("Polling Rust future %r took %.3f seconds", self.name(), took))?;
+        }
+        Ok(())
     }
 
     /// Drop the future, now or when its poll ends.
@@ -251,42 +275,58 @@ impl RustFuture {
     /// The PanicException of its destructor.
     pub fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let (body, waiters) = self.state.with(py, |state| {
-            state.awaited = true;
             state.blocking = false;
             let body = match std::mem::take(&mut state.stage) {
-                Stage::Idle(body) => {
-                    state.dropped = true;
+                Stage::Created(body) | Stage::Idle(body) => {
+                    state.stage = Stage::Dropped;
                     Some(body)
                 }
                 Stage::Running => {
-                    state.closed = true;
-                    state.stage = Stage::Running;
+                    state.stage = Stage::Closing;
                     None
                 }
-                Stage::Over => None,
+                other => {
+                    state.stage = other;
+                    None
+                }
             };
-            (body, state.waiters.take())
+            (body, state.foreign.as_ref().and_then(|foreign| foreign.waiters.clone()))
         });
-        drop(waiters);
+        if let Some(waiters) = waiters {
+            waiters.disarm();
+        }
         drop_body(body)
     }
 
-    fn begin_await(&self, py: Python<'_>) -> PyResult<()> {
-        let again = self.state.with(py, |state| std::mem::replace(&mut state.awaited, true));
-        if again {
-            return Err(PyRuntimeError::new_err(format!("cannot reuse already awaited Rust future '{}'", self.name)));
-        }
-        Ok(())
+    /// It is awaited now.
+    pub(super) fn begin_await(&self, py: Python<'_>) -> PyResult<()> {
+        if self.begin(py) { Ok(()) } else { Err(self.reused()) }
+    }
+
+    /// True: it had not been awaited before.
+    #[inline]
+    pub(super) fn begin(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| match std::mem::take(&mut state.stage) {
+            Stage::Created(body) => {
+                state.stage = Stage::Idle(body);
+                true
+            }
+            other => {
+                state.stage = other;
+                false
+            }
+        })
+    }
+
+    #[cold]
+    pub(super) fn reused(&self) -> PyErr {
+        PyRuntimeError::new_err(format!("cannot reuse already awaited Rust future '{}'", self.name()))
     }
 }
 
-/// `asyncio.get_running_loop()`.
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let event_loop = asyncio(py)?.get_running_loop.bind(py).call0()?;
-    if event_loop.is_none() {
-        return Err(PyRuntimeError::new_err("no running event loop"));
-    }
-    Ok(event_loop)
+/// Poll with this waker, outside of any step.
+pub(super) fn plain(waker: &Waker) -> Current<'_> {
+    Current { waker, debug: false }
 }
 
 /// Drop a future inside its runtime's context; its destructor may panic.
@@ -297,220 +337,24 @@ fn drop_body(body: Option<Body>) -> PyResult<()> {
     }
 }
 
-fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
-    let class = asyncio(py)?.cancelled_error.bind(py);
-    let exception = match message {
-        Some(message) => class.call1((message,))?,
-        None => class.call0()?,
-    };
-    Ok(PyErr::from_value(exception))
-}
-
-#[pymethods]
-impl RustFuture {
-    #[classmethod]
-    #[pyo3(signature = (item, /))]
-    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let py = class.py();
-        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
-    }
-
-    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        slf.begin_await(slf.py())?;
-        Ok(slf)
-    }
-
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
-        // Some tasks drive a coroutine by this alone.
-        slf.get().state.with(slf.py(), |state| state.awaited = true);
-        match Self::advance(slf)? {
-            Poll::Pending => {
-                slf.get().state.with(slf.py(), |state| state.blocking = true);
-                Ok(Some(slf.clone()))
-            }
-            Poll::Ready(value) if value.is_none() => Ok(None),
-            Poll::Ready(value) => Err(iter::stop_iteration(slf.py(), value)),
-        }
-    }
-
-    /// As a coroutine's: poll once; yields while pending, StopIteration with the result.
-    #[pyo3(signature = (value, /))]
-    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        let py = slf.py();
-        let begun = slf.get().state.with(py, |state| std::mem::replace(&mut state.awaited, true));
-        if !begun && !value.is_none() {
-            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
-        }
-        Self::__next__(slf)?.ok_or_else(|| iter::stop_iteration(py, py.None().into_bound(py)))
-    }
-
-    /// As a coroutine's: the future is dropped and the exception raised.
-    #[pyo3(signature = (typ, val = None, tb = None, /))]
-    fn throw(
-        slf: &Bound<'_, Self>,
-        typ: &Bound<'_, PyAny>,
-        val: Option<&Bound<'_, PyAny>>,
-        tb: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let raised = iter::thrown(typ, val, tb)?;
-        let over = slf.get().state.with(slf.py(), |state| {
-            matches!(state.stage, Stage::Over) && state.cancelled.take().is_none() && !state.dropped
-        });
-        if over {
-            return Err(PyRuntimeError::new_err(format!(
-                "cannot reuse already awaited Rust future '{}'",
-                slf.get().name
-            )));
-        }
-        slf.get().finish(slf.py())?;
-        slf.get().state.with(slf.py(), |state| state.dropped = false);
-        Err(raised)
-    }
-
-    /// Drop the future: it is cancelled where it stands.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.finish(py)
-    }
-
-    #[getter]
-    fn __name__(&self) -> &'static str {
-        self.name
-    }
-
-    #[getter]
-    fn __qualname__(&self) -> &'static str {
-        self.name
-    }
-
-    #[getter]
-    fn cr_running(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| matches!(state.stage, Stage::Running))
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        let stage = slf.get().state.with(slf.py(), |state| match state.stage {
-            Stage::Idle(_) if !state.awaited => "created",
-            Stage::Idle(_) => "pending",
-            Stage::Running => "running",
-            Stage::Over => "finished",
-        });
-        format!("<RustFuture {} {stage}>", slf.get().name)
-    }
-
-    /// None, but for the moment in which a foreign task looks at what it was given (`asyncio.isfuture` is False).
-    #[getter]
-    fn _asyncio_future_blocking(&self, py: Python<'_>) -> Option<bool> {
-        self.state.with(py, |state| state.blocking).then_some(true)
-    }
-
-    #[setter(_asyncio_future_blocking)]
-    fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
-        let blocking = blocking.is_truthy()?;
-        self.state.with(py, |state| state.blocking = blocking);
-        Ok(())
-    }
-
-    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.state.with(py, |state| state.waiters.clone()) {
-            Some(waiters) => Ok(waiters.event_loop(py)),
-            None => running_loop(py),
-        }
-    }
-
-    /// A foreign task waits: poll with a waker that will call it.
-    #[pyo3(signature = (r#fn, /, *, context = None))]
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let context = match context {
-            Some(context) if !context.is_none(py) => context,
-            _ => context::copy_current(py)?,
-        };
-        let event_loop = running_loop(py)?;
-        let waiters = ForeignWaiters::new(&event_loop, slf.as_any());
-        waiters.add(py, r#fn, context);
-        let old = this.state.with(py, |state| state.waiters.replace(Arc::clone(&waiters)));
-        drop(old);
-        let waker = Waker::from(Arc::clone(&waiters));
-        let result = match this.poll(py, &waker) {
-            Ok(Poll::Pending) => return Ok(()),
-            Ok(Poll::Ready(result)) => result,
-            Err(raised) => Err(raised),
-        };
-        drop(this.state.with(py, |state| state.early.replace(result)));
-        waiters.fire(py)
-    }
-
-    #[pyo3(signature = (r#fn, /))]
-    fn remove_done_callback(&self, py: Python<'_>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
-        match self.state.with(py, |state| state.waiters.clone()) {
-            Some(waiters) => waiters.remove(py, r#fn),
-            None => Ok(0),
-        }
-    }
-
-    /// A foreign task was woken: None sends it on to the next poll, CancelledError is thrown into it.
-    fn result(&self, py: Python<'_>) -> PyResult<()> {
-        match self.state.with(py, |state| state.cancelled.take()) {
-            Some(message) => Err(cancelled_error(py, message)?),
-            None => Ok(()),
-        }
-    }
-
-    /// A foreign task is cancelled: the future is dropped at once.
-    #[pyo3(signature = (msg = None))]
-    fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
-        let waiters = self.state.with(py, |state| state.waiters.clone());
-        let Some(waiters) = waiters else { return Ok(false) };
-        self.finish(py)?;
-        let (old, early) = self.state.with(py, |state| {
-            state.dropped = true;
-            (state.cancelled.replace(msg), state.early.take())
-        });
-        drop((old, early));
-        waiters.fire(py)?;
-        Ok(true)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(state) = self.state.peek_in_traverse() else { return Ok(()) };
-        if let Some(Ok(value)) = &state.early {
-            visit.call(value)?;
-        }
-        if let Some(Some(message)) = &state.cancelled {
-            visit.call(message)?;
-        }
-        state.waiters.as_ref().map_or(Ok(()), |waiters| waiters.traverse(&visit))
-    }
-
-    fn __clear__(&self) {
-        Python::attach(|py| {
-            if let Some(waiters) = self.state.with(py, |state| state.waiters.take()) {
-                waiters.clear(py);
-            }
-        });
-    }
-}
-
 impl Drop for RustFuture {
     fn drop(&mut self) {
         Python::attach(|py| {
-            let _preserved = error::PreserveError::new(py);
-            let (unawaited, body) = self.state.with(py, |state| {
-                let unawaited = !state.awaited && matches!(state.stage, Stage::Idle(_));
-                let body = match std::mem::take(&mut state.stage) {
-                    Stage::Idle(body) => Some(body),
-                    Stage::Running | Stage::Over => None,
-                };
-                (unawaited, body)
-            });
-            if unawaited {
-                warn_never_awaited(py, self.name);
+            let (stage, foreign) =
+                self.state.with(py, |state| (std::mem::take(&mut state.stage), state.foreign.take()));
+            if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
+                waiters.clear(py);
             }
-            if let Err(raised) = drop_body(body) {
+            let (body, awaited) = match stage {
+                Stage::Created(body) => (body, false),
+                Stage::Idle(body) => (body, true),
+                _ => return,
+            };
+            let _preserved = error::PreserveError::new(py);
+            if !awaited {
+                warn_never_awaited(py, &self.name());
+            }
+            if let Err(raised) = drop_body(Some(body)) {
                 error::unraisable(py, raised, None);
             }
         });

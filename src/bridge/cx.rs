@@ -1,34 +1,48 @@
-//! The waker of the task whose step is running on this thread: what a Rust future awaited in that step is polled with.
+//! The task whose step is running on this thread: its waker is what a Rust future awaited in that step is polled with.
 //!
-//! Set for the length of a step by the task, read by the awaitable; nothing else of this crate looks at it.
+//! Set for the length of a step by the task, read by the awaitable (`link`) and by the capsule.
 
 use std::cell::Cell;
 use std::ptr;
 use std::task::Waker;
 
-thread_local! {
-    static CURRENT: Cell<*const Waker> = const { Cell::new(ptr::null()) };
+/// A step.
+#[derive(Debug)]
+pub struct Step<'a> {
+    pub waker: &'a Waker,
+    /// The loop is in debug mode.
+    pub debug: bool,
 }
 
-/// Run `f`, a step, with `waker` as the current one.
+thread_local! {
+    static CURRENT: Cell<*const Step<'static>> = const { Cell::new(ptr::null()) };
+}
+
+/// Run `f`, a step, as the current one.
 #[inline]
-pub fn with_waker<R>(waker: &Waker, f: impl FnOnce() -> R) -> R {
-    struct Restore(*const Waker);
+pub fn with_step<R>(step: &Step<'_>, f: impl FnOnce() -> R) -> R {
+    struct Restore(*const Step<'static>);
     impl Drop for Restore {
         #[inline]
         fn drop(&mut self) {
             CURRENT.set(self.0);
         }
     }
-    let _restore = Restore(CURRENT.replace(waker));
+    let _restore = Restore(CURRENT.replace(ptr::from_ref(step).cast()));
     f()
 }
 
-/// Give `f` the current waker; None outside of a step.
+/// Whether a step is running on this thread.
 #[inline]
-pub fn current<R>(f: impl FnOnce(Option<&Waker>) -> R) -> R {
-    let waker = CURRENT.get();
-    // SAFETY: `with_waker` keeps the reference alive for as long as the pointer is set, and puts the outer one back
-    // before it ends; `f` runs inside that time.
-    f(unsafe { waker.as_ref() })
+pub fn is_set() -> bool {
+    !CURRENT.get().is_null()
+}
+
+/// Give `f` the current step; None outside of one.
+#[inline]
+pub fn current<R>(f: impl FnOnce(Option<&Step<'_>>) -> R) -> R {
+    let step = CURRENT.get();
+    // SAFETY: `with_step` keeps the reference alive for as long as the pointer is set, and puts the outer one back
+    // before it ends; `f` runs inside that time, and takes the step for any lifetime of its own.
+    f(unsafe { step.as_ref() })
 }

@@ -1,68 +1,161 @@
-//! A pending Rust future as a tasks of *other* classes see it: the part of asyncio's future protocol that a stock task
-//! uses to be woken (`add_done_callback`), done by one poll with a waker that schedules those callbacks.
+//! A Rust future under a task of *another* class (asyncio's own, say): the part of asyncio's future protocol that such
+//! a task uses to be woken.
+//!
+//! The poll is made with a waker that knows no loop yet, as a future that is ready needs none. Still pending, the
+//! waker is armed: it has the running loop call the callbacks that the task is about to add.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::task::{Poll, Wake, Waker};
 
+use futures::task::AtomicWaker;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::awaitable::{Output, RustFuture, plain};
+use super::callback::callback_waker;
 use crate::py::cell::GilCell;
-use crate::py::error;
-use crate::sched::state::{Entry, ours};
-use crate::sched::{Deliver, LoopShared, LoopState};
+use crate::py::names;
+
+/// `asyncio.get_running_loop()`.
+pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let event_loop = names::running_loop(py)?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err("no running event loop"));
+    }
+    Ok(event_loop)
+}
+
+pub(super) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+    let class = names::cancelled_error(py)?;
+    let exception = match message {
+        Some(message) => class.call1((message,))?,
+        None => class.call0()?,
+    };
+    Ok(PyErr::from_value(exception))
+}
+
+/// A task of another class goes on with it: what it is to be told instead of another poll.
+#[cold]
+pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> PyResult<Option<Output>> {
+    let (py, this) = (slf.py(), slf.get());
+    let (early, cancelled, old) =
+        this.with_foreign(py, |foreign| (foreign.early.take(), foreign.cancelled.take(), foreign.waiters.take()));
+    if let Some(waiting) = old
+        && !waiting.is_over(py)
+    {
+        // Another task waits for it: it goes on doing so.
+        drop(this.with_foreign(py, |foreign| foreign.waiters.replace(waiting)));
+        return Err(this.awaited_twice());
+    }
+    match cancelled {
+        Some(message) => Err(cancelled_error(py, message)?),
+        None => Ok(early),
+    }
+}
+
+/// Poll for a task of another class, or for whoever drives it by hand.
+pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> PyResult<Poll<Output>> {
+    let waiters = ForeignWaiters::new();
+    let waker = Waker::from(Arc::clone(&waiters));
+    let polled = slf.get().poll(slf.py(), &plain(&waker))?;
+    if polled.is_pending() {
+        arm(slf, waiters)?;
+    }
+    Ok(polled)
+}
+
+/// The poll is pending: whoever drives it, a loop must be there to wake it.
+pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> PyResult<()> {
+    let py = slf.py();
+    let event_loop = require_loop(py)?;
+    waiters.wait(py, &event_loop)?;
+    let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
+    drop(old);
+    Ok(())
+}
 
 type Callbacks = Vec<(Py<PyAny>, Py<PyAny>)>;
 
+struct Waiting {
+    event_loop: Py<PyAny>,
+    /// With its callbacks only: by itself a pending future is not kept alive.
+    future: Option<Py<PyAny>>,
+    callbacks: Callbacks,
+}
+
 /// Who a foreign task wants called, and by which loop.
 pub struct ForeignWaiters {
-    event_loop: Py<PyAny>,
-    shared: Option<Arc<LoopShared>>,
-    future: GilCell<Option<Py<PyAny>>>,
-    callbacks: GilCell<Callbacks>,
+    /// Has the loop call `fire`; set when the poll was pending.
+    target: AtomicWaker,
     woken: AtomicBool,
+    /// None before it is armed and after it has fired.
+    waiting: GilCell<Option<Waiting>>,
 }
 
 impl ForeignWaiters {
-    pub fn new(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> Arc<Self> {
-        Arc::new(Self {
-            event_loop: event_loop.clone().unbind(),
-            shared: ours(event_loop).map(|state| Arc::clone(&state.get().shared)),
-            future: GilCell::new(Some(future.clone().unbind())),
-            callbacks: GilCell::default(),
-            woken: AtomicBool::new(false),
-        })
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { target: AtomicWaker::new(), woken: AtomicBool::new(false), waiting: GilCell::default() })
+    }
+
+    fn wait(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let waiting = Waiting { event_loop: event_loop.clone().unbind(), future: None, callbacks: Callbacks::new() };
+        drop(self.waiting.replace(py, Some(waiting)));
+        let call = Bound::new(py, FireCall(Arc::clone(self)))?;
+        self.target.register(&callback_waker(event_loop, call.into_any()));
+        if self.woken.load(Ordering::SeqCst) {
+            self.target.wake();
+        }
+        Ok(())
     }
 
     pub fn event_loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.event_loop.bind(py).clone()
+        let known = self.waiting.with(py, |waiting| waiting.as_ref().map(|waiting| waiting.event_loop.clone_ref(py)));
+        known.map_or_else(|| py.None().into_bound(py), |event_loop| event_loop.into_bound(py))
     }
 
-    pub fn add(&self, py: Python<'_>, callable: Py<PyAny>, context: Py<PyAny>) {
-        self.callbacks.with(py, |callbacks| callbacks.push((callable, context)));
+    /// Have `callable(future)` called in `context`. False: it has fired.
+    pub fn add(&self, future: &Bound<'_, RustFuture>, callable: Py<PyAny>, context: Py<PyAny>) -> bool {
+        let py = future.py();
+        let refused = self.waiting.with(py, |waiting| match waiting {
+            Some(waiting) => {
+                waiting.future.get_or_insert_with(|| future.clone().into_any().unbind());
+                waiting.callbacks.push((callable, context));
+                None
+            }
+            None => Some((callable, context)),
+        });
+        refused.is_none()
     }
 
     /// Remove the callbacks that equal `callable`; how many there were.
     pub fn remove(&self, py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut removed = 0;
         let mut kept = Callbacks::new();
-        for (known, context) in self.callbacks.take(py) {
+        let known =
+            self.waiting.with(py, |waiting| waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.callbacks)));
+        for (known, context) in known.unwrap_or_default() {
             if known.bind(py).eq(callable)? { removed += 1 } else { kept.push((known, context)) }
         }
-        let added = self.callbacks.replace(py, kept);
-        self.callbacks.with(py, |callbacks| callbacks.extend(added));
+        self.waiting.with(py, |waiting| {
+            if let Some(waiting) = waiting {
+                kept.append(&mut waiting.callbacks);
+                std::mem::swap(&mut waiting.callbacks, &mut kept);
+            }
+        });
         Ok(removed)
     }
 
     /// For the one awaitable that owns these waiters.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
-        if let Some(future) = self.future.peek_in_traverse() {
+        let Some(Some(waiting)) = self.waiting.peek_in_traverse() else { return Ok(()) };
+        visit.call(&waiting.event_loop)?;
+        if let Some(future) = &waiting.future {
             visit.call(future)?;
         }
-        for (callable, context) in self.callbacks.peek_in_traverse().into_iter().flatten() {
+        for (callable, context) in &waiting.callbacks {
             visit.call(callable)?;
             visit.call(context)?;
         }
@@ -71,43 +164,35 @@ impl ForeignWaiters {
 
     /// Whether the callbacks have been scheduled.
     pub fn is_over(&self, py: Python<'_>) -> bool {
-        self.future.with(py, |future| future.is_none())
+        self.waiting.with(py, |waiting| waiting.is_none())
+    }
+
+    /// The poll's waker is not waited for any more.
+    pub fn disarm(&self) {
+        drop(self.target.take());
     }
 
     /// Nobody waits any more; a wake that comes all the same finds nobody.
     pub fn clear(&self, py: Python<'_>) {
-        drop((self.future.take(py), self.callbacks.take(py)));
+        drop((self.target.take(), self.waiting.take(py)));
     }
 
     /// Schedule the callbacks; on the loop's thread, with the GIL held.
     pub fn fire(&self, py: Python<'_>) -> PyResult<()> {
-        let callbacks = self.callbacks.take(py);
-        let Some(future) = self.future.take(py) else { return Ok(()) };
-        let event_loop = self.event_loop.bind(py);
-        for (callable, context) in callbacks {
-            if let Some(ours) = ours(event_loop) {
-                ours.get().push(py, Entry::Done { callback: callable, future: future.clone_ref(py), context });
-                ours.get().wake_if_away();
-            } else {
-                let keywords = PyDict::new(py);
-                keywords.set_item(pyo3::intern!(py, "context"), context)?;
-                let args = (callable, &future);
-                event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords))?;
-            }
+        drop(self.target.take());
+        let Some(waiting) = self.waiting.take(py) else { return Ok(()) };
+        let event_loop = waiting.event_loop.bind(py);
+        for (callable, context) in waiting.callbacks {
+            let keywords = PyDict::new(py);
+            keywords.set_item(pyo3::intern!(py, "context"), context)?;
+            let args = (callable, &waiting.future);
+            event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords))?;
         }
         Ok(())
     }
 }
 
-impl Deliver for ForeignWaiters {
-    fn deliver(self: Arc<Self>, py: Python<'_>, _state: &LoopState) {
-        if let Err(raised) = self.fire(py) {
-            error::unraisable(py, raised, None);
-        }
-    }
-}
-
-/// What `call_soon_threadsafe` is given.
+/// What the loop is asked to call.
 #[pyclass(frozen, module = "pyloop._native")]
 struct FireCall(Arc<ForeignWaiters>);
 
@@ -120,24 +205,12 @@ impl FireCall {
 
 impl Wake for ForeignWaiters {
     fn wake(self: Arc<Self>) {
-        if self.woken.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        if let Some(shared) = self.shared.clone() {
-            shared.send(self);
-            return;
-        }
-        // At interpreter exit there is nobody to wake.
-        let woken = Python::try_attach(|py| -> PyResult<()> {
-            let event_loop = self.event_loop.bind(py);
-            if event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy()? {
-                return Ok(());
-            }
-            let call = Bound::new(py, FireCall(Arc::clone(&self)))?;
-            event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (call,)).map(drop)
-        });
-        if let Some(Err(raised)) = woken {
-            Python::attach(|py| error::unraisable(py, raised, None));
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            self.target.wake();
         }
     }
 }

@@ -1,11 +1,24 @@
-//! Layer 4, the bridge between coroutines and polls. `cx`: the waker of the task that is being stepped. `step`: one
-//! step of a coroutine and what its yield means. `waker`: a waker that names a task. `awaitable`: a Rust future as a
-//! Python awaitable.
+//! Layer 5, the bridge between coroutines and polls.
+//!
+//! Rust futures in Python: `awaitable` (polled in place), `protocol` (what Python sees of it), `foreign` (under tasks
+//! of other classes), `home` (drops of `!Send` futures). Other extension modules: `abi`, `capsule` (the loop's side),
+//! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
+//! yield means), `waker` (a waker that names a task).
 
-pub mod awaitable;
+pub(crate) mod abi;
+pub(crate) mod awaitable;
+mod callback;
+#[cfg(feature = "loop")]
+pub(crate) mod capsule;
+#[cfg(feature = "loop")]
 pub mod cx;
-pub mod foreign;
+mod foreign;
+pub(crate) mod home;
+mod link;
+mod protocol;
+#[cfg(feature = "loop")]
 pub mod step;
+#[cfg(feature = "loop")]
 pub mod waker;
 
 pub use awaitable::RustFuture;

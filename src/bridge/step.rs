@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 use super::awaitable::RustFuture;
+use super::capsule;
 use crate::future::Future;
 use crate::py::call;
 use crate::py::iter::{Sent, send_none, stop_value};
@@ -14,8 +15,8 @@ pub enum Stepped<'py> {
     Returned(Bound<'py, PyAny>),
     /// It gave way (`sleep(0)`): its next step goes to the back of the queue.
     Gave,
-    /// It waits for a Rust future, which has the waker of this step already.
-    Polled(Bound<'py, RustFuture>),
+    /// It waits for a Rust future (ours, or one of another extension module's), which has the waker of this step.
+    Polled(Bound<'py, PyAny>),
     /// It waits for one of our futures.
     Waits(Bound<'py, Future>),
     /// It yielded something else: an asyncio future, or a mistake.
@@ -58,13 +59,30 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
     }
     let py = yielded.py();
     if call::has_type(&yielded, &py.get_type::<RustFuture>()) {
-        // SAFETY: the type was compared.
-        return Stepped::Polled(unsafe { yielded.cast_into_unchecked() });
+        return Stepped::Polled(yielded);
     }
     match yielded.cast_into::<Future>() {
         Ok(future) if future.get().is_exact(py) => Stepped::Waits(future),
         // A subclass is asked by its own methods.
         Ok(derived) => Stepped::Other(derived.into_any()),
-        Err(other) => Stepped::Other(other.into_inner()),
+        Err(other) => {
+            let other = other.into_inner();
+            if capsule::registered(&other).is_some() { Stepped::Polled(other) } else { Stepped::Other(other) }
+        }
     }
+}
+
+/// The task that waits for this Rust future is cancelled: the future is dropped.
+///
+/// # Errors
+/// The PanicException of its destructor.
+pub fn cancel(awaited: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Ok(future) = awaited.cast_exact::<RustFuture>() {
+        return future.get().finish(awaited.py());
+    }
+    if let Some(Some(cancel)) = capsule::registered(awaited) {
+        // SAFETY: the ABI: an object of the registered class, and the GIL is held.
+        unsafe { cancel(awaited.as_ptr().cast()) };
+    }
+    Ok(())
 }

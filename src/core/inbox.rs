@@ -31,29 +31,42 @@ const CALLED: u8 = 2;
 /// Messages from any thread to one loop.
 #[derive(Debug)]
 pub struct Inbox<T> {
-    messages: Mutex<Vec<T>>,
+    messages: Mutex<Messages<T>>,
     /// True while `messages` may hold something: spares the loop the lock in each turn.
     filled: AtomicBool,
     attention: AtomicU8,
 }
 
+#[derive(Debug)]
+struct Messages<T> {
+    waiting: Vec<T>,
+    closed: bool,
+}
+
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { messages: Mutex::new(Vec::new()), filled: AtomicBool::new(false), attention: AtomicU8::new(AWAY) }
+        let messages = Messages { waiting: Vec::new(), closed: false };
+        Self { messages: Mutex::new(messages), filled: AtomicBool::new(false), attention: AtomicU8::new(AWAY) }
     }
 }
 
 impl<T> Inbox<T> {
-    fn lock(&self) -> MutexGuard<'_, Vec<T>> {
+    fn lock(&self) -> MutexGuard<'_, Messages<T>> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Put a message in. True: the caller must wake the loop.
+    /// Put a message in, or drop it when the inbox is closed. True: the caller must wake the loop.
     #[must_use = "a loop that is away sees the message only when woken"]
     pub fn push(&self, message: T) -> bool {
         {
             let mut messages = self.lock();
-            messages.push(message);
+            if messages.closed {
+                // Dropped after the lock: a destructor may come back here.
+                drop(messages);
+                drop(message);
+                return false;
+            }
+            messages.waiting.push(message);
             self.filled.store(true, Ordering::SeqCst);
         }
         self.call()
@@ -92,8 +105,17 @@ impl<T> Inbox<T> {
         }
         let mut messages = self.lock();
         self.filled.store(false, Ordering::SeqCst);
-        std::mem::swap(&mut *messages, into);
+        std::mem::swap(&mut messages.waiting, into);
         true
+    }
+
+    /// Nobody will look any more. Gives what nobody has looked at, for the caller to drop.
+    #[must_use = "dropping a message may run anything: say where"]
+    pub fn close(&self) -> Vec<T> {
+        let mut messages = self.lock();
+        messages.closed = true;
+        self.filled.store(false, Ordering::SeqCst);
+        std::mem::take(&mut messages.waiting)
     }
 }
 
@@ -149,6 +171,18 @@ mod tests {
         assert_eq!(got, [1, 2, 3]);
         assert!(inbox.leave());
         assert!(inbox.push(4));
+    }
+
+    #[test]
+    fn a_closed_inbox_holds_nothing() {
+        let inbox = Inbox::default();
+        let message = std::rc::Rc::new(());
+        assert!(inbox.push(message.clone()));
+        assert_eq!(inbox.close().len(), 1);
+        assert!(!inbox.push(message.clone()));
+        assert_eq!(std::rc::Rc::strong_count(&message), 1);
+        inbox.enter();
+        assert!(inbox.leave());
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub struct Asyncio {
     pub cancelled_error: Py<PyType>,
     pub invalid_state_error: Py<PyType>,
     pub iscoroutine: Py<PyAny>,
-    pub get_running_loop: Py<PyAny>,
     pub get_event_loop: Py<PyAny>,
     /// Whether `set_exception(StopIteration())` is wrapped (gh-112182) or refused.
     pub wraps_stop_iteration: bool,
@@ -67,7 +66,6 @@ impl Asyncio {
             cancelled_error: class("CancelledError")?,
             invalid_state_error: class("InvalidStateError")?,
             iscoroutine: asyncio.getattr("iscoroutine")?.unbind(),
-            get_running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
             get_event_loop: asyncio.getattr("get_event_loop")?.unbind(),
             wraps_stop_iteration: compat.getattr("wraps_stop_iteration")?.extract()?,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),

@@ -1,15 +1,19 @@
 //! Layer 1, CPython's vocabulary: the only raw `ffi` of the crate besides the capsule. Everything here takes a
 //! `Python<'py>` token, so everything here runs with the GIL held.
 
+#[cfg(feature = "loop")]
 pub mod asyncio;
 pub mod attach;
 pub mod call;
 pub mod cell;
 pub mod context;
 pub mod error;
+#[cfg(feature = "loop")]
 pub mod finalize;
+#[cfg(feature = "loop")]
 pub mod gc;
 pub mod iter;
+pub mod names;
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");

@@ -114,6 +114,7 @@ pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
     if first {
         let engine = state.engine.take(py);
         {
+            drop(state.shared.inbox.close());
             let _context = engine.as_ref().map(|engine| engine.handle().enter());
             state.drop_all(py);
         }

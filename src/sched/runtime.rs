@@ -8,22 +8,23 @@
 //! tokio calls `on_thread_park` before it sleeps and `on_thread_unpark` after: the GIL is given up exactly between the
 //! two (`py::attach`). Looking for events without waiting keeps it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::ThreadId;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use super::shared::{generation, this_thread};
 use crate::py::attach::{park, unpark};
 use crate::py::error;
+use crate::rt::context::{Driving, is_inside_runtime};
+use crate::rt::process::this_thread;
 
 /// What drives a loop.
 #[derive(Debug)]
@@ -81,13 +82,15 @@ impl Engine {
         }
         let guard = PutBack(self, Some(runtime));
         let Some(runtime) = &guard.1 else { unreachable!("put in above") };
-        let outer = DRIVING.replace(generation());
-        let output = if Handle::try_current().is_ok() {
-            block_on_beside(runtime, local_set.run_until(root))
-        } else {
-            runtime.block_on(local_set.run_until(root))
+        let output = {
+            let inside = is_inside_runtime();
+            let _driving = Driving::begin();
+            if inside {
+                block_on_beside(runtime, local_set.run_until(root))
+            } else {
+                runtime.block_on(local_set.run_until(root))
+            }
         };
-        DRIVING.set(outer);
         // The set keeps the waker it was polled with, and that keeps the runtime: this one keeps nothing.
         let nothing = std::pin::pin!(local_set.run_until(std::future::ready(())));
         let polled = nothing.poll(&mut Context::from_waker(Waker::noop()));
@@ -109,85 +112,6 @@ impl Engine {
             runtime.shutdown_background();
         }
     }
-}
-
-/// The runtime that Rust futures meet when the loop that awaits them is not ours (asyncio, uvloop): one thread, started
-/// at the first use, that runs timers and I/O; the futures themselves are polled by the loop.
-struct Background {
-    handle: Handle,
-    /// A forked child has the parent's runtime without its thread: it starts one of its own.
-    generation: u32,
-    stop: Arc<Notify>,
-    thread: Option<JoinHandle<()>>,
-}
-
-static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
-
-/// The background runtime of this process.
-///
-/// # Errors
-/// The thread or its runtime could not be made.
-fn background() -> PyResult<Handle> {
-    let mut slot = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = slot.as_ref().filter(|known| known.generation == generation()) {
-        return Ok(known.handle.clone());
-    }
-    let runtime =
-        Builder::new_current_thread().enable_io().enable_time().build().map_err(|failed| error::os_error(&failed))?;
-    let handle = runtime.handle().clone();
-    let stop = Arc::new(Notify::new());
-    let stopped = Arc::clone(&stop);
-    let thread = std::thread::Builder::new()
-        .name("pyloop-background".to_owned())
-        .spawn(move || runtime.block_on(stopped.notified()))
-        .map_err(|failed| error::os_error(&failed))?;
-    let made = Background { handle: handle.clone(), generation: generation(), stop, thread: Some(thread) };
-    // The one of a parent process is not dropped: its thread is not there to be joined.
-    std::mem::forget(slot.replace(made));
-    Ok(handle)
-}
-
-/// Stop the background runtime and wait for its thread: before the interpreter goes, as a wake that is under way needs
-/// it. Registered with `atexit` when the package is imported.
-#[pyfunction]
-pub fn stop_background(py: Python<'_>) {
-    let taken = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut known) = taken else { return };
-    if known.generation != generation() {
-        std::mem::forget(known);
-        return;
-    }
-    known.stop.notify_one();
-    if let Some(thread) = known.thread.take() {
-        py.detach(|| drop(thread.join()));
-    }
-}
-
-/// Enter a runtime for one poll: the loop's own when this thread is driving one, else the background one.
-pub fn in_context<R>(f: impl FnOnce() -> R) -> PyResult<R> {
-    if DRIVING.get() == generation() {
-        return Ok(f());
-    }
-    let handle = background()?;
-    let _guard = handle.enter();
-    Ok(f())
-}
-
-/// As `in_context`, for a drop: without a runtime at hand none is started.
-pub fn drop_in_context(f: impl FnOnce()) {
-    let known = if DRIVING.get() == generation() {
-        None
-    } else {
-        let slot = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().filter(|known| known.generation == generation()).map(|known| known.handle.clone())
-    };
-    let _guard = known.as_ref().map(Handle::enter);
-    f();
-}
-
-thread_local! {
-    /// The generation in which this thread drives a loop of ours; a forked child finds its parent's.
-    static DRIVING: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a

@@ -1,7 +1,7 @@
 //! `LoopShared`: the part of a loop that any thread may hold and use without the GIL. No `Py<_>` inside.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use super::state::LoopState;
 use crate::core::inbox::Inbox;
 use crate::core::lifecycle::Lifecycle;
+use crate::rt::process::{generation, this_thread};
 
 /// Something that another thread (or a waker) handed in, carried out by the loop's thread with the GIL held.
 pub trait Deliver: Send + Sync {
@@ -113,9 +114,9 @@ impl LoopShared {
         }
     }
 
-    /// The loop that a thread runs.
-    pub fn running_on(thread: ThreadId) -> Option<Arc<Self>> {
-        running_by_thread().get(&thread).cloned()
+    /// The loop that a thread (`threading.get_ident()`) runs.
+    pub fn of_thread_ident(thread_ident: u64) -> Option<Arc<Self>> {
+        running_by_thread().values().find(|running| running.thread_ident() == Some(thread_ident)).cloned()
     }
 
     /// `threading.get_ident()` of the thread that runs the loop.
@@ -128,30 +129,4 @@ impl LoopShared {
     pub fn runs_here(&self) -> bool {
         RUNNING_HERE.get() == self.id
     }
-}
-
-/// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
-/// (runtimes, threads) does not work here.
-static GENERATION: AtomicU32 = AtomicU32::new(1);
-
-/// The generation of this process.
-pub fn generation() -> u32 {
-    GENERATION.load(Ordering::Relaxed)
-}
-
-/// Count forks, from now on.
-pub fn count_forks() {
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
-    }
-    // SAFETY: the handler is async-signal-safe (an atomic addition) and lives as long as the process.
-    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-}
-
-/// This thread's id as the standard library knows it; for owner checks.
-pub fn this_thread() -> ThreadId {
-    thread_local! {
-        static ID: ThreadId = std::thread::current().id();
-    }
-    ID.with(|id| *id)
 }

@@ -291,8 +291,7 @@ impl Task {
     fn _fut_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| match &state.wait {
             Wait::Future(awaited) | Wait::Woken(awaited) => Some(awaited.clone_ref(py).into_any()),
-            Wait::Foreign(awaited) | Wait::WokenForeign(awaited) => Some(awaited.clone_ref(py)),
-            Wait::Rust(Some(awaited)) => Some(awaited.clone_ref(py).into_any()),
+            Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => Some(awaited.clone_ref(py)),
             _ => None,
         })
     }
@@ -327,10 +326,9 @@ impl Task {
                 visit.call(name)?;
             }
             match &state.wait {
-                Wait::Queued | Wait::Running | Wait::Rust(None) => {}
+                Wait::Queued | Wait::Running => {}
                 Wait::Future(awaited) | Wait::Woken(awaited) => visit.call(awaited)?,
-                Wait::Foreign(awaited) | Wait::WokenForeign(awaited) => visit.call(awaited)?,
-                Wait::Rust(Some(awaited)) => visit.call(awaited)?,
+                Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,
             }
         }
         match self.home.get() {

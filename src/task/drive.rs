@@ -236,7 +236,8 @@ fn one_step(
     }
     let stepping = Stepping { task: this, object, home };
     let coroutine = coroutine.bind(py);
-    let stepped = lend(&stepping, |waker| cx::with_waker(waker, || step(coroutine, thrown, first)));
+    let debug = home.is_some_and(|state| state.debug.get(py));
+    let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
     match stepped {
         Ok(Stepped::Gave) => {
             this.state.with(py, |state| state.wait = Wait::Queued);
@@ -344,17 +345,13 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
     Ok(())
 }
 
-fn wait_for_rust(
-    task: &Bound<'_, Task>,
-    home: Option<&LoopState>,
-    awaited: Bound<'_, crate::bridge::RustFuture>,
-) -> PyResult<()> {
+fn wait_for_rust(task: &Bound<'_, Task>, home: Option<&LoopState>, awaited: Bound<'_, PyAny>) -> PyResult<()> {
     let (py, this) = (task.py(), task.get());
     if let Some(home) = home {
         home.polled_rust.set(py, true);
     }
     let must_cancel = this.state.with(py, |state| {
-        state.wait = Wait::Rust(Some(awaited.clone().unbind()));
+        state.wait = Wait::Rust(awaited.unbind());
         state.must_cancel
     });
     if must_cancel { drop_rust(task) } else { Ok(()) }
@@ -371,7 +368,7 @@ pub(super) fn drop_rust(task: &Bound<'_, Task>) -> PyResult<()> {
         }
     });
     let Some(future) = taken else { return Ok(()) };
-    let dropped = future.map_or(Ok(()), |future| future.get().finish(py));
+    let dropped = crate::bridge::step::cancel(future.bind(py));
     schedule(task)?;
     dropped
 }

@@ -12,7 +12,6 @@
 use pyo3::prelude::*;
 
 use super::name::Name;
-use crate::bridge::RustFuture;
 use crate::core::ready::Lane;
 use crate::future::Future;
 
@@ -24,7 +23,7 @@ pub enum Wait {
     Running,
     Future(Py<Future>),
     Foreign(Py<PyAny>),
-    Rust(Option<Py<RustFuture>>),
+    Rust(Py<PyAny>),
     Woken(Py<Future>),
     WokenForeign(Py<PyAny>),
 }

@@ -1,0 +1,332 @@
+//! The provider's side of the ABI (`abi`): the functions behind the capsule of a module that has the loop in it.
+//!
+//! A `RawLoop` is an `Arc<LoopShared>`; a `RawWaker` is a `Waker`, borrowed from whoever has it or boxed for the
+//! client. Each function ends a panic here: unwinding into another module's frames is undefined.
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::{abi, cx, link};
+use crate::py::cell::GilCell;
+use crate::py::error;
+use crate::sched::state::{Entry, ours};
+use crate::sched::{Deliver, LoopShared, LoopState};
+
+/// What a client wants called when a task that waits for its awaitable is cancelled.
+pub type Cancel = unsafe extern "C" fn(abi::Object);
+
+static API: abi::Api = abi::Api {
+    size: size_of::<abi::Api>(),
+    major: abi::MAJOR,
+    minor: abi::MINOR,
+    current_waker,
+    waker_clone,
+    waker_wake,
+    waker_wake_by_ref,
+    waker_drop,
+    register_awaitable,
+    loop_acquire,
+    loop_of_thread,
+    loop_release,
+    loop_is_current,
+    loop_callback,
+    loop_spawn,
+    loop_timer,
+    timer_drop,
+};
+
+/// Put the capsule into the module.
+///
+/// # Errors
+/// MemoryError.
+pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    link::set_own(&API);
+    let pointer = std::ptr::NonNull::from(&API).cast::<c_void>();
+    // SAFETY: the table is a static; the name is that of the attribute.
+    let capsule = unsafe { PyCapsule::new_with_pointer(module.py(), pointer, abi::NAME)? };
+    module.add("_bridge", capsule)
+}
+
+/// Run the body of an ABI function; `otherwise` is the answer of one that panicked.
+fn guarded<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
+    cx::current(|step| {
+        let Some(step) = step else { return null() };
+        if !flags.is_null() {
+            // SAFETY: the caller's place for the answer.
+            unsafe { *flags = if step.debug { abi::DEBUG } else { 0 } };
+        }
+        std::ptr::from_ref(step.waker).cast()
+    })
+}
+
+/// # Safety
+/// `waker` is a live waker of this provider's.
+unsafe fn waker<'a>(waker: *const abi::RawWaker) -> &'a Waker {
+    // SAFETY: the caller's word; the ABI has it alive for the call.
+    unsafe { &*waker.cast::<Waker>() }
+}
+
+fn give(waker: Waker) -> *mut abi::RawWaker {
+    Box::into_raw(Box::new(waker)).cast()
+}
+
+unsafe extern "C" fn waker_clone(borrowed: *const abi::RawWaker) -> *mut abi::RawWaker {
+    // SAFETY: the ABI.
+    guarded(null_mut(), || give(unsafe { waker(borrowed) }.clone()))
+}
+
+unsafe extern "C" fn waker_wake(owned: *mut abi::RawWaker) {
+    // SAFETY: the ABI: given by `give`, and given back once.
+    guarded((), || unsafe { Box::from_raw(owned.cast::<Waker>()) }.wake());
+}
+
+unsafe extern "C" fn waker_wake_by_ref(borrowed: *const abi::RawWaker) {
+    // SAFETY: the ABI.
+    guarded((), || unsafe { waker(borrowed) }.wake_by_ref());
+}
+
+unsafe extern "C" fn waker_drop(owned: *mut abi::RawWaker) {
+    // SAFETY: as in `waker_wake`.
+    guarded((), || drop(unsafe { Box::from_raw(owned.cast::<Waker>()) }));
+}
+
+static REGISTERED: GilCell<Vec<(usize, Option<Cancel>)>> = GilCell::new(Vec::new());
+
+unsafe extern "C" fn register_awaitable(class: abi::Object, cancel: Option<Cancel>) -> c_int {
+    guarded(-1, || {
+        Python::attach(|py| {
+            REGISTERED.with(py, |known| {
+                if !known.iter().any(|(address, _)| *address == class as usize) {
+                    known.push((class as usize, cancel));
+                }
+            });
+        });
+        0
+    })
+}
+
+/// What was registered for the type of this object.
+pub fn registered(object: &Bound<'_, PyAny>) -> Option<Option<Cancel>> {
+    REGISTERED.with(object.py(), |known| {
+        if known.is_empty() {
+            return None;
+        }
+        let class = object.get_type_ptr() as usize;
+        known.iter().find(|(address, _)| *address == class).map(|(_, cancel)| *cancel)
+    })
+}
+
+unsafe extern "C" fn loop_acquire(event_loop: abi::Object) -> *mut abi::RawLoop {
+    guarded(null_mut(), || {
+        Python::attach(|py| {
+            // SAFETY: a live object, by the ABI.
+            let event_loop = unsafe { Bound::from_borrowed_ptr(py, event_loop.cast()) };
+            ours(&event_loop).map_or(null_mut(), |state| into_raw(Arc::clone(&state.get().shared)))
+        })
+    })
+}
+
+fn into_raw(shared: Arc<LoopShared>) -> *mut abi::RawLoop {
+    Arc::into_raw(shared).cast_mut().cast()
+}
+
+unsafe extern "C" fn loop_of_thread(thread_ident: u64) -> *mut abi::RawLoop {
+    guarded(null_mut(), || LoopShared::of_thread_ident(thread_ident).map_or(null_mut(), into_raw))
+}
+
+unsafe extern "C" fn loop_release(event_loop: *mut abi::RawLoop) {
+    // SAFETY: the ABI: given by `into_raw`, and given back once.
+    guarded((), || drop(unsafe { Arc::from_raw(event_loop.cast::<LoopShared>()) }));
+}
+
+/// # Safety
+/// `event_loop` has been acquired and not released.
+unsafe fn shared(event_loop: *const abi::RawLoop) -> Arc<LoopShared> {
+    let pointer = event_loop.cast::<LoopShared>();
+    // SAFETY: the caller's word: the count that it holds keeps the pointer valid while another is added.
+    unsafe {
+        Arc::increment_strong_count(pointer);
+        Arc::from_raw(pointer)
+    }
+}
+
+unsafe extern "C" fn loop_is_current(event_loop: *const abi::RawLoop) -> c_int {
+    // SAFETY: the ABI.
+    guarded(0, || c_int::from(unsafe { shared(event_loop) }.runs_here()))
+}
+
+/// Has its loop call something, once for each wake that finds it not on its way already.
+struct Callback {
+    shared: Arc<LoopShared>,
+    callable: Py<PyAny>,
+    queued: AtomicBool,
+}
+
+impl Wake for Callback {
+    fn wake(self: Arc<Self>) {
+        if !self.queued.swap(true, Ordering::SeqCst) {
+            Arc::clone(&self.shared).send(self);
+        }
+    }
+}
+
+impl Deliver for Callback {
+    fn deliver(self: Arc<Self>, py: Python<'_>, state: &LoopState) {
+        self.queued.store(false, Ordering::SeqCst);
+        state.push(py, Entry::Native { subject: self.callable.clone_ref(py), run: call });
+    }
+}
+
+fn call(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<()> {
+    match callable.call0() {
+        Ok(_) => Ok(()),
+        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Err(raised) => {
+            error::unraisable(py, raised, Some(callable));
+            Ok(())
+        }
+    }
+}
+
+unsafe extern "C" fn loop_callback(event_loop: *const abi::RawLoop, callable: abi::Object) -> *mut abi::RawWaker {
+    guarded(null_mut(), || {
+        // SAFETY: the ABI: an acquired loop, a live object, and the GIL is held.
+        let (shared, callable) = Python::attach(|py| unsafe {
+            (shared(event_loop), Bound::from_borrowed_ptr(py, callable.cast()).unbind())
+        });
+        give(Waker::from(Arc::new(Callback { shared, callable, queued: AtomicBool::new(false) })))
+    })
+}
+
+/// A client's future, on its way to its loop or running there.
+struct Spawned {
+    data: *mut c_void,
+    poll: unsafe extern "C" fn(*mut c_void, *const abi::RawWaker) -> c_int,
+    drop: unsafe extern "C" fn(*mut c_void),
+}
+
+// SAFETY: the ABI has the client answer for `data` being moved to the loop's thread.
+unsafe impl Send for Spawned {}
+
+impl Future for Spawned {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: the ABI; the waker is borrowed for the call.
+        let done = unsafe { (self.poll)(self.data, std::ptr::from_ref(cx.waker()).cast()) };
+        if done == 0 { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        // SAFETY: the ABI; once.
+        unsafe { (self.drop)(self.data) };
+    }
+}
+
+/// A Rust future for a loop's local set.
+struct Spawn<F>(Mutex<Option<F>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Deliver for Spawn<F> {
+    fn deliver(self: Arc<Self>, _py: Python<'_>, _state: &LoopState) {
+        if let Some(future) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(tokio::task::spawn_local(future));
+        }
+    }
+}
+
+unsafe extern "C" fn loop_spawn(
+    event_loop: *const abi::RawLoop,
+    data: *mut c_void,
+    poll: unsafe extern "C" fn(*mut c_void, *const abi::RawWaker) -> c_int,
+    drop: unsafe extern "C" fn(*mut c_void),
+) -> c_int {
+    guarded(-1, || {
+        // SAFETY: the ABI.
+        let shared = unsafe { shared(event_loop) };
+        if shared.lifecycle.is_closed() {
+            return -1;
+        }
+        shared.send(Arc::new(Spawn(Mutex::new(Some(Spawned { data, poll, drop })))));
+        0
+    })
+}
+
+/// A timer, between its maker and its loop.
+#[derive(Default)]
+struct Timer(Mutex<TimerState>);
+
+#[derive(Default)]
+enum TimerState {
+    #[default]
+    OnItsWay,
+    Running(AbortHandle),
+    Dropped,
+}
+
+struct StartTimer {
+    timer: Arc<Timer>,
+    deadline: Instant,
+    waker: Waker,
+}
+
+impl Deliver for StartTimer {
+    fn deliver(self: Arc<Self>, _py: Python<'_>, _state: &LoopState) {
+        let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*timer, TimerState::OnItsWay) {
+            let (deadline, waker) = (self.deadline, self.waker.clone());
+            let task = tokio::task::spawn_local(async move {
+                tokio::time::sleep_until(deadline).await;
+                waker.wake();
+            });
+            *timer = TimerState::Running(task.abort_handle());
+        }
+    }
+}
+
+unsafe extern "C" fn loop_timer(
+    event_loop: *const abi::RawLoop,
+    nanoseconds: u64,
+    borrowed: *const abi::RawWaker,
+) -> *mut abi::RawTimer {
+    guarded(null_mut(), || {
+        // SAFETY: the ABI.
+        let (shared, waker) = unsafe { (shared(event_loop), waker(borrowed).clone()) };
+        let now = Instant::now();
+        // Beyond what the clock can say is some centuries.
+        let deadline = now.checked_add(Duration::from_nanos(nanoseconds)).unwrap_or(now);
+        let timer = Arc::<Timer>::default();
+        shared.send(Arc::new(StartTimer { timer: Arc::clone(&timer), deadline, waker }));
+        Arc::into_raw(timer).cast_mut().cast()
+    })
+}
+
+unsafe extern "C" fn timer_drop(timer: *mut abi::RawTimer) {
+    guarded((), || {
+        // SAFETY: the ABI: given by `loop_timer`, and given back once.
+        let timer = unsafe { Arc::from_raw(timer.cast::<Timer>()) };
+        let state = {
+            let mut state = timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, TimerState::Dropped)
+        };
+        if let TimerState::Running(task) = state {
+            task.abort();
+        }
+    });
+}

@@ -1,0 +1,86 @@
+//! Local futures that were let go of on a foreign thread, on their way home: a `!Send` value is dropped by its own
+//! thread or not at all.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread::ThreadId;
+
+use pyo3::prelude::*;
+
+use super::awaitable::Output;
+use super::link::NativeLoop;
+use crate::py::attach::thread_ident;
+use crate::py::error;
+use crate::rt::process::this_thread;
+
+type LocalFuture = Pin<Box<dyn Future<Output = Output>>>;
+
+/// A thread: `ThreadId` is never used twice, the other is what a loop knows its thread by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home(ThreadId, u64);
+
+impl Home {
+    pub(super) fn here() -> Self {
+        Self(this_thread(), thread_ident())
+    }
+
+    #[inline]
+    pub(super) fn is_here(self) -> bool {
+        self.0 == this_thread()
+    }
+}
+
+struct Parcel(#[expect(dead_code, reason = "only dropped")] LocalFuture);
+// SAFETY: a parcel is not opened on the way: it is dropped on the thread it is addressed to, or never.
+unsafe impl Send for Parcel {}
+
+static PARCELS: LazyLock<Mutex<HashMap<ThreadId, Vec<Parcel>>>> = LazyLock::new(Mutex::default);
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Send a future home, and have the loop of its thread, if one of pyloop's runs there, drop it.
+pub(super) fn send(home: Home, future: LocalFuture) {
+    PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home.0).or_default().push(Parcel(future));
+    WAITING.fetch_add(1, Ordering::SeqCst);
+    // At interpreter exit there is no loop.
+    let told = Python::try_attach(|py| -> PyResult<()> {
+        if let Some(event_loop) = NativeLoop::of_thread(py, home.1)
+            && let Some(waker) = event_loop.callback(pyo3::wrap_pyfunction!(receive_parcels, py)?.as_any())
+        {
+            waker.wake();
+        }
+        Ok(())
+    });
+    if let Some(Err(raised)) = told {
+        Python::attach(|py| error::unraisable(py, raised, None));
+    }
+}
+
+#[pyfunction]
+fn receive_parcels() {
+    receive();
+}
+
+/// Drop what has come home. A thread that has ended never asks: its parcels are never dropped, which is the one
+/// safe thing to do with a value of a thread that is gone.
+#[inline]
+pub fn receive() {
+    if WAITING.load(Ordering::Relaxed) != 0 {
+        open();
+    }
+}
+
+#[cold]
+fn open() {
+    let mine = PARCELS.lock().unwrap_or_else(PoisonError::into_inner).remove(&this_thread());
+    if let Some(mine) = mine {
+        WAITING.fetch_sub(mine.len(), Ordering::SeqCst);
+        for parcel in mine {
+            let dropped = error::catch_panic(|| crate::rt::context::drop_in_context(|| drop(parcel)));
+            if let Err(raised) = dropped {
+                Python::attach(|py| error::unraisable(py, raised, None));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The client's side of the ABI: how a Rust future of this crate copy meets the loop, be that part of this copy or
+//! another extension module's.
+
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use super::abi;
+#[cfg(feature = "loop")]
+use super::cx;
+
+static API: AtomicPtr<abi::Api> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This copy has the loop in it: it needs no look-up.
+#[cfg(feature = "loop")]
+pub(super) fn set_own(api: &'static abi::Api) {
+    API.store(std::ptr::from_ref(api).cast_mut(), Ordering::Release);
+}
+
+fn known() -> Option<&'static abi::Api> {
+    // SAFETY: null, or a provider's table, which lives as long as the process.
+    unsafe { API.load(Ordering::Acquire).as_ref() }
+}
+
+/// The loop's functions; None while no pyloop has been imported, or for one that speaks another ABI (its loops are
+/// then used as any other's).
+#[inline]
+pub fn api(py: Python<'_>) -> Option<&'static abi::Api> {
+    known().or_else(|| look_up(py))
+}
+
+fn look_up(py: Python<'_>) -> Option<&'static abi::Api> {
+    // Not an import: without the module no loop of its kind can be running.
+    let modules = py.import(pyo3::intern!(py, "sys")).and_then(|sys| sys.getattr(pyo3::intern!(py, "modules"))).ok()?;
+    let module =
+        modules.cast_into::<pyo3::types::PyDict>().ok()?.get_item(pyo3::intern!(py, "pyloop._native")).ok()??;
+    let capsule = module.getattr(pyo3::intern!(py, "_bridge")).ok()?.cast_into::<PyCapsule>().ok()?;
+    let pointer: NonNull<c_void> = capsule.pointer_checked(Some(abi::NAME)).ok()?;
+    let provided = pointer.cast::<abi::Api>();
+    // SAFETY: a capsule of this name holds a table that begins with these fields and lives as long as the process.
+    let (size, major) = unsafe { ((*provided.as_ptr()).size, (*provided.as_ptr()).major) };
+    if major != abi::MAJOR || size < size_of::<abi::Api>() {
+        return None;
+    }
+    API.store(provided.as_ptr(), Ordering::Release);
+    known()
+}
+
+/// The step that is running on this thread.
+pub struct Current<'a> {
+    pub waker: &'a Waker,
+    /// Slow polls are to be reported.
+    pub debug: bool,
+}
+
+/// Give `f` the step of a pyloop task that is running on this thread.
+#[inline]
+pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(Option<Current<'_>>) -> R) -> R {
+    #[cfg(feature = "loop")]
+    if cx::is_set() {
+        return cx::current(|step| f(step.map(|step| Current { waker: step.waker, debug: step.debug })));
+    }
+    let Some(api) = api(py) else { return f(None) };
+    let mut flags = 0;
+    // SAFETY: the GIL is held; `flags` is a place for the answer.
+    let waker = unsafe { (api.current_waker)(&raw mut flags) };
+    if waker.is_null() {
+        return f(None);
+    }
+    // SAFETY: the vtable keeps the contract for a waker that is borrowed for the step that this thread is in, and `f`
+    // ends before that; nothing is dropped.
+    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(waker.cast(), &BORROWED)) });
+    f(Some(Current { waker: &waker, debug: flags & abi::DEBUG != 0 }))
+}
+
+/// A waker of the provider's that this copy owns.
+fn owned(waker: *mut abi::RawWaker) -> Option<Waker> {
+    // SAFETY: the provider gave it to us to wake or drop once, which the vtable does.
+    (!waker.is_null()).then(|| unsafe { Waker::from_raw(RawWaker::new(waker.cast_const().cast(), &OWNED)) })
+}
+
+/// The table behind a waker: there is one, or the waker could not have been made.
+fn provider() -> &'static abi::Api {
+    match known() {
+        Some(api) => api,
+        None => unreachable!("a provider's waker without a provider"),
+    }
+}
+
+static BORROWED: RawWakerVTable = RawWakerVTable::new(clone, wake_by_ref, wake_by_ref, ignore);
+static OWNED: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, release);
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    // SAFETY: `data` is a waker of the provider's, alive while the waker that is cloned is.
+    let made = unsafe { (provider().waker_clone)(data.cast()) };
+    RawWaker::new(made.cast_const().cast(), &OWNED)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: as in `clone`; the waker that is consumed owned it.
+    unsafe { (provider().waker_wake)(data.cast_mut().cast()) };
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: as in `clone`.
+    unsafe { (provider().waker_wake_by_ref)(data.cast()) };
+}
+
+unsafe fn release(data: *const ()) {
+    // SAFETY: as in `wake`.
+    unsafe { (provider().waker_drop)(data.cast_mut().cast()) };
+}
+
+unsafe fn ignore(_data: *const ()) {}
+
+/// Tell the loop, once it is there, that a class of this copy keeps the task's waker when it is yielded.
+pub fn register_awaitable(py: Python<'_>, class: *mut c_void, cancel: unsafe extern "C" fn(*mut c_void)) -> bool {
+    // SAFETY: the GIL is held; the class is a type object that is never freed.
+    api(py).is_some_and(|api| unsafe { (api.register_awaitable)(class, Some(cancel)) } == 0)
+}
+
+/// A loop of pyloop's, reachable from any thread without the GIL.
+#[derive(Debug)]
+pub struct NativeLoop(NonNull<abi::RawLoop>);
+
+// SAFETY: the ABI allows every function that is called here from any thread; those that need the GIL take a token.
+unsafe impl Send for NativeLoop {}
+// SAFETY: as for Send.
+unsafe impl Sync for NativeLoop {}
+
+impl NativeLoop {
+    /// The loop behind a Python object; None when it is not one of pyloop's.
+    pub fn of(event_loop: &Bound<'_, PyAny>) -> Option<Self> {
+        let api = api(event_loop.py())?;
+        // SAFETY: a live object, and the GIL is held.
+        NonNull::new(unsafe { (api.loop_acquire)(event_loop.as_ptr().cast()) }).map(Self)
+    }
+
+    /// The loop that a thread runs.
+    pub fn of_thread(py: Python<'_>, thread_ident: u64) -> Option<Self> {
+        // SAFETY: no preconditions.
+        NonNull::new(unsafe { (api(py)?.loop_of_thread)(thread_ident) }).map(Self)
+    }
+
+    /// Whether this thread is running it.
+    pub fn is_current(&self) -> bool {
+        // SAFETY: ours until it is released.
+        unsafe { (provider().loop_is_current)(self.0.as_ptr()) != 0 }
+    }
+
+    /// A waker that has the loop call `callable()`.
+    pub fn callback(&self, callable: &Bound<'_, PyAny>) -> Option<Waker> {
+        // SAFETY: ours until it is released; a live object, and the GIL is held.
+        owned(unsafe { (provider().loop_callback)(self.0.as_ptr(), callable.as_ptr().cast()) })
+    }
+}
+
+impl Drop for NativeLoop {
+    fn drop(&mut self) {
+        // SAFETY: acquired once, released once.
+        unsafe { (provider().loop_release)(self.0.as_ptr()) };
+    }
+}

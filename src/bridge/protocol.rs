@@ -1,0 +1,228 @@
+//! What Python sees of a `RustFuture`: a coroutine (`send`, `throw`, `close`, `__await__`), and, to a task of another
+//! class that it was yielded to, a pending asyncio future.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::awaitable::{Foreign, RustFuture, Stage, plain};
+use super::foreign::{self, ForeignWaiters};
+use crate::py::{context, iter};
+
+#[pymethods]
+impl RustFuture {
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = class.py();
+        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
+    }
+
+    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        slf.begin_await(slf.py())?;
+        Ok(slf)
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+        // Some tasks drive a coroutine by this alone.
+        match Self::advance(slf)? {
+            Poll::Pending => {
+                slf.get().state.with(slf.py(), |state| state.blocking = true);
+                Ok(Some(slf.clone()))
+            }
+            Poll::Ready(value) if value.is_none(slf.py()) => Ok(None),
+            Poll::Ready(value) => Err(iter::stop_iteration(slf.py(), value.into_bound(slf.py()))),
+        }
+    }
+
+    /// As a coroutine's: poll once; yields while pending, StopIteration with the result.
+    #[pyo3(signature = (value, /))]
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        if slf.get().begin(py) && !value.is_none() {
+            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+        }
+        Self::__next__(slf)?.ok_or_else(|| iter::stop_iteration(py, py.None().into_bound(py)))
+    }
+
+    /// As a coroutine's: the future is dropped and the exception raised.
+    #[pyo3(signature = (typ, val = None, tb = None, /))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let raised = iter::thrown(typ, val, tb)?;
+        let (over, cancelled) = this.state.with(py, |state| {
+            let cancelled = state.foreign.as_mut().and_then(|foreign| foreign.cancelled.take());
+            (matches!(state.stage, Stage::Over) && cancelled.is_none(), cancelled)
+        });
+        drop(cancelled);
+        if over {
+            return Err(this.reused());
+        }
+        this.finish(py)?;
+        this.state.with(py, |state| {
+            if matches!(state.stage, Stage::Dropped) {
+                state.stage = Stage::Over;
+            }
+        });
+        Err(raised)
+    }
+
+    /// Drop the future: it is cancelled where it stands.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.finish(py)
+    }
+
+    #[getter]
+    fn __name__(&self) -> String {
+        self.name().rsplit('.').next().unwrap_or_default().to_owned()
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> String {
+        self.name().into_owned()
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state.stage, Stage::Running | Stage::Closing))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let stage = slf.get().state.with(slf.py(), |state| match state.stage {
+            Stage::Created(_) => "created",
+            Stage::Idle(_) => "pending",
+            Stage::Running | Stage::Closing => "running",
+            Stage::Dropped | Stage::Over => "finished",
+        });
+        format!("<RustFuture {} {stage}>", slf.get().name())
+    }
+
+    /// None, but for the moment in which a foreign task looks at what it was given (`asyncio.isfuture` is False).
+    #[getter]
+    fn _asyncio_future_blocking(&self, py: Python<'_>) -> Option<bool> {
+        self.state.with(py, |state| state.blocking).then_some(true)
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
+        let blocking = blocking.is_truthy()?;
+        self.state.with(py, |state| state.blocking = blocking);
+        Ok(())
+    }
+
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.waiters(py) {
+            Some(waiters) => Ok(waiters.event_loop(py)),
+            None => foreign::require_loop(py),
+        }
+    }
+
+    /// A foreign task waits: it is called when the waker of the last poll is woken.
+    #[pyo3(signature = (r#fn, /, *, context = None))]
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let context = match context {
+            Some(context) if !context.is_none(py) => context,
+            _ => context::copy_current(py)?,
+        };
+        if let Some(waiters) = this.waiters(py)
+            && waiters.add(slf, r#fn.clone_ref(py), context.clone_ref(py))
+        {
+            return Ok(());
+        }
+        // It was polled for a step of pyloop's, inside of which a task of another class runs (eagerly).
+        let waiters = ForeignWaiters::new();
+        let waker = Waker::from(Arc::clone(&waiters));
+        let result = match this.poll(py, &plain(&waker)) {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(result)) => Some(result),
+            Err(raised) => Some(Err(raised)),
+        };
+        foreign::arm(slf, Arc::clone(&waiters))?;
+        waiters.add(slf, r#fn, context);
+        match result {
+            None => Ok(()),
+            Some(result) => {
+                let old = this.with_foreign(py, |foreign| foreign.early.replace(result));
+                drop(old);
+                waiters.fire(py)
+            }
+        }
+    }
+
+    #[pyo3(signature = (r#fn, /))]
+    fn remove_done_callback(&self, py: Python<'_>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
+        match self.waiters(py) {
+            Some(waiters) => waiters.remove(py, r#fn),
+            None => Ok(0),
+        }
+    }
+
+    /// A foreign task was woken: None sends it on to the next poll, CancelledError is thrown into it.
+    fn result(&self, py: Python<'_>) -> PyResult<()> {
+        let cancelled =
+            self.state.with(py, |state| state.foreign.as_mut().and_then(|foreign| foreign.cancelled.take()));
+        match cancelled {
+            Some(message) => Err(foreign::cancelled_error(py, message)?),
+            None => Ok(()),
+        }
+    }
+
+    /// A foreign task is cancelled: the future is dropped at once.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        let Some(waiters) = self.waiters(py) else { return Ok(false) };
+        self.finish(py)?;
+        let old = self.with_foreign(py, |foreign| (foreign.cancelled.replace(msg), foreign.early.take()));
+        drop(old);
+        waiters.fire(py)?;
+        Ok(true)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(Some(foreign)) = self.state.peek_in_traverse().map(|state| &state.foreign) else { return Ok(()) };
+        if let Some(Ok(value)) = &foreign.early {
+            visit.call(value)?;
+        }
+        if let Some(Some(message)) = &foreign.cancelled {
+            visit.call(message)?;
+        }
+        foreign.waiters.as_ref().map_or(Ok(()), |waiters| waiters.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| {
+            let foreign = self.state.with(py, |state| state.foreign.take());
+            if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
+                waiters.clear(py);
+            }
+        });
+    }
+}
+
+impl RustFuture {
+    fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {
+        self.state.with(py, |state| state.foreign.as_ref().and_then(|foreign| foreign.waiters.clone()))
+    }
+
+    pub(super) fn with_foreign<R>(&self, py: Python<'_>, f: impl FnOnce(&mut Foreign) -> R) -> R {
+        self.state.with(py, |state| f(state.foreign.get_or_insert_default()))
+    }
+
+    pub(super) fn awaited_twice(&self) -> PyErr {
+        PyRuntimeError::new_err(format!("Rust future '{}' is being awaited already", self.name()))
+    }
+}

@@ -1,0 +1,128 @@
+//! The background runtime: tokio's multi-thread runtime of this crate copy, started at the first need. It runs what
+//! was spawned away from the loop, and is the reactor of futures that are polled on a loop of somebody else's (asyncio,
+//! uvloop, or a pyloop that is another extension module).
+//!
+//! Any thread. Its lock is held for look-ups only, never while Python runs or a thread is waited for.
+
+use std::mem::ManuallyDrop;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::process::{count_forks, generation};
+use crate::py::error;
+
+/// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Background {
+    /// None for one that somebody else owns. A forked child has its parent's without the threads: it is never dropped.
+    runtime: Option<ManuallyDrop<Runtime>>,
+    handle: &'static Handle,
+    generation: u32,
+}
+
+#[derive(Default)]
+struct Slot {
+    builder: Option<Builder>,
+    made: Option<Background>,
+}
+
+fn slot() -> MutexGuard<'static, Slot> {
+    static SLOT: Mutex<Slot> = Mutex::new(Slot { builder: None, made: None });
+    SLOT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Configure the background runtime, which is made from it at the first need. The default is tokio's multi-thread
+/// runtime with everything enabled. Without effect once it runs.
+pub fn init(builder: Builder) {
+    slot().builder = Some(builder);
+}
+
+/// Use this runtime as the background runtime.
+///
+/// # Errors
+/// `Err(())` when there is one already.
+#[expect(clippy::result_unit_err, reason = "the signature of pyo3_async_runtimes::tokio::init_with_runtime")]
+pub fn init_with_runtime(runtime: &'static Runtime) -> Result<(), ()> {
+    let mut slot = slot();
+    if slot.made.as_ref().is_some_and(|made| made.generation == generation()) {
+        return Err(());
+    }
+    slot.made = Some(Background { runtime: None, handle: runtime.handle(), generation: generation() });
+    Ok(())
+}
+
+/// The background runtime of this process, started if it is not running.
+///
+/// # Errors
+/// OSError when its threads cannot be started.
+pub fn handle() -> PyResult<&'static Handle> {
+    let mut slot = slot();
+    if let Some(made) = slot.made.as_ref().filter(|made| made.generation == generation()) {
+        return Ok(made.handle);
+    }
+    count_forks();
+    let default = || {
+        let mut builder = Builder::new_multi_thread();
+        builder.enable_all().thread_name("pyloop-background");
+        builder
+    };
+    // Kept for the children that this process may fork.
+    let builder = slot.builder.get_or_insert_with(default);
+    let runtime = builder.build().map_err(|failed| error::os_error(&failed))?;
+    // A handle is a reference count: one stays behind for each generation.
+    let handle = &*Box::leak(Box::new(runtime.handle().clone()));
+    slot.made = Some(Background { runtime: Some(ManuallyDrop::new(runtime)), handle, generation: generation() });
+    drop(slot);
+    Python::try_attach(stop_at_exit).unwrap_or(Ok(()))?;
+    Ok(handle)
+}
+
+/// The background runtime if it is running.
+pub fn running() -> Option<&'static Handle> {
+    slot().made.as_ref().filter(|made| made.generation == generation()).map(|made| made.handle)
+}
+
+/// Stop the background runtime and wait for its threads: before the interpreter goes, as a wake that is under way
+/// needs it.
+#[pyfunction]
+fn stop(py: Python<'_>) {
+    let taken = {
+        let mut slot = slot();
+        slot.made.take_if(|made| made.generation == generation() && made.runtime.is_some())
+    };
+    if let Some(runtime) = taken.and_then(|made| made.runtime) {
+        py.detach(|| ManuallyDrop::into_inner(runtime).shutdown_timeout(PATIENCE));
+    }
+}
+
+fn stop_at_exit(py: Python<'_>) -> PyResult<()> {
+    let stop = pyo3::wrap_pyfunction!(stop, py)?;
+    py.import("atexit")?.call_method1("register", (stop,)).map(drop)
+}
+
+/// Run `future` to its end and wait for it here, with the GIL released: for synchronous callers.
+///
+/// # Errors
+/// RuntimeError on a thread that runs an event loop (await instead, or use `pyloop.run_in_thread`) or a tokio runtime.
+pub fn block_on<F>(py: Python<'_>, future: F) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    if !crate::py::names::running_loop(py)?.is_none() {
+        return Err(PyRuntimeError::new_err(
+            "block_on would block the event loop that runs in this thread: await the future, or run it in a helper \
+             thread (pyloop.run_in_thread)",
+        ));
+    }
+    if super::context::is_inside_runtime() {
+        return Err(PyRuntimeError::new_err("block_on would block the tokio runtime that runs in this thread"));
+    }
+    let handle = handle()?;
+    py.detach(|| Ok(handle.block_on(future)))
+}

@@ -1,0 +1,7 @@
+//! Layer 2, what a process has of tokio beside its loops. `process`: forks and thread identity. `background`: the
+//! runtime for work that must not, or cannot, run on a loop of ours. `context`: which runtime a poll on this thread
+//! meets.
+
+pub mod background;
+pub mod context;
+pub mod process;
