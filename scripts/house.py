@@ -381,7 +381,7 @@ def conformance(run: Run, py: Python, args: list[str]) -> None:
 
 
 def rust_test(run: Run, py: Python, args: list[str]) -> None:
-    run.step("cargo test", ["cargo", "test", *LOCKED, *args], _rust_env(py), count_cargo, judge_ignored)
+    run.step("cargo test", ["cargo", "test", "--workspace", *LOCKED, *args], _rust_env(py), count_cargo, judge_ignored)
     if not args:
         # Every interleaving of the parts that threads share.
         loom = ["cargo", "test", "--release", *LOCKED, "--manifest-path", "tests/loom/Cargo.toml"]
@@ -390,8 +390,8 @@ def rust_test(run: Run, py: Python, args: list[str]) -> None:
 
 
 def rust_lint(run: Run, py: Python) -> None:
-    run.step("cargo fmt", ["cargo", "fmt", "--check"])
-    clippy = ["cargo", "clippy", *LOCKED, "--all-targets", "--", "-D", "warnings"]
+    run.step("cargo fmt", ["cargo", "fmt", "--all", "--check"])
+    clippy = ["cargo", "clippy", "--workspace", *LOCKED, "--all-targets", "--", "-D", "warnings"]
     run.step("cargo clippy", clippy, _rust_env(py))
 
 

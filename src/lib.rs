@@ -8,19 +8,32 @@ pub mod bridge;
 #[cfg(feature = "loop")]
 pub mod core;
 #[cfg(feature = "loop")]
+mod embed;
+#[cfg(feature = "loop")]
 mod event_loop;
 #[cfg(feature = "loop")]
 pub mod future;
 #[cfg(feature = "loop")]
 mod io;
+mod main_entry;
 #[cfg(feature = "loop")]
 pub mod prims;
+#[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "the loop uses all of it, a client some"))]
 mod py;
+#[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "as for `py`"))]
 mod rt;
 #[cfg(feature = "loop")]
 pub mod sched;
 #[cfg(feature = "loop")]
 pub mod task;
+pub mod tokio;
+
+pub use bridge::*;
+#[cfg(feature = "loop")]
+pub use embed::prepare;
+pub use main_entry::{MainResult, run_main};
+pub use pyloop_macros::main;
+pub use rt::background::{block_on, init, init_with_runtime};
 
 #[cfg(feature = "loop")]
 use pyo3::prelude::*;
@@ -28,7 +41,7 @@ use pyo3::prelude::*;
 /// The native half of `pyloop`.
 #[cfg(feature = "loop")]
 #[pymodule(gil_used = true)]
-fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     rt::process::count_forks();
     sched::run::at_begin(bridge::home::receive);

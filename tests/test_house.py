@@ -303,7 +303,7 @@ def test_cargo_toml_denies_what_the_house_denies() -> None:
     broken = []
     for tool, lints in LINTS.items():
         for lint in sorted(lints):
-            level = cargo.get("lints", {}).get(tool, {}).get(lint)
+            level = cargo["workspace"].get("lints", {}).get(tool, {}).get(lint)
             level = level["level"] if isinstance(level, dict) else level
             if level not in ("deny", "forbid"):
                 broken.append(f"{tool}::{lint} is {level}")
@@ -346,7 +346,7 @@ def test_no_path_of_a_machine_is_in_the_files() -> None:
 def test_both_licences_are_there(name: str) -> None:
     assert len((ROOT / name).read_text()) > 1000
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
     assert project["license"] == cargo["license"] == "MIT OR Apache-2.0"
     assert name in project["license-files"]
 

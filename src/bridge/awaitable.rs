@@ -32,11 +32,12 @@ use pyo3::types::PyString;
 use super::foreign::{self, ForeignWaiters};
 use super::home::{self, Home};
 use super::link::{self, Current};
+use super::local;
 #[cfg(feature = "loop")]
 use super::step::Stepped;
 use crate::py::cell::GilCell;
 use crate::py::{error, iter, names};
-use crate::rt::context::{drop_in_context, in_context};
+use crate::rt::context::{at_enter, drop_in_context, in_context};
 
 /// What the future inside ends with.
 pub type Output = PyResult<Py<PyAny>>;
@@ -130,6 +131,7 @@ impl RustFuture {
 
     fn from_body(name: &'static str, body: Body) -> Self {
         home::receive();
+        at_enter(local::enter);
         Self { state: GilCell::new(State { stage: Stage::Created(body), blocking: false, foreign: None }), name }
     }
 

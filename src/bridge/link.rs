@@ -153,11 +153,40 @@ impl NativeLoop {
         unsafe { (provider().loop_is_current)(self.0.as_ptr()) != 0 }
     }
 
+    /// Have the loop run `f` on its thread, with the GIL held; from any thread, without it. A closed loop drops it.
+    pub fn run(&self, f: impl FnOnce() + Send + 'static) {
+        let errand: Option<Errand> = Some(Box::new(f));
+        let data = Box::into_raw(Box::new(errand)).cast();
+        // SAFETY: ours until it is released; the functions take what `data` is.
+        if unsafe { (provider().loop_spawn)(self.0.as_ptr(), data, run_errand, drop_errand) } != 0 {
+            // SAFETY: refused, so it is still ours.
+            unsafe { drop_errand(data) };
+        }
+    }
+
     /// A waker that has the loop call `callable()`.
     pub fn callback(&self, callable: &Bound<'_, PyAny>) -> Option<Waker> {
         // SAFETY: ours until it is released; a live object, and the GIL is held.
         owned(unsafe { (provider().loop_callback)(self.0.as_ptr(), callable.as_ptr().cast()) })
     }
+}
+
+/// A closure on its way to the loop, as a future that is ready at its first poll.
+type Errand = Box<dyn FnOnce() + Send>;
+
+unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker) -> std::ffi::c_int {
+    // SAFETY: the pointer that `run` made, which nobody else has.
+    let errand = unsafe { &mut *data.cast::<Option<Errand>>() };
+    if let Some(errand) = errand.take() {
+        // A panic must not leave: the errand's own code reports what it has to.
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)));
+    }
+    1
+}
+
+unsafe extern "C" fn drop_errand(data: *mut c_void) {
+    // SAFETY: as in `run_errand`; called once.
+    drop(unsafe { Box::from_raw(data.cast::<Option<Errand>>()) });
 }
 
 impl Drop for NativeLoop {

@@ -1,7 +1,8 @@
 //! Layer 5, the bridge between coroutines and polls.
 //!
 //! Rust futures in Python: `awaitable` (polled in place), `protocol` (what Python sees of it), `foreign` (under tasks
-//! of other classes), `home` (drops of `!Send` futures). Other extension modules: `abi`, `capsule` (the loop's side),
+//! of other classes), `home` (drops of `!Send` futures), `local` (`spawn_local`), `into_py`, `stream` (the API).
+//! Python in Rust: `from_py`, `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
 //! yield means), `waker` (a waker that names a task).
 
@@ -13,12 +14,34 @@ pub(crate) mod capsule;
 #[cfg(feature = "loop")]
 pub mod cx;
 mod foreign;
+mod from_py;
 pub(crate) mod home;
+mod into_py;
 mod link;
+mod local;
+mod locals;
 mod protocol;
+mod run;
 #[cfg(feature = "loop")]
 pub mod step;
+mod stream;
 #[cfg(feature = "loop")]
 pub mod waker;
 
 pub use awaitable::RustFuture;
+pub use from_py::{PyFuture, into_future, into_future_with_locals};
+pub use into_py::{
+    future_into_py, future_into_py_with_locals, local_future_into_py_with_locals, named_into_py, send_future_into_py,
+    shielded_into_py, spawn_blocking_into_py, spawn_into_py,
+};
+pub use locals::{TaskLocals, get_current_locals, get_current_loop, get_running_loop, scope, scope_local, scoped};
+pub use run::{run, run_until_complete};
+pub use stream::{PyStream, RustBatches, RustStream, into_stream, into_stream_with_locals, stream_into_py};
+
+/// `asyncio.CancelledError`, to be asked of a `PyErr` (`is_instance_of`) or made.
+pub use cancelled::CancelledError;
+
+mod cancelled {
+    #![allow(missing_docs, reason = "the macro writes no docs")]
+    pyo3::import_exception!(asyncio, CancelledError);
+}

@@ -5,6 +5,7 @@
 //! would cost as much as the poll, and Python code that runs there finds a runtime, too.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Handle, Id};
@@ -17,6 +18,14 @@ thread_local! {
     static DRIVING: Cell<u32> = const { Cell::new(0) };
     /// The generation in which it entered the background runtime, and that runtime.
     static ENTERED: Cell<(u32, Option<Id>)> = const { Cell::new((0, None)) };
+}
+
+static AT_ENTER: OnceLock<fn()> = OnceLock::new();
+
+/// Have `f` called on each thread that enters the background runtime (a higher layer's errand).
+#[inline]
+pub fn at_enter(f: fn()) {
+    AT_ENTER.get_or_init(|| f);
 }
 
 /// This thread drives a loop of ours while the guard lives.
@@ -56,6 +65,9 @@ fn enter<R>(f: impl FnOnce() -> R) -> PyResult<R> {
             // Nothing is entered, so no guard below can be dropped after this one.
             std::mem::forget(background.enter());
             ENTERED.set((generation(), Some(background.id())));
+            if let Some(errand) = AT_ENTER.get() {
+                errand();
+            }
             Ok(f())
         }
         // The caller's own runtime.

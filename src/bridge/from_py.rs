@@ -1,0 +1,286 @@
+//! Python awaitables as Rust futures.
+//!
+//! The awaitable becomes a task of its loop at the first poll: in that poll, as an eager task, when it is made on the
+//! loop's thread; else by a message to the loop. Nothing but the loop's thread touches Python.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::awaitable::Output;
+use super::callback::callback_waker;
+use super::link::NativeLoop;
+use super::locals::{TaskLocals, get_current_locals};
+use crate::py::cell::GilCell;
+use crate::py::{call, error, names};
+
+/// A Rust future of a Python awaitable: a coroutine, a task, a future or any object with `__await__`.
+///
+/// Its first poll starts the awaitable on the event loop that was current when the future was made (a task is started
+/// eagerly when that poll is made on the loop's own thread), later ones wait for it without the GIL. It may be awaited
+/// on any thread and any runtime. Dropping it cancels the Python task. A task that was cancelled gives
+/// [`CancelledError`](crate::CancelledError).
+///
+/// # Errors
+/// RuntimeError when there is no current event loop.
+pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
+    let locals = get_current_locals(awaitable.py())?;
+    into_future_with_locals(&locals, awaitable)
+}
+
+/// [`into_future`] on the loop and in the context of these locals.
+///
+/// # Errors
+/// None today.
+pub fn into_future_with_locals(locals: &TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
+    let py = awaitable.py();
+    let event_loop = locals.event_loop(py);
+    let inner = Inner {
+        native: NativeLoop::of(&event_loop),
+        event_loop: event_loop.unbind(),
+        context: locals.context(py).unbind(),
+        awaitable: GilCell::new(Some(awaitable.unbind())),
+        task: GilCell::default(),
+        result: Mutex::default(),
+        waker: AtomicWaker::new(),
+        dropped: AtomicBool::new(false),
+    };
+    Ok(PyFuture { inner: Arc::new(inner), started: false })
+}
+
+/// See [`into_future`].
+#[must_use = "a Python awaitable does nothing unless it is awaited"]
+pub struct PyFuture {
+    inner: Arc<Inner>,
+    started: bool,
+}
+
+struct Inner {
+    event_loop: Py<PyAny>,
+    native: Option<NativeLoop>,
+    context: Py<PyAny>,
+    /// Until it is started.
+    awaitable: GilCell<Option<Py<PyAny>>>,
+    /// From then until it is done.
+    task: GilCell<Option<Py<PyAny>>>,
+    result: Mutex<Option<Output>>,
+    waker: AtomicWaker,
+    dropped: AtomicBool,
+}
+
+impl Future for PyFuture {
+    type Output = Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
+        self.inner.waker.register(cx.waker());
+        if !std::mem::replace(&mut self.started, true) {
+            self.inner.on_the_loop(Inner::start);
+        }
+        match self.inner.take_result() {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for PyFuture {
+    fn drop(&mut self) {
+        let done = self.inner.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if self.started && !done && !self.inner.dropped.swap(true, Ordering::SeqCst) {
+            self.inner.on_the_loop(Inner::cancel);
+        }
+    }
+}
+
+/// What is done on the loop's thread.
+type Errand = fn(&Arc<Inner>, Python<'_>);
+
+impl Inner {
+    /// Run an errand with the GIL on the loop's thread: now, if this is it.
+    fn on_the_loop(self: &Arc<Self>, errand: Errand) {
+        if let Some(native) = &self.native {
+            if native.is_current() {
+                // At interpreter exit nothing waits any more.
+                Python::try_attach(|py| errand(self, py));
+            } else {
+                let inner = Arc::clone(self);
+                native.run(move || {
+                    Python::try_attach(|py| errand(&inner, py));
+                });
+            }
+            return;
+        }
+        Python::try_attach(|py| {
+            let here = names::running_loop(py).is_ok_and(|running| call::same(&running, self.event_loop.bind(py)));
+            if here {
+                errand(self, py);
+                return;
+            }
+            match Bound::new(py, ErrandCall { inner: Arc::clone(self), errand }) {
+                Ok(callable) => callback_waker(self.event_loop.bind(py), callable.into_any()).wake(),
+                Err(raised) => error::unraisable(py, raised, None),
+            }
+        });
+    }
+
+    fn take_result(&self) -> Option<Output> {
+        let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if result.is_some() {
+            // A drop finds nothing to cancel.
+            self.dropped.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    fn finish(&self, result: Output) {
+        let old = self.result.lock().unwrap_or_else(PoisonError::into_inner).replace(result);
+        drop(old);
+        self.waker.wake();
+    }
+
+    fn start(self: &Arc<Self>, py: Python<'_>) {
+        let Some(awaitable) = self.awaitable.take(py) else { return };
+        let awaitable = awaitable.into_bound(py);
+        if self.dropped.load(Ordering::SeqCst) {
+            // Dropped while it was on its way: as a task that is cancelled before its first step.
+            drop(awaitable.call_method0(pyo3::intern!(py, "close")));
+            return;
+        }
+        if let Err(raised) = self.start_task(&awaitable) {
+            self.finish(Err(raised));
+        }
+    }
+
+    fn start_task(self: &Arc<Self>, awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = awaitable.py();
+        let task = self.task_of(awaitable)?;
+        if task.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+            self.finish(task.call_method0(pyo3::intern!(py, "result")).map(Bound::unbind));
+            return Ok(());
+        }
+        let call = Bound::new(py, DoneCall(Arc::clone(self)))?;
+        task.call_method1(pyo3::intern!(py, "add_done_callback"), (call,))?;
+        drop(self.task.replace(py, Some(task.unbind())));
+        Ok(())
+    }
+
+    /// The future to wait for: the awaitable itself, or a task made of it.
+    fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = awaitable.py();
+        let event_loop = self.event_loop.bind(py);
+        let context = self.context.bind(py);
+        if self.native.is_some()
+            && call::is_native_coroutine(awaitable)
+            && event_loop.call_method0(pyo3::intern!(py, "get_task_factory"))?.is_none()
+        {
+            let eager = eager_keywords(py)?;
+            let keywords = eager.copy()?;
+            keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
+            keywords.set_item(pyo3::intern!(py, "context"), context)?;
+            return task_class(py)?.call((awaitable,), Some(&keywords));
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
+        let ensure_future = names::ensure_future(py)?;
+        if names::is_future(awaitable)? || context.is_none() {
+            return ensure_future.call((awaitable,), Some(&keywords));
+        }
+        context.call_method(pyo3::intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))
+    }
+
+    /// Nobody waits for it any more.
+    fn cancel(self: &Arc<Self>, py: Python<'_>) {
+        let Some(task) = self.task.take(py) else { return };
+        if let Err(raised) = task.bind(py).call_method0(pyo3::intern!(py, "cancel")) {
+            error::unraisable(py, raised, Some(task.bind(py)));
+        }
+    }
+}
+
+/// `pyloop.Task`, where a loop of pyloop's runs.
+fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("pyloop._native")?.getattr("Task")?.unbind()))?;
+    Ok(class.bind(py))
+}
+
+fn eager_keywords(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static KEYWORDS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let keywords = KEYWORDS.get_or_try_init(py, || {
+        let keywords = PyDict::new(py);
+        keywords.set_item(pyo3::intern!(py, "eager_start"), true)?;
+        Ok::<_, PyErr>(keywords.unbind())
+    })?;
+    Ok(keywords.bind(py))
+}
+
+/// An errand as a Python callable, for loops that are not pyloop's.
+#[pyclass(frozen, module = "pyloop._native")]
+struct ErrandCall {
+    inner: Arc<Inner>,
+    errand: Errand,
+}
+
+#[pymethods]
+impl ErrandCall {
+    fn __call__(&self, py: Python<'_>) {
+        (self.errand)(&self.inner, py);
+    }
+}
+
+/// The task's done callback.
+#[pyclass(frozen, module = "pyloop._native")]
+struct DoneCall(Arc<Inner>);
+
+#[pymethods]
+impl DoneCall {
+    #[pyo3(signature = (future, /))]
+    fn __call__(&self, future: &Bound<'_, PyAny>) {
+        let py = future.py();
+        drop(self.0.task.take(py));
+        let dropped = self.0.dropped.load(Ordering::SeqCst);
+        let result = future.call_method0(pyo3::intern!(py, "result")).map(Bound::unbind);
+        if !dropped {
+            self.0.finish(result);
+        }
+    }
+}
+
+/// The async iterator's next item as a future.
+pub(super) fn next_item(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResult<PyFuture> {
+    let item = iterator.call_method0(pyo3::intern!(iterator.py(), "__anext__"))?;
+    into_future_with_locals(locals, item)
+}
+
+/// Have the loop call `iterator.aclose()` and run that to its end.
+pub(super) fn close(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = iterator.py();
+    let Some(aclose) = iterator.getattr_opt(pyo3::intern!(py, "aclose"))? else { return Ok(()) };
+    let call = Bound::new(py, CloseCall { aclose: aclose.unbind(), locals: locals.clone() })?;
+    callback_waker(&locals.event_loop(py), call.into_any()).wake();
+    Ok(())
+}
+
+/// Starts the task that closes an async generator.
+#[pyclass(frozen, module = "pyloop._native")]
+struct CloseCall {
+    aclose: Py<PyAny>,
+    locals: TaskLocals,
+}
+
+#[pymethods]
+impl CloseCall {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let closing = self.aclose.bind(py).call0()?;
+        let keywords = PyDict::new(py);
+        keywords.set_item(pyo3::intern!(py, "loop"), self.locals.event_loop(py))?;
+        names::ensure_future(py)?.call(PyTuple::new(py, [closing])?, Some(&keywords)).map(drop)
+    }
+}

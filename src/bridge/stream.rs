@@ -1,0 +1,265 @@
+//! Streams both ways: a Rust stream as an async iterator, an async iterator as a Rust stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use futures::Stream;
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::awaitable::{Output, RustFuture};
+use super::from_py::{self, PyFuture};
+use super::into_py::into_object;
+use super::locals::{TaskLocals, get_current_locals};
+use crate::py::cell::GilCell;
+use crate::py::error;
+use crate::rt::context::drop_in_context;
+
+/// A Python async iterator over `stream`, polled in place as [`future_into_py`](crate::future_into_py) polls a future.
+///
+/// Items that are ready come without a turn of the loop. `aclose()` drops the stream, and so does dropping the
+/// iterator; cancelling an `__anext__` loses no item. `batches(n)` gives lists of up to `n` items that are there
+/// together. An error ends the iteration.
+///
+/// # Errors
+/// MemoryError.
+pub fn stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = Result<T, E>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py>,
+    E: Into<PyErr>,
+{
+    let items = futures::StreamExt::map(stream, |item| match item {
+        Ok(value) => Python::attach(|py| into_object(py, value)),
+        Err(failed) => Err(failed.into()),
+    });
+    let source = GilCell::new(Source::Open(Box::pin(items), None));
+    Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)
+}
+
+type Items = Pin<Box<dyn Stream<Item = Output> + Send>>;
+
+/// The stream between two polls.
+enum Source {
+    /// With the waker of whoever waits for the next item.
+    Open(Items, Option<Waker>),
+    /// Taken out for a poll.
+    Polled,
+    Closed,
+}
+
+/// A Rust stream as an async iterator.
+#[pyclass(frozen, weakref, module = "pyloop")]
+pub struct RustStream {
+    source: Arc<GilCell<Source>>,
+}
+
+#[pymethods]
+impl RustStream {
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self) -> RustFuture {
+        RustFuture::new("__anext__", Next { source: Arc::clone(&self.source), most: None })
+    }
+
+    /// An async iterator over lists of 1 to `n` items: what is there, at most `n`.
+    fn batches(&self, n: usize) -> PyResult<RustBatches> {
+        if n == 0 {
+            return Err(PyValueError::new_err("a batch has at least one item"));
+        }
+        Ok(RustBatches { source: Arc::clone(&self.source), most: n })
+    }
+
+    /// End the iteration: the stream is dropped, whoever waits for an item gets StopAsyncIteration.
+    fn aclose(&self) -> RustFuture {
+        let source = Arc::clone(&self.source);
+        RustFuture::new("aclose", async move {
+            Python::attach(|py| {
+                close(py, &source);
+                Ok(py.None())
+            })
+        })
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> &'static str {
+        if self.source.with(py, |source| matches!(source, Source::Closed)) {
+            "<RustStream closed>"
+        } else {
+            "<RustStream>"
+        }
+    }
+}
+
+/// Lists of the items of a `RustStream`.
+#[pyclass(frozen, module = "pyloop")]
+pub struct RustBatches {
+    source: Arc<GilCell<Source>>,
+    most: usize,
+}
+
+#[pymethods]
+impl RustBatches {
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self) -> RustFuture {
+        RustFuture::new("__anext__", Next { source: Arc::clone(&self.source), most: Some(self.most) })
+    }
+}
+
+fn close(py: Python<'_>, source: &GilCell<Source>) {
+    if let Source::Open(items, waiting) = source.replace(py, Source::Closed) {
+        drop_in_context(|| drop(items));
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+}
+
+/// The next item, or the next batch of them. What a poll takes out of the stream it gives away.
+struct Next {
+    source: Arc<GilCell<Source>>,
+    most: Option<usize>,
+}
+
+impl Future for Next {
+    type Output = Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
+        Python::attach(|py| {
+            let taken = self.source.replace(py, Source::Polled);
+            let mut items = match taken {
+                Source::Open(items, _) => items,
+                Source::Closed => {
+                    drop(self.source.replace(py, Source::Closed));
+                    return Poll::Ready(Err(PyStopAsyncIteration::new_err(())));
+                }
+                Source::Polled => {
+                    return Poll::Ready(Err(PyRuntimeError::new_err("the Rust stream is being polled already")));
+                }
+            };
+            let polled = match self.most {
+                None => items.as_mut().poll_next(cx),
+                Some(most) => poll_batch(py, &mut items, most, cx),
+            };
+            let ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
+            let waiting = polled.is_pending().then(|| cx.waker().clone());
+            // It may have been closed by what the poll ran.
+            let left = self.source.with(py, |source| {
+                if ended {
+                    *source = Source::Closed;
+                }
+                match source {
+                    Source::Closed => Some(items),
+                    _ => {
+                        *source = Source::Open(items, waiting);
+                        None
+                    }
+                }
+            });
+            if left.is_some() {
+                drop_in_context(|| drop(left));
+            }
+            polled.map(|item| item.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(()))))
+        })
+    }
+}
+
+fn poll_batch(py: Python<'_>, items: &mut Items, most: usize, cx: &mut Context<'_>) -> Poll<Option<Output>> {
+    let mut batch = Vec::new();
+    while batch.len() < most {
+        match items.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(item))) => batch.push(item),
+            // After a batch that is not empty the stream is asked again: what comes now must not be lost.
+            Poll::Ready(ended) if batch.is_empty() => return Poll::Ready(ended),
+            Poll::Ready(ended) => {
+                let rest = futures::stream::iter(ended);
+                *items = Box::pin(rest);
+                break;
+            }
+            Poll::Pending if batch.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready(Some(PyList::new(py, batch).map(|list| list.into_any().unbind())))
+}
+
+/// A Rust stream over a Python async iterator (an async generator, or anything with `__anext__`).
+///
+/// Each item is awaited on the loop that is current now. Dropping the stream before its end closes an async generator
+/// (`aclose()`, run as a task of the loop); StopAsyncIteration ends it, any other exception is an item and the last.
+///
+/// # Errors
+/// RuntimeError when there is no current event loop; TypeError for what is no async iterator.
+pub fn into_stream(iterator: Bound<'_, PyAny>) -> PyResult<PyStream> {
+    let locals = get_current_locals(iterator.py())?;
+    into_stream_with_locals(locals, iterator)
+}
+
+/// [`into_stream`] on the loop and in the context of these locals.
+///
+/// # Errors
+/// TypeError for what is no async iterator.
+pub fn into_stream_with_locals(locals: TaskLocals, iterator: Bound<'_, PyAny>) -> PyResult<PyStream> {
+    let py = iterator.py();
+    let iterator = iterator.call_method0(pyo3::intern!(py, "__aiter__"))?;
+    Ok(PyStream { locals, iterator: Some(iterator.unbind()), next: None })
+}
+
+/// See [`into_stream`].
+#[must_use = "streams do nothing unless polled"]
+pub struct PyStream {
+    locals: TaskLocals,
+    /// Until it has ended.
+    iterator: Option<Py<PyAny>>,
+    next: Option<PyFuture>,
+}
+
+impl Stream for PyStream {
+    type Item = Output;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Output>> {
+        let this = &mut *self;
+        let Some(iterator) = &this.iterator else { return Poll::Ready(None) };
+        let next = match &mut this.next {
+            Some(next) => next,
+            slot => match Python::attach(|py| from_py::next_item(&this.locals, iterator.bind(py))) {
+                Ok(next) => slot.insert(next),
+                Err(raised) => {
+                    this.iterator = None;
+                    return Poll::Ready(Some(Err(raised)));
+                }
+            },
+        };
+        let item = ready!(Pin::new(next).poll(cx));
+        this.next = None;
+        match item {
+            Ok(item) => Poll::Ready(Some(Ok(item))),
+            Err(raised) => {
+                this.iterator = None;
+                let ended = Python::attach(|py| raised.is_instance_of::<PyStopAsyncIteration>(py));
+                Poll::Ready(if ended { None } else { Some(Err(raised)) })
+            }
+        }
+    }
+}
+
+impl Drop for PyStream {
+    fn drop(&mut self) {
+        // First: an async generator that is running cannot be closed.
+        self.next = None;
+        let Some(iterator) = self.iterator.take() else { return };
+        // At interpreter exit nothing is closed any more.
+        Python::try_attach(|py| {
+            if let Err(raised) = from_py::close(&self.locals, iterator.bind(py)) {
+                error::unraisable(py, raised, None);
+            }
+            drop(iterator);
+        });
+    }
+}

@@ -1,0 +1,82 @@
+//! The package `pyloop` inside a Rust program: its native module is the program's own copy of this crate, its Python
+//! modules are compiled in. Nothing needs to be installed, and futures of the program and the loop share one runtime.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::_native;
+
+/// The package's Python modules (`test_house.py` knows that none is missing).
+const MODULES: &[(&str, &str)] = &[
+    ("pyloop", include_str!("../python/pyloop/__init__.py")),
+    ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
+    ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
+    ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
+    ("pyloop._run", include_str!("../python/pyloop/_run.py")),
+    ("pyloop._signals", include_str!("../python/pyloop/_signals.py")),
+    ("pyloop._subprocess", include_str!("../python/pyloop/_subprocess.py")),
+];
+
+/// Have `import pyloop` find this program's own copy of the package, before any that is installed. `#[pyloop::main]`
+/// does it. Calling it again does nothing.
+///
+/// # Errors
+/// ImportError when another copy of the package has been imported already.
+pub fn prepare(py: Python<'_>) -> PyResult<()> {
+    static FINDER: pyo3::sync::PyOnceLock<()> = pyo3::sync::PyOnceLock::new();
+    let installed = FINDER.get_or_try_init(py, || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        if modules.contains("pyloop._native")? {
+            return Err(pyo3::exceptions::PyImportError::new_err("another copy of pyloop has been imported already"));
+        }
+        let sources = PyDict::new(py);
+        for (name, source) in MODULES {
+            sources.set_item(name, source)?;
+        }
+        let finder = PyModule::from_code(py, FINDER_SOURCE, c"pyloop/embed.py", c"pyloop_embed")?;
+        finder.call_method1("install", (sources, pyo3::wrap_pyfunction!(make_native, py)?)).map(drop)
+    });
+    installed.copied()
+}
+
+#[pyfunction]
+fn make_native(py: Python<'_>) -> PyResult<Py<PyModule>> {
+    let module = pyo3::wrap_pymodule!(_native)(py);
+    module.bind(py).setattr("__name__", "pyloop._native")?;
+    Ok(module)
+}
+
+const FINDER_SOURCE: &std::ffi::CStr = c"
+import importlib.abc
+import importlib.util
+import sys
+
+NATIVE = 'pyloop._native'
+
+
+class Embedded(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    def __init__(self, sources, make_native):
+        self.sources = sources
+        self.make_native = make_native
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == NATIVE or fullname in self.sources:
+            return importlib.util.spec_from_loader(fullname, self)
+
+    def is_package(self, fullname):
+        return fullname == 'pyloop'
+
+    def get_source(self, fullname):
+        return self.sources.get(fullname)
+
+    def create_module(self, spec):
+        return self.make_native() if spec.name == NATIVE else None
+
+    def exec_module(self, module):
+        if module.__name__ != NATIVE:
+            super().exec_module(module)
+
+
+def install(sources, make_native):
+    sys.meta_path.insert(0, Embedded(sources, make_native))
+";

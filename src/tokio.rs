@@ -1,0 +1,104 @@
+//! The names of `pyo3_async_runtimes::tokio`, with its signatures: an extension moves over by changing its `use`.
+//!
+//! What differs: a future is polled in place, by the task that awaits it, and does not run before it is awaited
+//! ([`spawn_into_py`](crate::spawn_into_py) is the function that runs it on a runtime's threads); [`get_runtime`]
+//! gives a runtime's handle.
+
+use std::future::Future;
+
+use futures::{Stream, StreamExt};
+use pyo3::prelude::*;
+
+pub use crate::bridge::{
+    TaskLocals, future_into_py_with_locals, get_current_locals, get_current_loop, into_future, into_future_with_locals,
+    local_future_into_py_with_locals, run, run_until_complete, scope, scope_local,
+};
+pub use crate::rt::background::{init, init_with_runtime};
+
+/// A Python awaitable that polls `fut` in place, on whichever thread awaits it.
+///
+/// # Errors
+/// MemoryError.
+pub fn future_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    crate::bridge::send_future_into_py(py, fut)
+}
+
+/// A Python awaitable that polls `fut`, which need not be `Send`, in place on this thread. No `LocalSet` is needed.
+///
+/// # Errors
+/// MemoryError.
+pub fn local_future_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+{
+    crate::bridge::future_into_py(py, fut)
+}
+
+/// The background runtime, started if it is not running: `spawn`, `spawn_blocking`, `block_on` and `enter` as on a
+/// `Runtime`.
+///
+/// # Panics
+/// When its threads cannot be started.
+pub fn get_runtime() -> &'static ::tokio::runtime::Handle {
+    match crate::rt::background::handle() {
+        Ok(handle) => handle,
+        Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
+    }
+}
+
+/// A Rust stream over an async generator; exceptions are items.
+///
+/// # Errors
+/// RuntimeError when there is no current event loop; AttributeError for what is no async iterator.
+pub fn into_stream_v1(
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + use<> + 'static> {
+    crate::bridge::into_stream(generator)
+}
+
+/// [`into_stream_v1`] with these locals.
+///
+/// # Errors
+/// AttributeError for what is no async iterator.
+pub fn into_stream_with_locals_v1(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = PyResult<Py<PyAny>>> + use<> + 'static> {
+    crate::bridge::into_stream_with_locals(locals, generator)
+}
+
+/// A Rust stream over an async generator; an exception ends it and is reported to `sys.unraisablehook`.
+///
+/// # Errors
+/// As `into_stream_v1`.
+pub fn into_stream_v2(generator: Bound<'_, PyAny>) -> PyResult<impl Stream<Item = Py<PyAny>> + use<> + 'static> {
+    crate::bridge::into_stream(generator).map(items)
+}
+
+/// [`into_stream_v2`] with these locals.
+///
+/// # Errors
+/// As `into_stream_with_locals_v1`.
+pub fn into_stream_with_locals_v2(
+    locals: TaskLocals,
+    generator: Bound<'_, PyAny>,
+) -> PyResult<impl Stream<Item = Py<PyAny>> + use<> + 'static> {
+    crate::bridge::into_stream_with_locals(locals, generator).map(items)
+}
+
+fn items(stream: impl Stream<Item = PyResult<Py<PyAny>>>) -> impl Stream<Item = Py<PyAny>> {
+    stream.filter_map(|item| {
+        std::future::ready(match item {
+            Ok(item) => Some(item),
+            Err(raised) => {
+                Python::attach(|py| crate::py::error::unraisable(py, raised, None));
+                None
+            }
+        })
+    })
+}
