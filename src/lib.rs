@@ -38,6 +38,11 @@ pub use rt::background::{block_on, init, init_with_runtime};
 #[cfg(feature = "loop")]
 use pyo3::prelude::*;
 
+/// Make `part` a module that `import` finds.
+fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> PyResult<()> {
+    module.py().import("sys")?.getattr("modules")?.set_item(part.name()?, part)
+}
+
 /// The native half of `pyloop`.
 #[cfg(feature = "loop")]
 #[pymodule(gil_used = true)]
@@ -58,6 +63,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
+    add_importable(module, prims::sync::module(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())
 }

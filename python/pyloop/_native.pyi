@@ -28,6 +28,7 @@ from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 from pyloop._run import Priority
+from pyloop._sync import BroadcastSender, Receiver, Sender, WatchSender
 
 __all__ = [
     "Future",
@@ -299,6 +300,10 @@ class _Testing(Protocol):
     @overload
     def local[T](self, value: T) -> RustFuture[T]: ...
     def slow(self, seconds: float) -> RustFuture[None]: ...
+    def counting(self, count: int, capacity: int) -> Receiver[int]: ...
+    def sends_without_the_gil(
+        self, sender: Sender[Any] | BroadcastSender[Any] | WatchSender[Any], objects: list[Any]
+    ) -> bool: ...
 
 _testing: Final[_Testing]
 

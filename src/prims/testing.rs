@@ -210,5 +210,6 @@ pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add_function(wrap_pyfunction!(woken_from_thread, &module)?)?;
     module.add_function(wrap_pyfunction!(local, &module)?)?;
     module.add_function(wrap_pyfunction!(slow, &module)?)?;
+    super::sync::testing::add(&module)?;
     Ok(module)
 }

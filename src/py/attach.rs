@@ -67,6 +67,12 @@ pub fn thread_ident() -> u64 {
     unsafe { ffi::PyThread_get_thread_ident() as u64 }
 }
 
+/// Whether this thread holds the GIL.
+pub fn is_attached() -> bool {
+    // SAFETY: any thread may ask.
+    unsafe { ffi::PyGILState_Check() != 0 }
+}
+
 /// The address of an object that somebody else keeps alive.
 #[derive(Clone, Copy, Debug)]
 pub struct Address(NonNull<ffi::PyObject>);

@@ -1,6 +1,6 @@
 """pyloop and its Rust futures for tests, imported when first used: the oracle alone runs without them.
 
-`pyloop` is the package, `rust` its test module. Each of that one's functions makes an awaitable:
+`pyloop` is the package, `sync` is `pyloop.sync`, `rust` its test module. Each of these functions makes an awaitable:
 
     ready(value)                        is ready at the first poll
     yield_once(value), yield_n(n, v)    wakes itself and is ready at the second, at the n+1st poll
@@ -28,6 +28,13 @@ class _Package:
         return getattr(pyloop, name)
 
 
+class _Sync:
+    def __getattr__(self, name: str) -> Any:
+        import pyloop.sync
+
+        return getattr(pyloop.sync, name)
+
+
 class _Testing:
     def __getattr__(self, name: str) -> Any:
         from pyloop import _native
@@ -37,6 +44,7 @@ class _Testing:
 
 pyloop: Any = _Package()
 rust: Any = _Testing()
+sync: Any = _Sync()
 
 MakeAwaitable = Callable[[], Any]
 

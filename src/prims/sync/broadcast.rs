@@ -1,0 +1,198 @@
+//! `pyloop.sync.broadcast`: every receiver gets every item; who is too slow misses the oldest and is told how many.
+//!
+//! tokio drops overwritten items under its locks: each call that may do so is made in `dropping_later`.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Mutex, broadcast as tokio_broadcast};
+
+use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
+use super::item::{SharedItem, dropping_later};
+use crate::bridge::RustFuture;
+use crate::prims::blocking::block_on;
+use crate::prims::in_step::awaitable;
+use crate::py::cell::GilCell;
+
+/// The sending end of a broadcast.
+#[pyclass(frozen, generic, weakref, module = "pyloop.sync")]
+#[derive(Debug)]
+pub struct BroadcastSender {
+    tx: GilCell<Option<tokio_broadcast::Sender<SharedItem>>>,
+}
+
+impl BroadcastSender {
+    /// From tokio's.
+    pub fn from_tokio(tx: tokio_broadcast::Sender<SharedItem>) -> Self {
+        Self { tx: GilCell::new(Some(tx)) }
+    }
+
+    /// A clone of tokio's, which any thread may use without the GIL; None after `close`.
+    ///
+    /// Do not send with it on a thread that holds the GIL: an item that is overwritten dies under tokio's lock.
+    pub fn to_tokio(&self, py: Python<'_>) -> Option<tokio_broadcast::Sender<SharedItem>> {
+        self.tx.with(py, |tx| tx.clone())
+    }
+
+    fn tx(&self, py: Python<'_>) -> PyResult<tokio_broadcast::Sender<SharedItem>> {
+        Ok(self.to_tokio(py).ok_or(HANDLE_CLOSED)?)
+    }
+}
+
+#[pymethods]
+impl BroadcastSender {
+    /// Send an item to every receiver there is now, and say how many. Does not wait; from any thread.
+    ///
+    /// Without a receiver the item goes nowhere, and the answer is 0. Raises Closed after `close`.
+    #[pyo3(signature = (item, /))]
+    fn send(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<usize> {
+        let (tx, item) = (self.tx(py)?, SharedItem::from(item));
+        Ok(dropping_later(|| tx.send(item).unwrap_or(0)))
+    }
+
+    /// A new receiver, of what is sent from now on.
+    fn subscribe(&self, py: Python<'_>) -> PyResult<BroadcastReceiver> {
+        Ok(BroadcastReceiver::from_tokio(self.tx(py)?.subscribe()))
+    }
+
+    /// Another sender for the same receivers.
+    fn clone(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self::from_tokio(self.tx(py)?))
+    }
+
+    /// Give this sender up. Receivers end when all are given up and they have received what was sent.
+    fn close(&self, py: Python<'_>) {
+        let tx = self.tx.take(py);
+        drop(tx);
+    }
+
+    /// How many receivers there are.
+    #[getter]
+    fn receiver_count(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.tx(py)?.receiver_count())
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyAny>) {
+        self.close(py);
+    }
+}
+
+/// tokio's receiver, whose end drops the items that nobody else waits for.
+#[derive(Debug)]
+struct Subscription(Option<tokio_broadcast::Receiver<SharedItem>>);
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let rx = self.0.take();
+        dropping_later(|| drop(rx));
+    }
+}
+
+type Slot = Arc<Mutex<Subscription>>;
+
+async fn recv(slot: Slot) -> Result<SharedItem, Fault> {
+    let mut subscription = match slot.try_lock() {
+        Ok(free) => free,
+        Err(_) => slot.lock().await,
+    };
+    let rx = subscription.0.as_mut().ok_or(HANDLE_CLOSED)?;
+    let mut receiving = pin!(rx.recv());
+    std::future::poll_fn(|cx| dropping_later(|| receiving.as_mut().poll(cx))).await.map_err(|failed| match failed {
+        RecvError::Closed => NO_SENDER,
+        RecvError::Lagged(count) => Fault::Lagged(count),
+    })
+}
+
+fn object(item: &SharedItem) -> PyResult<Py<PyAny>> {
+    Python::attach(|py| item.object(py))
+}
+
+/// A receiver of a broadcast.
+#[pyclass(frozen, generic, weakref, module = "pyloop.sync")]
+#[derive(Debug)]
+pub struct BroadcastReceiver {
+    slot: Slot,
+}
+
+impl BroadcastReceiver {
+    /// From tokio's.
+    pub fn from_tokio(rx: tokio_broadcast::Receiver<SharedItem>) -> Self {
+        Self { slot: Arc::new(Mutex::new(Subscription(Some(rx)))) }
+    }
+
+    /// Take tokio's out: from here on this receiver is closed for Python. None when that was done already, or while a
+    /// `recv` is pending.
+    pub fn take_tokio(&self) -> Option<tokio_broadcast::Receiver<SharedItem>> {
+        self.slot.try_lock().ok()?.0.take()
+    }
+}
+
+#[pymethods]
+impl BroadcastReceiver {
+    /// Receive the next item. Cancelled: nothing was received, and nothing is lost.
+    ///
+    /// Raises Lagged(count) when so many were overwritten (the next call gives the oldest that is there), Closed when
+    /// all senders are gone and nothing is left.
+    fn recv(&self) -> RustFuture {
+        let receiving = recv(Arc::clone(&self.slot));
+        awaitable("recv", async move { object(&receiving.await?) })
+    }
+
+    /// Receive an item now: Empty when there is none (or another task waits for it), Lagged, Closed as `recv`.
+    fn try_recv(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let item = {
+            let mut subscription = self.slot.try_lock().map_err(|_| Fault::Empty)?;
+            let rx = subscription.0.as_mut().ok_or(HANDLE_CLOSED)?;
+            dropping_later(|| rx.try_recv()).map_err(|failed| match failed {
+                TryRecvError::Empty => Fault::Empty,
+                TryRecvError::Closed => NO_SENDER,
+                TryRecvError::Lagged(count) => Fault::Lagged(count),
+            })?
+        };
+        item.object(py)
+    }
+
+    /// `recv` for a thread without an event loop: sleeps without the GIL, for `timeout` seconds at most.
+    ///
+    /// Raises Lagged, Closed, TimeoutError, RuntimeError on the thread of a running event loop.
+    #[pyo3(signature = (timeout = None))]
+    fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        block_on(py, "await recv()", timeout, recv(Arc::clone(&self.slot)))??.object(py)
+    }
+
+    /// A new receiver, of what is sent from now on.
+    ///
+    /// Raises RuntimeError while a task waits in this one's `recv`: subscribe at the sender then.
+    fn resubscribe(&self) -> PyResult<Self> {
+        let subscription = self.slot.try_lock().map_err(|_| {
+            pyo3::exceptions::PyRuntimeError::new_err("a task waits in recv(): use the sender's subscribe()")
+        })?;
+        Ok(Self::from_tokio(subscription.0.as_ref().ok_or(HANDLE_CLOSED)?.resubscribe()))
+    }
+
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self) -> RustFuture {
+        let receiving = recv(Arc::clone(&self.slot));
+        awaitable("__anext__", async move { object(&receiving.await.map_err(end_of_iteration)?) })
+    }
+}
+
+/// A channel that gives every item to every receiver, and keeps the last `capacity` (rounded up to a power of two) for
+/// those that are slow: (sender, first receiver).
+///
+/// Raises ValueError for a capacity below 1 or above 2**20: the room is made at once.
+#[pyfunction]
+pub fn broadcast(capacity: i64) -> PyResult<(BroadcastSender, BroadcastReceiver)> {
+    let (tx, rx) = tokio_broadcast::channel(super::within(capacity, "capacity", 1, 1 << 20)?);
+    Ok((BroadcastSender::from_tokio(tx), BroadcastReceiver::from_tokio(rx)))
+}
