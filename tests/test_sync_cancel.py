@@ -1,4 +1,7 @@
-"""What a cancelled task would have received is still there: cancelled at each point, by each way of waiting."""
+"""What a cancelled task would have received is still there: cancelled at each point, in each way of waiting.
+
+A stock task polls a Rust future in its step, then adds its callback: what comes in between is kept, too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,13 +30,15 @@ class Case(NamedTuple):
     """Something to wait for."""
 
     give: Callable[[], object]  # lets one waiter through
-    take: Callable[[], Awaitable[Any]]  # what waits
+    take: Callable[[], Coroutine[Any, Any, Any]]  # what waits
     left: Callable[[], bool]  # whether what was given is still to be had; takes it
 
 
 def from_queue(make: Callable[[], Any], take: str) -> Case:
     sender, receiver = make()
-    return Case(lambda: sender.try_send("value"), getattr(receiver, take), lambda: receiver.try_recv() == "value")
+    return Case(
+        lambda: sender.try_send("value"), getattr(receiver, take), lambda: receiver.try_recv() == "value"
+    )
 
 
 def from_oneshot() -> Case:
@@ -49,7 +54,9 @@ def from_broadcast() -> Case:
 def from_watch() -> Case:
     sender, receiver = sync.watch("initial")
     return Case(
-        lambda: sender.send("value"), receiver.changed, lambda: receiver.has_changed() and receiver.value == "value"
+        lambda: sender.send("value"),
+        receiver.changed,
+        lambda: receiver.has_changed() and receiver.value == "value",
     )
 
 
@@ -127,7 +134,9 @@ def ours(loop: Loop, take: Any) -> asyncio.Task[Any]:
     return task
 
 
-each_way = pytest.mark.parametrize("spawn_waiter", [itself, nested, stock, ours], ids=lambda way: way.__name__)
+each_way = pytest.mark.parametrize(
+    "spawn_waiter", [itself, nested, stock, ours], ids=lambda way: way.__name__
+)
 Way = Callable[[Loop, Any], asyncio.Task[Any]]
 
 
@@ -191,7 +200,9 @@ def test_cancelled_right_after_it_is_given(loop: Loop, make: Callable[[], Case],
 
 
 @each_case
-def test_given_between_the_step_and_the_callback_of_a_foreign_task(loop: Loop, make: Callable[[], Case]) -> None:
+def test_given_between_the_step_and_the_callback_of_a_foreign_task(
+    loop: Loop, make: Callable[[], Case]
+) -> None:
     """A stock task polls in its step and then adds its callback; a Rust thread may send in between."""
     case = make()
 

@@ -28,7 +28,9 @@ class Thing:
 
 # Queues.
 
-each_queue = pytest.mark.parametrize("make", [lambda: sync.mpsc(4), lambda: sync.unbounded()], ids=["mpsc", "unbounded"])
+each_queue = pytest.mark.parametrize(
+    "make", [lambda: sync.mpsc(4), lambda: sync.unbounded()], ids=["mpsc", "unbounded"]
+)
 
 
 @each_queue
@@ -206,7 +208,7 @@ def test_several_tasks_receive_in_the_order_of_asking(loop: Loop, make: Any) -> 
 
 
 def test_items_that_are_there_come_without_a_turn(loop: Loop) -> None:
-    """An iteration over what is there gives no other task a turn: but for tokio's budget, at most each 128 items."""
+    """An iteration over what is there gives no other task a turn (tokio's budget does, after 128 items)."""
     sender, receiver = sync.unbounded()
     for number in range(100):
         sender.try_send(number)

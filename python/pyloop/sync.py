@@ -13,9 +13,9 @@
 | `Barrier(parties)` | lets tasks pass when so many have come |
 
 They belong to no loop: a task of pyloop's, of asyncio's or of uvloop's loop may wait at one end while another
-loop, a thread or Rust code is at the other. What does not wait (`try_send`, `notify_one`, `release`, …) may be called
-from any thread; `blocking_send` and `blocking_recv` are for threads without a loop. What a cancelled `recv`
-would have received is not lost.
+loop, a thread or Rust code is at the other. Any thread may call what does not wait (`try_send`, say);
+`blocking_send` and `blocking_recv` are for threads without a loop. What a cancelled `recv` would have
+received is not lost.
 """
 
 from __future__ import annotations

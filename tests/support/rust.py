@@ -1,6 +1,7 @@
 """pyloop and its Rust futures for tests, imported when first used: the oracle alone runs without them.
 
-`pyloop` is the package, `sync` is `pyloop.sync`, `rust` its test module. Each of these functions makes an awaitable:
+`pyloop` is the package, `sync` is `pyloop.sync`, `rust` the test module, whose functions make
+awaitables:
 
     ready(value)                        is ready at the first poll
     yield_once(value), yield_n(n, v)    wakes itself and is ready at the second, at the n+1st poll
