@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
-use tokio::runtime::Handle;
 
-use crate::py::asyncio::asyncio;
-use crate::py::error;
+use crate::py::{error, names};
+use crate::rt::context;
 
 /// How long the main thread sleeps between two looks for signals: nothing but Python's flag tells it of one.
 const SIGNALS: Duration = Duration::from_millis(50);
@@ -47,7 +46,7 @@ pub fn block_on<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, 
 }
 
 fn refuse_on_a_loop(py: Python<'_>, instead: &str) -> PyResult<()> {
-    if !asyncio(py)?.get_running_loop.bind(py).call0()?.is_none() || Handle::try_current().is_ok() {
+    if !names::running_loop(py)?.is_none() || context::is_inside_runtime() {
         return Err(PyRuntimeError::new_err(format!(
             "this would stop the event loop that runs in this thread: use `{instead}`, or call it in another thread \
              (asyncio.to_thread)"

@@ -12,8 +12,8 @@ use tokio::sync::{Mutex, broadcast as tokio_broadcast};
 use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::{SharedItem, dropping_later};
 use crate::bridge::RustFuture;
+use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
-use crate::prims::in_step::awaitable;
 use crate::py::cell::GilCell;
 
 /// The sending end of a broadcast.

@@ -11,7 +11,7 @@ use tokio::sync::{Notify as TokioNotify, watch};
 
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::in_step::awaitable;
+use crate::prims::awaitable::awaitable;
 
 /// Wakes one task, or all that wait.
 #[pyclass(frozen, weakref, module = "pyloop.sync")]

@@ -21,8 +21,8 @@ use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER, NO_SENDER, end_of_iteratio
 use super::item::Item;
 use super::{none, within};
 use crate::bridge::RustFuture;
+use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
-use crate::prims::in_step::awaitable;
 use crate::py::cell::GilCell;
 
 /// tokio's sending half.

@@ -14,8 +14,8 @@ use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER};
 use super::item::Item;
 use crate::bridge::RustFuture;
+use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
-use crate::prims::in_step::awaitable;
 use crate::py::cell::GilCell;
 
 /// The value will not come, or came already.

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore as TokioSemaphore, TryAcquireE
 use super::fault::Fault;
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::in_step::awaitable;
+use crate::prims::awaitable::awaitable;
 use crate::py::cell::GilCell;
 
 const CLOSED: Fault = Fault::Closed("the semaphore is closed");

@@ -12,7 +12,7 @@ use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::SharedItem;
 use super::none;
 use crate::bridge::RustFuture;
-use crate::prims::in_step::awaitable;
+use crate::prims::awaitable::awaitable;
 use crate::py::cell::GilCell;
 
 type Tx = Arc<tokio_watch::Sender<SharedItem>>;
