@@ -37,7 +37,8 @@ use super::local;
 use super::step::Stepped;
 use crate::py::cell::GilCell;
 use crate::py::{error, iter, names};
-use crate::rt::context::{at_enter, drop_in_context, in_context};
+use crate::rt::context::{drop_in_context, in_context};
+use crate::rt::process::{Here, here};
 
 /// What the future inside ends with.
 pub type Output = PyResult<Py<PyAny>>;
@@ -54,10 +55,10 @@ unsafe impl Send for Body {}
 
 impl Body {
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> PyResult<Poll<Output>> {
+    fn poll(&mut self, here: &Here, cx: &mut Context<'_>) -> PyResult<Poll<Output>> {
         match self {
             Self::Send(future) => Ok(future.as_mut().poll(cx)),
-            Self::Local(future, home) if home.is_here() => Ok(future.as_mut().poll(cx)),
+            Self::Local(future, home) if home.is_at(here) => Ok(future.as_mut().poll(cx)),
             Self::Local(..) => Err(PyRuntimeError::new_err(
                 "a Rust future that is not Send was awaited on another thread than the one that made it",
             )),
@@ -70,7 +71,7 @@ impl Drop for Body {
         if let Self::Local(future, home) = self {
             // SAFETY: taken once, in the destructor.
             let future = unsafe { ManuallyDrop::take(future) };
-            if home.is_here() {
+            if here(|here| home.is_at(here)) {
                 drop(future);
             } else {
                 home::send(*home, future);
@@ -131,7 +132,6 @@ impl RustFuture {
 
     fn from_body(name: &'static str, body: Body) -> Self {
         home::receive();
-        at_enter(local::enter);
         Self { state: GilCell::new(State { stage: Stage::Created(body), blocking: false, foreign: None }), name }
     }
 
@@ -214,7 +214,8 @@ impl RustFuture {
     pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> PyResult<Poll<Output>> {
         let mut body = self.begin_poll(py)?;
         let began = current.debug.then(Instant::now);
-        let polled = error::catch_panic(|| in_context(|| body.poll(&mut Context::from_waker(current.waker))));
+        let mut cx = Context::from_waker(current.waker);
+        let polled = error::catch_panic(|| here(|here| in_context(here, local::enter, || body.poll(here, &mut cx))));
         let pending = matches!(polled, Ok(Ok(Ok(Poll::Pending))));
         let (over, closed) = self.state.with(py, |state| match (&state.stage, pending) {
             (Stage::Running, true) => {

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::thread::ThreadId;
 
 use pyo3::prelude::*;
 
@@ -13,22 +12,25 @@ use super::awaitable::Output;
 use super::link::NativeLoop;
 use crate::py::attach::thread_ident;
 use crate::py::error;
-use crate::rt::process::this_thread;
+use crate::rt::process::{Here, ThreadNumber, this_thread};
 
 type LocalFuture = Pin<Box<dyn Future<Output = Output>>>;
 
-/// A thread: `ThreadId` is never used twice, the other is what a loop knows its thread by.
+/// A thread: its number is never used twice, its ident is what a loop knows its thread by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Home(ThreadId, u64);
+pub(super) struct Home {
+    number: ThreadNumber,
+    ident: u64,
+}
 
 impl Home {
     pub(super) fn here() -> Self {
-        Self(this_thread(), thread_ident())
+        Self { number: this_thread(), ident: thread_ident() }
     }
 
     #[inline]
-    pub(super) fn is_here(self) -> bool {
-        self.0 == this_thread()
+    pub(super) fn is_at(self, here: &Here) -> bool {
+        self.number == here.number()
     }
 }
 
@@ -36,16 +38,16 @@ struct Parcel(#[expect(dead_code, reason = "only dropped")] LocalFuture);
 // SAFETY: a parcel is not opened on the way: it is dropped on the thread it is addressed to, or never.
 unsafe impl Send for Parcel {}
 
-static PARCELS: LazyLock<Mutex<HashMap<ThreadId, Vec<Parcel>>>> = LazyLock::new(Mutex::default);
+static PARCELS: LazyLock<Mutex<HashMap<ThreadNumber, Vec<Parcel>>>> = LazyLock::new(Mutex::default);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Send a future home, and have the loop of its thread, if one of pyloop's runs there, drop it.
 pub(super) fn send(home: Home, future: LocalFuture) {
-    PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home.0).or_default().push(Parcel(future));
+    PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home.number).or_default().push(Parcel(future));
     WAITING.fetch_add(1, Ordering::SeqCst);
     // At interpreter exit there is no loop.
     let told = Python::try_attach(|py| -> PyResult<()> {
-        if let Some(event_loop) = NativeLoop::of_thread(py, home.1)
+        if let Some(event_loop) = NativeLoop::of_thread(py, home.ident)
             && let Some(waker) = event_loop.callback(pyo3::wrap_pyfunction!(receive_parcels, py)?.as_any())
         {
             waker.wake();

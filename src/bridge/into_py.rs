@@ -185,7 +185,8 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
         Poll::Ready(match ready!(self.project().future.poll(cx)) {
-            Ok(value) => Python::attach(|py| into_object(py, value)),
+            // SAFETY: a `Converted` is polled by `RustFuture::poll`, which has a token.
+            Ok(value) => into_object(unsafe { Python::assume_attached() }, value),
             Err(failed) => Err(failed.into()),
         })
     }

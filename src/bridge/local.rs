@@ -8,14 +8,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::ThreadId;
 
 use pyo3::prelude::*;
 use tokio::task::LocalSet;
 
 use super::callback::callback_waker;
 use crate::py::{error, names};
-use crate::rt::process::this_thread;
+use crate::rt::process::{ThreadNumber, this_thread};
 
 thread_local! {
     static LOCAL: OnceCell<(&'static LocalSet, Arc<Driver>)> = const { OnceCell::new() };
@@ -50,7 +49,7 @@ fn drive() {
 
 /// Has the loop of its thread poll the local set.
 struct Driver {
-    thread: ThreadId,
+    thread: ThreadNumber,
     /// Reaches the loop that ran in the thread when one was last looked for.
     last: Mutex<Option<Waker>>,
 }

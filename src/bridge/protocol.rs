@@ -33,13 +33,14 @@ impl RustFuture {
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
         // Some tasks drive a coroutine by this alone.
-        match Self::advance(slf)? {
-            Poll::Pending => {
-                slf.get().state.with(slf.py(), |state| state.blocking = true);
-                Ok(Some(slf.clone()))
+        match Self::advance_and_yield(slf)? {
+            Poll::Pending => Ok(Some(slf.clone())),
+            Poll::Ready(value) => {
+                if !value.is_none(slf.py()) {
+                    iter::set_stop_iteration(value.into_bound(slf.py()));
+                }
+                Ok(None)
             }
-            Poll::Ready(value) if value.is_none(slf.py()) => Ok(None),
-            Poll::Ready(value) => Err(iter::stop_iteration(slf.py(), value.into_bound(slf.py()))),
         }
     }
 
@@ -50,7 +51,10 @@ impl RustFuture {
         if slf.get().begin(py) && !value.is_none() {
             return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
         }
-        Self::__next__(slf)?.ok_or_else(|| iter::stop_iteration(py, py.None().into_bound(py)))
+        match Self::advance_and_yield(slf)? {
+            Poll::Pending => Ok(slf.clone()),
+            Poll::Ready(value) => Err(iter::stop_iteration(py, value.into_bound(py))),
+        }
     }
 
     /// As a coroutine's: the future is dropped and the exception raised.
@@ -214,6 +218,16 @@ impl RustFuture {
 }
 
 impl RustFuture {
+    /// Poll; pending, it is about to be yielded.
+    #[inline]
+    fn advance_and_yield(slf: &Bound<'_, Self>) -> PyResult<Poll<Py<PyAny>>> {
+        let polled = Self::advance(slf)?;
+        if polled.is_pending() {
+            slf.get().state.with(slf.py(), |state| state.blocking = true);
+        }
+        Ok(polled)
+    }
+
     fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {
         self.state.with(py, |state| state.foreign.as_ref().and_then(|foreign| foreign.waiters.clone()))
     }

@@ -122,6 +122,9 @@ pub trait Lender: Sync {
     /// The shared part, made at the first call. Any thread may call it (a future may hand `&Waker` to another thread
     /// for the length of its poll).
     fn shared(&self) -> &Arc<TaskShared>;
+    /// The lent waker itself was woken (by any thread, as for `shared`): a future that gives way. The step that lends
+    /// it goes on by itself.
+    fn woken(&self);
 }
 
 /// Where a task keeps its shared part.
@@ -154,7 +157,7 @@ impl<L: Lender> Lent<L> {
     unsafe fn wake_by_ref(data: *const ()) {
         // SAFETY: as in `clone`.
         let lender = unsafe { &*data.cast::<L>() };
-        lender.shared().wake_by_ref();
+        lender.woken();
     }
 
     unsafe fn drop(_data: *const ()) {}

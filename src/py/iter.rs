@@ -29,20 +29,28 @@ pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
     }
 }
 
-/// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `__next__` or `send` gives back.
+/// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `send` gives back.
 pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
+    set_stop_iteration(value);
+    PyErr::fetch(py)
+}
+
+/// As `stop_iteration`, for `__next__`: with the exception set, PyO3's "no more items" ends the iteration with it.
+#[inline]
+pub fn set_stop_iteration(value: Bound<'_, PyAny>) {
+    let py = value.py();
     // SAFETY: live objects. A tuple or an exception given to PyErr_SetObject would be taken for constructor arguments
     // or for the exception itself (CPython's _PyGen_SetStopIterationValue has the same distinction).
     unsafe {
         if ffi::PyTuple_Check(value.as_ptr()) != 0 || ffi::PyExceptionInstance_Check(value.as_ptr()) != 0 {
-            return match py.get_type::<PyStopIteration>().call1((value,)) {
-                Ok(exception) => PyErr::from_value(exception),
-                Err(error) => error,
-            };
+            match py.get_type::<PyStopIteration>().call1((value,)) {
+                Ok(exception) => PyErr::from_value(exception).restore(py),
+                Err(error) => error.restore(py),
+            }
+            return;
         }
         ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
     }
-    PyErr::fetch(py)
 }
 
 /// The value of a StopIteration, or the error back.

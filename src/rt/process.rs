@@ -1,8 +1,8 @@
 //! Which process this is, and which thread.
 
+use std::cell::Cell;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
 /// (runtimes, threads) does not work here.
@@ -26,11 +26,56 @@ pub fn count_forks() {
     });
 }
 
-/// This thread's id as the standard library knows it; for owner checks.
+/// A number that no other thread of this process has or had.
+pub type ThreadNumber = u64;
+
+/// What is known of this thread: in one place, as a look-up of a thread-local is a call in a shared library.
+#[derive(Debug)]
+pub struct Here {
+    number: Cell<ThreadNumber>,
+    /// The generation in which this thread drives a loop of ours; a forked child finds its parent's.
+    pub(super) driving: Cell<u32>,
+    /// The generation in which it entered the background runtime.
+    pub(super) entered: Cell<u32>,
+}
+
+thread_local! {
+    static HERE: Here =
+        const { Here { number: Cell::new(0), driving: Cell::new(0), entered: Cell::new(0) } };
+}
+
+/// Give `f` what is known of this thread.
 #[inline]
-pub fn this_thread() -> ThreadId {
-    thread_local! {
-        static ID: ThreadId = std::thread::current().id();
+pub fn here<R>(f: impl FnOnce(&Here) -> R) -> R {
+    HERE.with(f)
+}
+
+/// This thread's number; for owner checks.
+#[inline]
+pub fn this_thread() -> ThreadNumber {
+    here(Here::number)
+}
+
+impl Here {
+    #[inline]
+    pub fn number(&self) -> ThreadNumber {
+        match self.number.get() {
+            0 => self.assign(),
+            number => number,
+        }
     }
-    ID.with(|id| *id)
+
+    #[cold]
+    fn assign(&self) -> ThreadNumber {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        self.number.get()
+    }
+
+    /// Whether what is polled here meets a runtime of this generation: the loop's own or the background one.
+    #[inline]
+    pub(super) fn has_runtime(&self) -> bool {
+        let generation = generation();
+        self.driving.get() == generation || self.entered.get() == generation
+    }
 }

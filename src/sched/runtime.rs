@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::ThreadId;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -24,7 +23,6 @@ use tokio::task::LocalSet;
 use crate::py::attach::{park, unpark};
 use crate::py::error;
 use crate::rt::context::{Driving, is_inside_runtime};
-use crate::rt::process::this_thread;
 
 /// What drives a loop.
 #[derive(Debug)]
@@ -32,8 +30,6 @@ pub struct Engine {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     id: u64,
-    /// The threads that hold a LocalSet for this loop.
-    homes: Mutex<Vec<ThreadId>>,
 }
 
 thread_local! {
@@ -51,7 +47,7 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, id, homes: Mutex::default() })
+        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, id })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -60,12 +56,7 @@ impl Engine {
 
     /// This thread's LocalSet for this loop.
     fn local_set(&self) -> Rc<LocalSet> {
-        LOCAL_SETS.with_borrow_mut(|sets| {
-            Rc::clone(sets.entry(self.id).or_insert_with(|| {
-                self.homes.lock().unwrap_or_else(PoisonError::into_inner).push(this_thread());
-                Rc::new(LocalSet::new())
-            }))
-        })
+        LOCAL_SETS.with_borrow_mut(|sets| Rc::clone(sets.entry(self.id).or_insert_with(|| Rc::new(LocalSet::new()))))
     }
 
     /// Block on `root`, and run the loop's Rust tasks beside it.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 
 use futures::task::AtomicWaker;
 use pyo3::prelude::*;
@@ -11,7 +10,7 @@ use pyo3::prelude::*;
 use super::state::LoopState;
 use crate::core::inbox::Inbox;
 use crate::core::lifecycle::Lifecycle;
-use crate::rt::process::{generation, this_thread};
+use crate::rt::process::{ThreadNumber, generation, this_thread};
 
 /// Something that another thread (or a waker) handed in, carried out by the loop's thread with the GIL held.
 pub trait Deliver: Send + Sync {
@@ -37,7 +36,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// What a thread ran before a run.
 pub(super) struct Outer(u64, Option<Arc<LoopShared>>);
 
-type ByThread = HashMap<ThreadId, Arc<LoopShared>>;
+type ByThread = HashMap<ThreadNumber, Arc<LoopShared>>;
 
 fn running_by_thread() -> MutexGuard<'static, ByThread> {
     static RUNNING: LazyLock<Mutex<ByThread>> = LazyLock::new(Mutex::default);

@@ -2,6 +2,7 @@
 //! which exception is thrown in, what ends the task how, and the messages for mistaken yields.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -198,6 +199,7 @@ struct Stepping<'a> {
     task: &'a Task,
     object: Address,
     home: Option<&'a LoopState>,
+    woken: AtomicBool,
 }
 
 impl Lender for Stepping<'_> {
@@ -207,6 +209,11 @@ impl Lender for Stepping<'_> {
             let home = self.home.map_or(Home::Nowhere, |state| Home::Ours(Arc::clone(&state.shared)));
             Arc::new(TaskShared::new(home, self.object, wake_from_rust))
         })
+    }
+
+    fn woken(&self) {
+        // Whoever sets it on another thread has ended before the poll does, which orders the two.
+        self.woken.store(true, Ordering::Relaxed);
     }
 }
 
@@ -234,7 +241,7 @@ fn one_step(
             Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust))
         });
     }
-    let stepping = Stepping { task: this, object, home };
+    let stepping = Stepping { task: this, object, home, woken: AtomicBool::new(false) };
     let coroutine = coroutine.bind(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
     let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
@@ -244,7 +251,10 @@ fn one_step(
             schedule(task)
         }
         Ok(Stepped::Waits(awaited)) => wait_for_future(task, event_loop, awaited),
-        Ok(Stepped::Polled(awaited)) => wait_for_rust(task, home, awaited),
+        Ok(Stepped::Polled(awaited)) => {
+            wait_for_rust(task, home, awaited)?;
+            if stepping.woken.into_inner() { wake_from_rust(py, task.as_any()) } else { Ok(()) }
+        }
         Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
         Ok(Stepped::Returned(value)) => {
             let cancel = this.state.with(py, |state| std::mem::take(&mut state.must_cancel));
