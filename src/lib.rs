@@ -39,6 +39,7 @@ pub use rt::background::{block_on, init, init_with_runtime};
 use pyo3::prelude::*;
 
 /// Make `part` a module that `import` finds.
+#[cfg(feature = "loop")]
 fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> PyResult<()> {
     module.py().import("sys")?.getattr("modules")?.set_item(part.name()?, part)
 }

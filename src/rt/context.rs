@@ -78,7 +78,7 @@ pub fn drop_in_context(f: impl FnOnce()) {
 /// Whether this thread drives a loop of this crate copy.
 #[inline]
 pub fn is_driving() -> bool {
-    DRIVING.get() == generation()
+    here(|here| here.driving.get() == generation())
 }
 
 /// Whether this thread is inside a runtime that somebody runs, so that `block_on` would panic.
