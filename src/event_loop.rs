@@ -9,19 +9,18 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::bridge::RustFuture;
+use crate::calls;
 use crate::core::ready::Lane;
 use crate::future::{Future, new_future};
 use crate::io::dns;
 use crate::io::sock::{self, Place, ReceiveBuffer};
 use crate::io::watch::{Side, Watch};
 use crate::py::asyncio::asyncio;
-use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
 use crate::py::{context, gc};
-use crate::sched::handle::{Handle, check_callback};
+use crate::sched::handle::Handle;
 use crate::sched::state::Entry;
 use crate::sched::timer_handle::TimerHandle;
-use crate::sched::turn::clock;
 use crate::sched::{LoopState, run};
 use crate::task;
 
@@ -32,67 +31,6 @@ pub struct Loop {
     /// None once closed.
     watch: GilCell<Option<Arc<Watch>>>,
     receive_buffer: Arc<ReceiveBuffer>,
-}
-
-/// asyncio's `_check_thread` (debug mode).
-fn check_thread(state: &LoopState) -> PyResult<()> {
-    match state.shared.thread_ident() {
-        Some(owner) if owner != thread_ident() => Err(PyRuntimeError::new_err(
-            "Non-thread-safe operation invoked on an event loop other than the current one",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The context given, or a copy of the current one; whether it is such a copy, which nobody else has.
-#[inline]
-fn context_or_copy(py: Python<'_>, context: Option<Py<PyAny>>) -> PyResult<(Py<PyAny>, bool)> {
-    match context {
-        Some(context) if !context.is_none(py) => Ok((context, false)),
-        _ => Ok((context::copy_current(py)?, true)),
-    }
-}
-
-/// A handle in the ready queue.
-#[inline]
-fn soon<'py>(
-    state: &Bound<'py, LoopState>,
-    callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
-    context: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, Handle>> {
-    let py = state.py();
-    let (context, made) = context_or_copy(py, context)?;
-    let handle = Bound::new(py, Handle::new(callback, args, context, state))?;
-    if state.get().debug.get(py) {
-        handle.get().note_origin(py)?;
-    }
-    // Nothing runs between this and the push: no run can end in between.
-    Handle::begin_waiting(&handle, made);
-    state.get().push(py, Entry::Handle(handle.clone().unbind()));
-    state.get().wake_if_away();
-    Ok(handle)
-}
-
-fn at<'py>(
-    state: &Bound<'py, LoopState>,
-    when: f64,
-    callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
-    context: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, TimerHandle>> {
-    let py = state.py();
-    run::check_closed(state.get())?;
-    let debug = state.get().debug.get(py);
-    if debug {
-        check_thread(state.get())?;
-        // asyncio's call_later is a call_at, and says so.
-        check_callback(&callback, "call_at")?;
-    }
-    let (context, made) = context_or_copy(py, context)?;
-    let handle = TimerHandle::schedule(when, callback, args, context, made, state)?;
-    state.get().wake_if_away();
-    Ok(handle)
 }
 
 fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
@@ -122,9 +60,7 @@ impl Loop {
     /// The loop's clock, in seconds: `time.monotonic()`.
     #[allow(clippy::unused_self, reason = "a method for Python")]
     fn time(&self) -> f64 {
-        // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
-        let now = clock();
-        (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
+        calls::time()
     }
 
     /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one).
@@ -133,15 +69,9 @@ impl Loop {
         slf: &Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
-        context: Option<Py<PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        let state = slf.as_super();
-        run::check_closed(state.get())?;
-        if state.get().debug.get(slf.py()) {
-            check_thread(state.get())?;
-            check_callback(&callback, "call_soon")?;
-        }
-        soon(state, callback, args, context)
+        calls::call_soon(slf.as_super(), calls::parts(callback, args, context))
     }
 
     /// `call_soon` from any thread; a sleeping loop wakes up.
@@ -150,14 +80,9 @@ impl Loop {
         slf: &Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
-        context: Option<Py<PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        let state = slf.as_super();
-        run::check_closed(state.get())?;
-        if state.get().debug.get(slf.py()) {
-            check_callback(&callback, "call_soon_threadsafe")?;
-        }
-        soon(state, callback, args, context)
+        calls::call_soon_threadsafe(slf.as_super(), calls::parts(callback, args, context))
     }
 
     /// Have `callback(*args)` called after `delay` seconds.
@@ -167,13 +92,9 @@ impl Loop {
         delay: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
-        context: Option<Py<PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TimerHandle>> {
-        if delay.is_none() {
-            return Err(PyTypeError::new_err("delay must not be None"));
-        }
-        let delay: f64 = delay.extract()?;
-        at(slf.as_super(), slf.get().time() + delay, callback, args, context)
+        calls::call_later(slf.as_super(), delay, calls::parts(callback, args, context))
     }
 
     /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
@@ -183,12 +104,12 @@ impl Loop {
         when: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
-        context: Option<Py<PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TimerHandle>> {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        at(slf.as_super(), when.extract()?, callback, args, context)
+        calls::call_at(slf.as_super(), when.extract()?, calls::parts(callback, args, context))
     }
 
     /// A pending `pyloop.Future` of this loop.
@@ -327,7 +248,7 @@ impl Loop {
     }
 
     fn _check_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
-        check_thread(slf.as_super().get())
+        calls::check_thread(slf.as_super().get())
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -501,11 +422,8 @@ impl Loop {
         let (py, state) = (slf.py(), slf.as_super());
         run::check_closed(state.get())?;
         let fd = fd_of(fd)?;
-        let handle = Bound::new(py, Handle::new(callback, args, context::copy_current(py)?, state))?;
+        let handle = Handle::new(calls::parts(callback, args, Some(context::copy_current(py)?)), state)?;
         gc::track(handle.as_any());
-        if state.get().debug.get(py) {
-            handle.get().note_origin(py)?;
-        }
         Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
         state.get().wake_if_away();
         Ok(handle)

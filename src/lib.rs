@@ -6,6 +6,8 @@
 
 pub mod bridge;
 #[cfg(feature = "loop")]
+mod calls;
+#[cfg(feature = "loop")]
 pub mod core;
 #[cfg(feature = "loop")]
 mod embed;
@@ -54,6 +56,9 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
+    py::pool::install::<sched::handle::Handle>(py);
+    py::pool::install::<sched::timer_handle::TimerHandle>(py);
+    calls::install(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<sched::handle::Handle>()?;

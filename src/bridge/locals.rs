@@ -50,7 +50,7 @@ impl TaskLocals {
     /// # Errors
     /// MemoryError.
     pub fn copy_context(self, py: Python<'_>) -> PyResult<Self> {
-        Ok(self.with_context(context::copy_current(py)?.into_bound(py)))
+        Ok(self.with_context(context::copy_current(py)?))
     }
 
     /// The event loop.

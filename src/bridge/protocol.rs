@@ -140,7 +140,7 @@ impl RustFuture {
         let (py, this) = (slf.py(), slf.get());
         let context = match context {
             Some(context) if !context.is_none(py) => context,
-            _ => context::copy_current(py)?,
+            _ => context::copy_current(py)?.unbind(),
         };
         if let Some(waiters) = this.waiters(py)
             && waiters.add(slf, r#fn.clone_ref(py), context.clone_ref(py))

@@ -345,7 +345,7 @@ impl Future {
         slf.get().event_loop(py)?;
         let context = match context {
             Some(context) if !context.is_none(py) => context,
-            _ => context::copy_current(py)?,
+            _ => context::copy_current(py)?.unbind(),
         };
         match slf.get().wait(py, Waiter::Call { callable: r#fn, context }) {
             Ok(()) => Ok(()),

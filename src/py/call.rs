@@ -4,18 +4,22 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-/// `callable(*args)`, with the tuple that `call_soon` was given: CPython reads the items in place.
+/// `callable(*args)`, with the tuple that `call_soon` made: CPython reads the items in place.
 #[inline]
-pub fn call_tuple<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+pub fn call_tuple<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: Option<&Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: both are live objects and `args` is a tuple, whose items are an array that it keeps alive for the call;
     // the result is a new reference or an exception is set.
     unsafe {
-        let count = ffi::PyTuple_GET_SIZE(args.as_ptr());
-        let result = if count == 0 {
-            ffi::PyObject_CallNoArgs(callable.as_ptr())
-        } else {
-            let items = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
-            ffi::PyObject_Vectorcall(callable.as_ptr(), items, count as usize, std::ptr::null_mut())
+        let result = match args {
+            None => ffi::PyObject_CallNoArgs(callable.as_ptr()),
+            Some(args) => {
+                let count = ffi::PyTuple_GET_SIZE(args.as_ptr());
+                let items = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
+                ffi::PyObject_Vectorcall(callable.as_ptr(), items, count as usize, std::ptr::null_mut())
+            }
         };
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }

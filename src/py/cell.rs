@@ -44,6 +44,12 @@ impl<T> GilCell<T> {
         f(unsafe { &mut *self.value.get() })
     }
 
+    /// The value, of a cell that nobody else has.
+    #[inline]
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
     /// The old value, for the caller to drop after the cell is free again.
     #[inline]
     #[must_use = "dropping the old value may run Python code: say where"]

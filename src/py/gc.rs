@@ -2,10 +2,11 @@
 //!
 //! A loop that runs is alive, and so is what waits in its queues. Looking through thousands of waiting handles in each
 //! young collection is a quarter of what a callback costs, so a handle made while its loop runs is untracked, and so
-//! is the context made for it, until it has run or is cancelled (and somebody else holds it) or outlives the run. CPython does the same to tuples and
-//! dictionaries that cannot be part of a cycle.
+//! is the tuple of its arguments, until it has run or is cancelled (and somebody else holds it) or outlives the run.
+//! CPython does the same to tuples and dictionaries that cannot be part of a cycle.
 //!
-//! PyO3's freelists hand out objects untracked (0.30): a class with a freelist says here what is to be tracked.
+//! PyO3's freelists hand out objects untracked (0.30), and so does our pool: such a class says here what is to be
+//! tracked.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -22,15 +23,6 @@ pub fn untrack(object: &Bound<'_, PyAny>) {
 pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a live object.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
-}
-
-/// Put a context back; what `call_soon` was given for one may be anything.
-#[inline]
-pub fn track_context(object: &Bound<'_, PyAny>) {
-    // SAFETY: a live object.
-    if unsafe { ffi::PyContext_CheckExact(object.as_ptr()) } != 0 {
-        track(object);
-    }
 }
 
 /// Put it back.

@@ -13,7 +13,11 @@ pub mod finalize;
 #[cfg(feature = "loop")]
 pub mod gc;
 pub mod iter;
+#[cfg(feature = "loop")]
+pub mod method;
 pub mod names;
+#[cfg(feature = "loop")]
+pub mod pool;
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");

@@ -8,13 +8,25 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::state::LoopState;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{call, context, error, gc};
 
 /// A callback with its arguments.
 #[derive(Debug)]
 struct Callback {
     callable: Py<PyAny>,
-    args: Py<PyTuple>,
+    /// None: no arguments.
+    args: Option<Py<PyTuple>>,
+}
+
+impl Callback {
+    #[inline]
+    fn let_go(self, py: Python<'_>) {
+        self.callable.drop_ref(py);
+        if let Some(args) = self.args {
+            args.drop_ref(py);
+        }
+    }
 }
 
 /// Debug mode's share of a handle.
@@ -26,47 +38,85 @@ struct Origin {
     looked: Option<Py<PyAny>>,
 }
 
+impl Origin {
+    #[cold]
+    fn let_go(self, py: Python<'_>) {
+        for object in [self.source_traceback, self.looked].into_iter().flatten() {
+            object.drop_ref(py);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     /// None once cancelled.
     callback: Option<Callback>,
     origin: Option<Box<Origin>>,
+    context: Py<PyAny>,
+    /// The context is a snapshot that other handles share (`contexts.rs`): nobody sees it.
+    shares_context: bool,
     cancelled: bool,
 }
 
+/// What a handle is made of.
+pub struct Parts<'py> {
+    pub callable: Bound<'py, PyAny>,
+    /// None: no arguments.
+    pub args: Option<Bound<'py, PyTuple>>,
+    /// None: a copy of the current context.
+    pub context: Option<Bound<'py, PyAny>>,
+}
+
 /// The object returned by `loop.call_soon()` (kept from asyncio: `asyncio.Handle`).
-#[pyclass(frozen, subclass, weakref, freelist = 8192, module = "pyloop._native")]
+#[pyclass(frozen, subclass, weakref, module = "pyloop._native")]
 pub struct Handle {
     state: GilCell<State>,
-    context: Py<PyAny>,
     event_loop: Py<LoopState>,
 }
 
 impl Handle {
+    /// The value; of no use outside an instance.
+    ///
+    /// # Errors
+    /// MemoryError.
     #[inline]
-    pub fn new(
-        callable: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-        context: Py<PyAny>,
-        event_loop: &Bound<'_, LoopState>,
-    ) -> Self {
-        let callback = Some(Callback { callable: callable.unbind(), args: args.unbind() });
-        Self {
-            state: GilCell::new(State { callback, origin: None, cancelled: false }),
-            context,
-            event_loop: event_loop.clone().unbind(),
+    pub(super) fn value(parts: Parts<'_>, event_loop: &Bound<'_, LoopState>) -> PyResult<Self> {
+        let (context, shares_context) = match parts.context {
+            Some(context) => (context, false),
+            None => (event_loop.get().contexts.snapshot(event_loop.py())?, true),
+        };
+        let callback = Callback { callable: parts.callable.unbind(), args: parts.args.map(Bound::unbind) };
+        let context = context.unbind();
+        let state = State { callback: Some(callback), origin: None, context, shares_context, cancelled: false };
+        Ok(Self { state: GilCell::new(state), event_loop: event_loop.clone().unbind() })
+    }
+
+    /// A handle, not queued and not tracked.
+    ///
+    /// # Errors
+    /// MemoryError; in debug mode, what looking at the stack raises.
+    #[inline]
+    pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let handle: Bound<'_, Self> = pool::create(py, (Self::value(parts, event_loop)?,))?;
+        if event_loop.get().debug.get(py) {
+            handle.get().note_origin(py)?;
         }
+        Ok(handle)
     }
 
     /// It goes into its loop's queues, which keep it alive while the loop runs: the cycle collector need not look at
-    /// it then, nor at its context, when that was made for it (`own`) and nobody else has it.
+    /// it then, nor at the tuple of its arguments, which is its own.
     #[inline]
-    pub fn begin_waiting(slf: &Bound<'_, Self>, own: bool) {
-        let this = slf.get();
+    pub fn begin_waiting(slf: &Bound<'_, Self>) {
+        let (py, this) = (slf.py(), slf.get());
         if this.event_loop.get().shared.lifecycle.is_running() {
-            gc::untrack(slf.as_any());
-            if own {
-                gc::untrack(this.context.bind(slf.py()));
+            let args = this.state.with(py, |state| {
+                state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py))
+            });
+            if let Some(args) = args {
+                gc::untrack(args.bind(py));
+                args.drop_ref(py);
             }
         } else {
             gc::track(slf.as_any());
@@ -82,15 +132,44 @@ impl Handle {
     }
 
     pub(super) fn track(slf: &Bound<'_, Self>) {
-        gc::track_context(slf.get().context.bind(slf.py()));
+        if let Some(args) = slf.get().args(slf.py()) {
+            gc::track(&args);
+        }
         gc::track(slf.as_any());
     }
 
+    fn args<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyTuple>> {
+        let args = self.state.with(py, |state| state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py)));
+        args.map(|args| args.into_bound(py))
+    }
+
     /// Remember where it is made (debug mode).
-    pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
         let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
         drop(self.state.with(py, |state| state.origin.get_or_insert_default().source_traceback.replace(stack)));
         Ok(())
+    }
+
+    /// The context, which is the handle's own from now on.
+    fn own_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (known, shared) = self.state.with(py, |state| (state.context.clone_ref(py), state.shares_context));
+        let known = known.into_bound(py);
+        if !shared {
+            return Ok(known);
+        }
+        let copy = context::copy(&known)?;
+        self.set_own_context(&copy);
+        Ok(copy)
+    }
+
+    fn set_own_context(&self, own: &Bound<'_, PyAny>) {
+        let py = own.py();
+        let own = own.clone().unbind();
+        let before = self.state.with(py, |state| {
+            state.shares_context = false;
+            std::mem::replace(&mut state.context, own)
+        });
+        before.drop_ref(py);
     }
 
     /// Run it. The error is one that ends the run.
@@ -99,37 +178,51 @@ impl Handle {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
-        let Some((callable, args)) = this
-            .state
-            .with(py, |state| state.callback.as_ref().map(|c| (c.callable.clone_ref(py), c.args.clone_ref(py))))
-        else {
+        let Some((callable, args, context, shares_context)) = this.state.with(py, |state| {
+            let callback = state.callback.as_ref()?;
+            let args = callback.args.as_ref().map(|args| args.clone_ref(py));
+            Some((callback.callable.clone_ref(py), args, state.context.clone_ref(py), state.shares_context))
+        }) else {
             return Ok(());
         };
-        let (callable, args) = (callable.into_bound(py), args.into_bound(py));
-        let ran = context::run_in(this.context.bind(py), || call::call_tuple(&callable, &args).map(drop));
+        let (callable, args) = (callable.into_bound(py), args.map(|args| args.into_bound(py)));
+        let context = context.into_bound(py);
+        let call = || call::call_tuple(&callable, args.as_ref()).map(drop);
+        let ran = if !shares_context {
+            context::run_in(&context, call)
+        } else if gc::is_shared(slf.as_any()) {
+            context::run_in(&this.own_context(py)?, call)
+        } else {
+            // Nobody but the turn has the handle: nobody asks for its context, until an error is reported.
+            let contexts = &this.event_loop.get().contexts;
+            contexts.run_in_copy(context, call, |copy| this.set_own_context(copy))
+        };
         match ran {
             Ok(()) => Ok(()),
-            Err(raised) => this.report(slf.as_any(), &callable, &args, raised),
+            Err(raised) => this.report(slf, &callable, args, raised),
         }
     }
 
     #[cold]
     fn report(
         &self,
-        handle: &Bound<'_, PyAny>,
+        handle: &Bound<'_, Self>,
         callable: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
+        args: Option<Bound<'_, PyTuple>>,
         raised: PyErr,
     ) -> PyResult<()> {
         let py = handle.py();
         if error::ends_the_run(py, &raised) {
             return Err(raised);
         }
+        // The handler may keep them.
+        Self::track(handle);
+        let args = args.unwrap_or_else(|| PyTuple::empty(py));
         let debug = self.event_loop.get().debug.get(py);
         let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((callable, args, debug))?;
         let message = format!("Exception in callback {text}");
         let exception = raised.value(py).as_any().clone();
-        let mut items = vec![("exception", &exception), ("handle", handle)];
+        let mut items = vec![("exception", &exception), ("handle", handle.as_any())];
         let stack = self._source_traceback(py).map(|stack| stack.into_bound(py));
         if let Some(stack) = &stack {
             items.push(("source_traceback", stack));
@@ -147,7 +240,9 @@ impl Handle {
             this.keep_look(slf);
         }
         Self::end_waiting(slf);
-        drop(this.state.with(py, |state| state.callback.take()));
+        if let Some(callback) = this.state.with(py, |state| state.callback.take()) {
+            callback.let_go(py);
+        }
         true
     }
 
@@ -174,10 +269,31 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // CPython frees tracked contexts only.
-        Python::attach(|py| gc::track_context(self.context.bind(py)));
+impl Pooled for Handle {
+    type Values = (Self,);
+    const SPARE: usize = 8192;
+
+    fn pool() -> &'static Pool<(Self,), Self> {
+        static POOL: Pool<(Handle,), Handle> = Pool::new();
+        &POOL
+    }
+
+    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, values.0)
+    }
+
+    #[inline]
+    fn release(values: (Self,), py: Python<'_>) {
+        let Self { state, event_loop } = values.0;
+        let State { callback, origin, context, .. } = state.into_inner();
+        event_loop.drop_ref(py);
+        context.drop_ref(py);
+        if let Some(callback) = callback {
+            callback.let_go(py);
+        }
+        if let Some(origin) = origin {
+            origin.let_go(py);
+        }
     }
 }
 
@@ -199,8 +315,8 @@ impl Handle {
     }
 
     /// The `contextvars.Context` that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.own_context(py)
     }
 
     #[getter]
@@ -209,13 +325,18 @@ impl Handle {
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.state.with(py, |state| state.callback.as_ref().map(|c| c.args.clone_ref(py)))
+    fn _args<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyTuple>> {
+        self._callback(py)?;
+        let args = self.args(py).unwrap_or_else(|| PyTuple::empty(py));
+        if !args.is_empty() {
+            gc::track(&args);
+        }
+        Some(args)
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.own_context(py)
     }
 
     #[getter]
@@ -259,8 +380,8 @@ impl Handle {
             if let Some(origin) = &state.origin {
                 visit.call(&origin.source_traceback)?;
             }
+            visit.call(&state.context)?;
         }
-        visit.call(&self.context)?;
         visit.call(&self.event_loop)
     }
 

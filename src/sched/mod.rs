@@ -2,6 +2,7 @@
 //! a descriptor is, higher layers tell it through `Entry`, `Deliver` and `Reactor`.
 
 mod alarm;
+mod contexts;
 pub mod handle;
 pub mod run;
 pub mod runtime;

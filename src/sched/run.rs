@@ -75,6 +75,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     state.shared.unregister();
     state.shared.end_here(outer);
     state.shared.lifecycle.end();
+    state.contexts.forget(py);
     state.track_waiting(py);
     let rested = rest_tasks(event_loop);
     ended.and_then(|ended| ended).and(rested)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::contexts::Contexts;
 use super::handle::Handle;
 use super::runtime::Engine;
 use super::shared::LoopShared;
@@ -76,6 +77,7 @@ pub struct LoopState {
     /// A step polled a Rust future: tokio's cooperative budget may be used up.
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
+    pub(super) contexts: Contexts,
     pub(super) engine: GilCell<Option<Arc<Engine>>>,
     pub counters: GilCell<Counters>,
 }
@@ -92,6 +94,7 @@ impl Default for LoopState {
             strong_tasks: GilCell::default(),
             polled_rust: GilCell::default(),
             reactor: GilCell::default(),
+            contexts: Contexts::default(),
             engine: GilCell::default(),
             counters: GilCell::default(),
         }
@@ -133,7 +136,7 @@ impl LoopState {
         if let Some(task) = self.task_is_current.peek_in_traverse() {
             visit.call(task)?;
         }
-        Ok(())
+        self.contexts.traverse(&visit)
     }
 
     fn __clear__(&self) {
@@ -205,6 +208,7 @@ impl LoopState {
             drop((entries, timers, resting));
         }
         drop(self.task_is_current.take(py));
+        self.contexts.forget(py);
         if let Some(reactor) = self.reactor.take(py) {
             reactor.close(py);
         }

@@ -2,16 +2,17 @@
 
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyTuple, PyType};
+use pyo3::types::{PyFloat, PyType};
 
-use super::handle::Handle;
+use super::handle::{Handle, Parts};
 use super::state::LoopState;
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::pool::{self, Pool, Pooled};
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
-#[pyclass(frozen, extends = Handle, weakref, freelist = 1024, module = "pyloop._native")]
+#[pyclass(frozen, extends = Handle, weakref, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
     /// In the loop's heap.
@@ -20,22 +21,23 @@ pub struct TimerHandle {
 
 impl TimerHandle {
     /// Make one and put it into the loop's heap.
+    ///
+    /// # Errors
+    /// MemoryError; in debug mode, what looking at the stack raises.
+    #[inline]
     pub fn schedule<'py>(
         when: f64,
-        callable: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Py<PyAny>,
-        made: bool,
+        parts: Parts<'py>,
         event_loop: &Bound<'py, LoopState>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let base = PyClassInitializer::from(Handle::new(callable, args, context, event_loop));
-        let handle = Bound::new(py, base.add_subclass(Self { when, scheduled: GilCell::new(true) }))?;
+        let own = Self { when, scheduled: GilCell::new(true) };
+        let handle: Bound<'_, Self> = pool::create(py, (Handle::value(parts, event_loop)?, own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }
         // Nothing runs between this and the push: no run can end in between.
-        Handle::begin_waiting(handle.as_super(), made);
+        Handle::begin_waiting(handle.as_super());
         let in_heap = handle.clone().unbind();
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
@@ -48,6 +50,25 @@ impl TimerHandle {
 
     fn base<'a, 'py>(slf: &'a Bound<'py, Self>) -> &'a Handle {
         slf.as_super().get()
+    }
+}
+
+impl Pooled for TimerHandle {
+    type Values = (Handle, Self);
+    const SPARE: usize = 1024;
+
+    fn pool() -> &'static Pool<(Handle, Self), Self> {
+        static POOL: Pool<(Handle, TimerHandle), TimerHandle> = Pool::new();
+        &POOL
+    }
+
+    fn make(values: (Handle, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, PyClassInitializer::from(values.0).add_subclass(values.1))
+    }
+
+    #[inline]
+    fn release(values: (Handle, Self), py: Python<'_>) {
+        Handle::release((values.0,), py);
     }
 }
 
@@ -74,14 +95,16 @@ impl TimerHandle {
     }
 
     /// Cancel the callback; nothing happens when it has run or was cancelled.
-    fn cancel(slf: &Bound<'_, Self>) {
+    pub(crate) fn cancel(slf: &Bound<'_, Self>) {
         let (py, base) = (slf.py(), Self::base(slf));
         if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
             let gone = state.timers.with(py, |timers| {
                 timers.note_cancelled(|timer| timer.bind_borrowed(py).as_super().get().is_cancelled(py))
             });
-            drop(gone);
+            for timer in gone {
+                timer.drop_ref(py);
+            }
         }
     }
 

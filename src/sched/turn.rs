@@ -113,7 +113,8 @@ impl Turns {
             }
             if state.ready.with(py, |ready| ready.is_empty()) {
                 state.leave_task(py, event_loop.as_any())?;
-                // `leave_task` may have run a destructor.
+                state.contexts.forget(py);
+                // Either may have run a destructor.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
                 if idle && self.set_alarm(py, state, cx)? && state.shared.inbox.leave() {
                     return Ok(Next::Park);
@@ -254,8 +255,8 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         other => {
             state.leave_task(py, event_loop.as_any())?;
             match other {
-                Entry::Handle(handle) => run_once(handle.bind(py)),
-                Entry::Timer(handle) => run_once(handle.bind(py).as_super()),
+                Entry::Handle(handle) => run_once(&handle.into_bound(py)),
+                Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
                 Entry::Done { callback, future, context } => run_done(event_loop, &callback, &future, &context),
                 Entry::Native { subject, run } => run(py, subject.bind(py)),

@@ -46,7 +46,7 @@ pub fn spawn<'py>(
     check_coroutine(&coroutine)?;
     let context = match context {
         Some(context) if !context.is_none() => context.unbind(),
-        _ => context::copy_current(py)?,
+        _ => context::copy_current(py)?.unbind(),
     };
     let state = TaskState {
         coroutine: Some(coroutine.unbind()),
@@ -154,7 +154,7 @@ impl Task {
         }
         let context = match context {
             Some(context) if !context.is_none() => context.unbind(),
-            _ => context::copy_current(py)?,
+            _ => context::copy_current(py)?.unbind(),
         };
         let event_loop = slf.as_super().get().event_loop(py)?;
         if let Some(home) = drive::home_of(&event_loop) {

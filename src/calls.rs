@@ -1,0 +1,209 @@
+//! Layer 7, `call_soon` and its like: what they do, and the fast methods before PyO3's (`py::method`) for the plain
+//! cases of what programs call most.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+use crate::event_loop::Loop;
+use crate::py::attach::thread_ident;
+use crate::py::method::{self, Args, Fast};
+use crate::sched::handle::{Handle, Parts, check_callback};
+use crate::sched::state::Entry;
+use crate::sched::timer_handle::TimerHandle;
+use crate::sched::turn::clock;
+use crate::sched::{LoopState, run};
+
+/// The loop's clock, in seconds.
+pub(crate) fn time() -> f64 {
+    // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
+    let now = clock();
+    (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
+}
+
+/// asyncio's `_check_thread` (debug mode).
+///
+/// # Errors
+/// RuntimeError when another thread runs the loop.
+pub(crate) fn check_thread(state: &LoopState) -> PyResult<()> {
+    match state.shared.thread_ident() {
+        Some(owner) if owner != thread_ident() => Err(PyRuntimeError::new_err(
+            "Non-thread-safe operation invoked on an event loop other than the current one",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A handle's parts from arguments as PyO3 has them.
+pub(crate) fn parts<'py>(
+    callable: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> Parts<'py> {
+    let args = if args.is_empty() { None } else { Some(args) };
+    Parts { callable, args, context: context.filter(|context| !context.is_none()) }
+}
+
+/// A handle in the ready queue.
+#[inline]
+fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
+    let handle = Handle::new(parts, state)?;
+    // Nothing runs between this and the push: no run can end in between.
+    Handle::begin_waiting(&handle);
+    state.get().push(state.py(), Entry::Handle(handle.clone().unbind()));
+    state.get().wake_if_away();
+    Ok(handle)
+}
+
+pub(crate) fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
+    run::check_closed(state.get())?;
+    if state.get().debug.get(state.py()) {
+        check_thread(state.get())?;
+        check_callback(&parts.callable, "call_soon")?;
+    }
+    soon(state, parts)
+}
+
+pub(crate) fn call_soon_threadsafe<'py>(
+    state: &Bound<'py, LoopState>,
+    parts: Parts<'py>,
+) -> PyResult<Bound<'py, Handle>> {
+    run::check_closed(state.get())?;
+    if state.get().debug.get(state.py()) {
+        check_callback(&parts.callable, "call_soon_threadsafe")?;
+    }
+    soon(state, parts)
+}
+
+pub(crate) fn call_later<'py>(
+    state: &Bound<'py, LoopState>,
+    delay: &Bound<'py, PyAny>,
+    parts: Parts<'py>,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    if delay.is_none() {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    }
+    let delay: f64 = delay.extract()?;
+    call_at(state, time() + delay, parts)
+}
+
+pub(crate) fn call_at<'py>(
+    state: &Bound<'py, LoopState>,
+    when: f64,
+    parts: Parts<'py>,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    run::check_closed(state.get())?;
+    if state.get().debug.get(state.py()) {
+        check_thread(state.get())?;
+        // asyncio's call_later is a call_at, and says so.
+        check_callback(&parts.callable, "call_at")?;
+    }
+    let handle = TimerHandle::schedule(when, parts, state)?;
+    state.get().wake_if_away();
+    Ok(handle)
+}
+
+/// The parts of a handle from the arguments of a fast method, the callback being argument `first`. None: not a plain
+/// case.
+#[inline]
+fn fast_parts<'py>(state: &LoopState, args: Args<'_, 'py>, first: usize) -> Option<PyResult<Parts<'py>>> {
+    let py = args.py();
+    if args.count() <= first || state.debug.get(py) {
+        return None;
+    }
+    let context = args.only_keyword(pyo3::intern!(py, "context"))?;
+    let context = context.filter(|context| !context.is_none()).map(|context| context.to_owned());
+    let callable = args.get(first).to_owned();
+    Some(args.rest(first + 1).map(|args| Parts { callable, args, context }))
+}
+
+/// `call_soon(callback, *args, context=None)`.
+struct CallSoon;
+
+impl Fast for CallSoon {
+    type Class = Loop;
+    const NAME: &'static str = "call_soon";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let parts = fast_parts(slf.as_super().get(), args, 0)?;
+        Some(parts.and_then(|parts| call_soon(slf.as_super(), parts)).map(Bound::into_any))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// `call_soon_threadsafe(callback, *args, context=None)`.
+struct CallSoonThreadsafe;
+
+impl Fast for CallSoonThreadsafe {
+    type Class = Loop;
+    const NAME: &'static str = "call_soon_threadsafe";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let parts = fast_parts(slf.as_super().get(), args, 0)?;
+        Some(parts.and_then(|parts| call_soon_threadsafe(slf.as_super(), parts)).map(Bound::into_any))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// `call_later(delay, callback, *args, context=None)`.
+struct CallLater;
+
+impl Fast for CallLater {
+    type Class = Loop;
+    const NAME: &'static str = "call_later";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let parts = fast_parts(slf.as_super().get(), args, 1)?;
+        Some(parts.and_then(|parts| call_later(slf.as_super(), &args.get(0), parts)).map(Bound::into_any))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// `timer_handle.cancel()`.
+struct CancelTimer;
+
+impl Fast for CancelTimer {
+    type Class = TimerHandle;
+    const NAME: &'static str = "cancel";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, TimerHandle>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if args.count() > 0 || !args.is_plain() {
+            return None;
+        }
+        TimerHandle::cancel(slf);
+        Some(Ok(slf.py().None().into_bound(slf.py())))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// Put the fast methods in place; before the classes have subclasses.
+///
+/// # Errors
+/// MemoryError.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    method::install::<CallSoon>(py)?;
+    method::install::<CallSoonThreadsafe>(py)?;
+    method::install::<CallLater>(py)?;
+    method::install::<CancelTimer>(py)
+}

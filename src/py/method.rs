@@ -1,0 +1,183 @@
+//! Methods that Python calls without PyO3's wrapper around them.
+//!
+//! PyO3's wrapper unpacks arguments into a tuple and counts itself in and out of a thread-local: a tenth of what a
+//! callback costs. A fast method gets the arguments as CPython has them (METH_FASTCALL | METH_KEYWORDS), does the plain
+//! cases and hands every other back: PyO3's method of the same name, which it stands before, then does the call.
+//!
+//! PyO3 does not count a fast method as attached, so a `Py<_>` that it drops on a thread of Python's own is dropped
+//! later: it drops `Bound`s.
+
+use std::ffi::CString;
+use std::marker::PhantomData;
+
+use pyo3::Borrowed;
+use pyo3::PyClass;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+
+use super::error;
+
+/// The arguments of one call.
+#[derive(Clone, Copy)]
+pub struct Args<'a, 'py> {
+    py: Python<'py>,
+    /// The positional ones, then the values of the keywords.
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    /// A tuple of strings, or null.
+    names: *mut ffi::PyObject,
+    life: PhantomData<&'a ()>,
+}
+
+impl<'a, 'py> Args<'a, 'py> {
+    pub fn py(&self) -> Python<'py> {
+        self.py
+    }
+
+    /// How many positional arguments there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A positional argument.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[inline]
+    pub fn get(&self, index: usize) -> Borrowed<'a, 'py, PyAny> {
+        assert!(index < self.count, "no such argument");
+        // SAFETY: the caller of the method keeps `count` live objects at `values` for the length of the call.
+        unsafe { Borrowed::from_ptr(self.py, *self.values.add(index)) }
+    }
+
+    /// Whether there are no keyword arguments.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.names.is_null()
+    }
+
+    /// The value of the keyword `name` (interned), if there are no other keywords: `Some(None)` without any.
+    #[inline]
+    pub fn only_keyword(&self, name: &Bound<'py, PyString>) -> Option<Option<Borrowed<'a, 'py, PyAny>>> {
+        if self.names.is_null() {
+            return Some(None);
+        }
+        // SAFETY: a tuple of strings, with a value for each behind the positional ones.
+        unsafe {
+            let known = ffi::PyTuple_GET_SIZE(self.names) == 1 && ffi::PyTuple_GET_ITEM(self.names, 0) == name.as_ptr();
+            known.then(|| Some(Borrowed::from_ptr(self.py, *self.values.add(self.count))))
+        }
+    }
+
+    /// The positional arguments from `first` on as a tuple; None when there are none left.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    pub fn rest(&self, first: usize) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if self.count <= first {
+            return Ok(None);
+        }
+        // SAFETY: the items of a new tuple, each set once to a live object with a count of its own.
+        unsafe {
+            let tuple = ffi::PyTuple_New((self.count - first) as ffi::Py_ssize_t);
+            let tuple = Bound::from_owned_ptr_or_err(self.py, tuple)?;
+            for index in first..self.count {
+                let value = *self.values.add(index);
+                ffi::Py_INCREF(value);
+                ffi::PyTuple_SET_ITEM(tuple.as_ptr(), (index - first) as ffi::Py_ssize_t, value);
+            }
+            Ok(Some(tuple.cast_into_unchecked()))
+        }
+    }
+}
+
+/// A fast method.
+pub trait Fast {
+    /// The class whose method it is.
+    type Class: PyClass;
+    /// The name of PyO3's method that it stands before.
+    const NAME: &'static str;
+    /// Do the call. None: not a plain case, and nothing has been done.
+    fn call<'py>(slf: &Bound<'py, Self::Class>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
+    /// Where PyO3's method is kept.
+    fn usual() -> &'static PyOnceLock<Py<PyAny>>;
+}
+
+unsafe extern "C" fn entry<F: Fast>(
+    slf: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by the descriptor made in `install`, with the GIL held: it has compared the class of `slf`, and
+    // the arguments are as METH_FASTCALL | METH_KEYWORDS says.
+    unsafe {
+        let py = Python::assume_attached();
+        let args = Args { py, values, count: count as usize, names, life: PhantomData };
+        let this = Borrowed::from_ptr(py, slf).cast_unchecked::<F::Class>();
+        let done = match error::catch_panic(|| F::call(&this, args)) {
+            Ok(Some(done)) => done,
+            Ok(None) => return usual::<F>(py, slf, values, count as usize, names),
+            Err(panicked) => Err(panicked),
+        };
+        match done {
+            Ok(value) => value.into_ptr(),
+            Err(raised) => {
+                raised.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    }
+}
+
+/// PyO3's method.
+#[cold]
+unsafe fn usual<F: Fast>(
+    py: Python<'_>,
+    slf: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's arguments, with the receiver before them.
+    unsafe {
+        let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+        let mut all = Vec::with_capacity(1 + count + keywords);
+        all.push(slf);
+        if count + keywords > 0 {
+            all.extend_from_slice(std::slice::from_raw_parts(values, count + keywords));
+        }
+        match F::usual().get(py) {
+            Some(usual) => ffi::PyObject_Vectorcall(usual.as_ptr(), all.as_ptr(), 1 + count, names),
+            None => std::ptr::null_mut(),
+        }
+    }
+}
+
+/// Put the fast method before PyO3's, with its signature and its words.
+///
+/// # Errors
+/// MemoryError; AttributeError when PyO3 has no such method.
+pub fn install<F: Fast>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<F::Class>();
+    let usual = class.getattr(F::NAME)?;
+    let text = |name: &str| usual.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
+    let (signature, words) = (text("__text_signature__"), text("__doc__"));
+    let words = CString::new(format!("{}{signature}\n--\n\n{words}", F::NAME))?;
+    let name = CString::new(F::NAME)?;
+    // The descriptor points at its definition for as long as the class lives, which is to the end.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: CString::into_raw(name),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: entry::<F> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: CString::into_raw(words),
+    }));
+    // SAFETY: a live class, and a definition that outlives it.
+    let fast = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    F::usual().get_or_init(py, || usual.unbind());
+    class.setattr(F::NAME, fast)
+}

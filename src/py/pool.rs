@@ -1,0 +1,227 @@
+//! Instances that come and go by the hundred thousand: made and freed without PyO3's machinery, from a list of spare
+//! ones.
+//!
+//! PyO3's own freelist takes a mutex at each end and its deallocator counts itself in and out of a thread-local. Here
+//! an instance is memory from CPython's allocator with the Rust values written where PyO3 puts them (asked of the first
+//! instance, which PyO3 makes), and the deallocator takes them out again. Instances are made **untracked**: whoever
+//! makes one says when the collector may look at it (`py::gc`).
+
+use std::ptr::NonNull;
+
+use pyo3::PyClass;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::sync::PyOnceLock;
+
+use super::cell::GilCell;
+use super::gc;
+
+/// A class whose instances are pooled. None of its values may have a destructor that matters: `release` is that.
+pub trait Pooled: PyClass<Frozen = True> + Sync {
+    /// The Rust values in an instance.
+    type Values: Values<Self>;
+    /// How many spare instances are kept.
+    const SPARE: usize;
+    /// The class's pool.
+    fn pool() -> &'static Pool<Self::Values, Self>;
+    /// The first instance, made by PyO3.
+    ///
+    /// # Errors
+    /// MemoryError.
+    fn make(values: Self::Values, py: Python<'_>) -> PyResult<Bound<'_, Self>>;
+    /// Let go of what an instance held; it may run Python code.
+    fn release(values: Self::Values, py: Python<'_>);
+}
+
+/// The Rust values in an instance of `C`: its own, after that of its native base class.
+pub trait Values<C>: Sized {
+    /// Where they are, in bytes from the object's address.
+    type Offsets: Copy + Send + Sync;
+    fn offsets(object: &Bound<'_, C>) -> Self::Offsets;
+    /// # Safety
+    /// `object` is the memory of an instance; nothing of value is overwritten.
+    unsafe fn write(self, object: *mut ffi::PyObject, at: Self::Offsets);
+    /// # Safety
+    /// `object` is an instance whose values are never used again.
+    unsafe fn read(object: *mut ffi::PyObject, at: Self::Offsets) -> Self;
+}
+
+fn offset_of<T>(object: *mut ffi::PyObject, value: &T) -> usize {
+    std::ptr::from_ref(value) as usize - object as usize
+}
+
+impl<C: PyClass<Frozen = True> + Sync> Values<C> for (C,) {
+    type Offsets = usize;
+
+    fn offsets(object: &Bound<'_, C>) -> usize {
+        offset_of(object.as_ptr(), object.get())
+    }
+
+    #[inline]
+    unsafe fn write(self, object: *mut ffi::PyObject, at: usize) {
+        // SAFETY: the caller's word, and `at` is where PyO3 puts the value.
+        unsafe { object.byte_add(at).cast::<C>().write(self.0) }
+    }
+
+    #[inline]
+    unsafe fn read(object: *mut ffi::PyObject, at: usize) -> Self {
+        // SAFETY: as in `write`.
+        unsafe { (object.byte_add(at).cast::<C>().read(),) }
+    }
+}
+
+impl<B, C> Values<C> for (B, C)
+where
+    B: PyClass<Frozen = True> + Sync,
+    C: PyClass<Frozen = True, BaseType = B> + Sync,
+{
+    type Offsets = (usize, usize);
+
+    fn offsets(object: &Bound<'_, C>) -> (usize, usize) {
+        (offset_of(object.as_ptr(), object.as_super().get()), offset_of(object.as_ptr(), object.get()))
+    }
+
+    #[inline]
+    unsafe fn write(self, object: *mut ffi::PyObject, at: (usize, usize)) {
+        // SAFETY: the caller's word, and `at` is where PyO3 puts the values.
+        unsafe {
+            object.byte_add(at.0).cast::<B>().write(self.0);
+            object.byte_add(at.1).cast::<C>().write(self.1);
+        }
+    }
+
+    #[inline]
+    unsafe fn read(object: *mut ffi::PyObject, at: (usize, usize)) -> Self {
+        // SAFETY: as in `write`.
+        unsafe { (object.byte_add(at.0).cast::<B>().read(), object.byte_add(at.1).cast::<C>().read()) }
+    }
+}
+
+/// What the first instance told.
+struct Known<O> {
+    class: NonNull<ffi::PyTypeObject>,
+    size: usize,
+    weak_references: usize,
+    offsets: O,
+}
+
+// SAFETY: the address of a class of ours, which lives as long as the interpreter.
+unsafe impl<O: Send> Send for Known<O> {}
+// SAFETY: as for Send; nothing in it changes.
+unsafe impl<O: Sync> Sync for Known<O> {}
+
+/// Memory of instances that are gone: it holds nothing.
+#[derive(Default)]
+struct Spare(Vec<NonNull<ffi::PyObject>>);
+
+// SAFETY: memory that nobody else knows of; it is used with the GIL held.
+unsafe impl Send for Spare {}
+
+/// The spare instances of one class.
+pub struct Pool<V: Values<C>, C> {
+    known: PyOnceLock<Known<V::Offsets>>,
+    spare: GilCell<Spare>,
+    inner: PyOnceLock<ffi::destructor>,
+}
+
+impl<V: Values<C>, C> Pool<V, C> {
+    #[expect(clippy::new_without_default, reason = "always called in const context")]
+    pub const fn new() -> Self {
+        Self { known: PyOnceLock::new(), spare: GilCell::new(Spare(Vec::new())), inner: PyOnceLock::new() }
+    }
+}
+
+/// A new instance, untracked.
+///
+/// # Errors
+/// MemoryError.
+#[inline]
+pub fn create<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+    let pool = T::pool();
+    let Some(known) = pool.known.get(py) else { return create_first(py, values) };
+    let spare = pool.spare.with(py, |spare| spare.0.pop());
+    // SAFETY: memory of the class's size from its allocator, whole once the values are written: PyO3 keeps nothing else
+    // in an instance of a frozen class that may go to any thread, but for the list of weak references, which starts
+    // empty. The object goes to nobody before.
+    unsafe {
+        let object = match spare {
+            Some(spare) => ffi::PyObject_Init(spare.as_ptr(), known.class.as_ptr()),
+            None => {
+                let made = ffi::PyObject_GC_New::<ffi::PyObject>(known.class.as_ptr());
+                if made.is_null() {
+                    return Err(PyErr::fetch(py));
+                }
+                made.byte_add(size_of::<ffi::PyObject>()).cast::<u8>().write_bytes(0, known.size);
+                made
+            }
+        };
+        values.write(object, known.offsets);
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
+
+#[cold]
+fn create_first<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+    let object = T::make(values, py)?;
+    gc::untrack(object.as_any());
+    let class = T::type_object(py).as_type_ptr();
+    // SAFETY: a live class.
+    let (whole, weak_references) = unsafe { ((*class).tp_basicsize, (*class).tp_weaklistoffset) };
+    if let Some(class) = NonNull::new(class) {
+        let size = whole as usize - size_of::<ffi::PyObject>();
+        let offsets = T::Values::offsets(&object);
+        T::pool().known.get_or_init(py, || Known { class, size, weak_references: weak_references as usize, offsets });
+    }
+    Ok(object)
+}
+
+unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
+    let pool = T::pool();
+    // SAFETY: a deallocator is called with the GIL held, with an object whose count has fallen to zero; one of exactly
+    // `T` has been made by `create`, with the values where it wrote them. They are read once, and nobody has the object
+    // any more when `release` runs.
+    unsafe {
+        let py = Python::assume_attached();
+        let class = ffi::Py_TYPE(object);
+        let Some(known) = pool.known.get(py).filter(|known| known.class.as_ptr() == class) else {
+            // A Python subclass.
+            if let Some(inner) = pool.inner.get(py) {
+                inner(object);
+            }
+            return;
+        };
+        ffi::PyObject_GC_UnTrack(object.cast());
+        if known.weak_references != 0
+            && !object.byte_add(known.weak_references).cast::<*mut ffi::PyObject>().read().is_null()
+        {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        T::release(T::Values::read(object, known.offsets), py);
+        let kept = pool.spare.with(py, |spare| {
+            let room = spare.0.len() < T::SPARE;
+            if room && let Some(object) = NonNull::new(object) {
+                spare.0.push(object);
+            }
+            room
+        });
+        if !kept {
+            ffi::PyObject_GC_Del(object.cast());
+        }
+        // An instance has a share of its class.
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// Give the class its deallocator; before it has instances or subclasses.
+pub fn install<T: Pooled>(py: Python<'_>) {
+    let raw = T::type_object(py).as_type_ptr();
+    // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
+    unsafe {
+        let Some(inner) = (*raw).tp_dealloc else { return };
+        if T::pool().inner.set(py, inner).is_ok() {
+            (*raw).tp_dealloc = Some(dealloc::<T>);
+            ffi::PyType_Modified(raw);
+        }
+    }
+}
