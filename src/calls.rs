@@ -4,9 +4,11 @@
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 
+use crate::core::ready::Lane;
 use crate::event_loop::Loop;
+use crate::future::new_future;
 use crate::py::attach::thread_ident;
 use crate::py::method::{self, Args, Fast};
 use crate::sched::handle::{Handle, Parts, check_callback};
@@ -14,6 +16,7 @@ use crate::sched::state::Entry;
 use crate::sched::timer_handle::TimerHandle;
 use crate::sched::turn::clock;
 use crate::sched::{LoopState, run};
+use crate::task;
 
 /// The loop's clock, in seconds.
 pub(crate) fn time() -> f64 {
@@ -46,7 +49,7 @@ pub(crate) fn parts<'py>(
 }
 
 /// A handle in the ready queue.
-#[inline]
+#[inline(always)]
 fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     let handle = Handle::new(parts, state)?;
     // Nothing runs between this and the push: no run can end in between.
@@ -56,6 +59,7 @@ fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound
     Ok(handle)
 }
 
+#[inline]
 pub(crate) fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     run::check_closed(state.get())?;
     if state.get().debug.get(state.py()) {
@@ -65,6 +69,7 @@ pub(crate) fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -
     soon(state, parts)
 }
 
+#[inline]
 pub(crate) fn call_soon_threadsafe<'py>(
     state: &Bound<'py, LoopState>,
     parts: Parts<'py>,
@@ -76,6 +81,7 @@ pub(crate) fn call_soon_threadsafe<'py>(
     soon(state, parts)
 }
 
+#[inline]
 pub(crate) fn call_later<'py>(
     state: &Bound<'py, LoopState>,
     delay: &Bound<'py, PyAny>,
@@ -88,6 +94,7 @@ pub(crate) fn call_later<'py>(
     call_at(state, time() + delay, parts)
 }
 
+#[inline]
 pub(crate) fn call_at<'py>(
     state: &Bound<'py, LoopState>,
     when: f64,
@@ -106,7 +113,7 @@ pub(crate) fn call_at<'py>(
 
 /// The parts of a handle from the arguments of a fast method, the callback being argument `first`. None: not a plain
 /// case.
-#[inline]
+#[inline(always)]
 fn fast_parts<'py>(state: &LoopState, args: Args<'_, 'py>, first: usize) -> Option<PyResult<Parts<'py>>> {
     let py = args.py();
     if args.count() <= first || state.debug.get(py) {
@@ -197,13 +204,71 @@ impl Fast for CancelTimer {
     }
 }
 
-/// Put the fast methods in place; before the classes have subclasses.
+/// `create_future()`.
+struct CreateFuture;
+
+impl Fast for CreateFuture {
+    type Class = Loop;
+    const NAME: &'static str = "create_future";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let plain = args.count() == 0 && args.is_plain();
+        plain.then(|| new_future(slf.as_super()).map(Bound::into_any))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// `create_task(coro, *, name=None)`.
+struct CreateTask;
+
+impl Fast for CreateTask {
+    type Class = Loop;
+    const NAME: &'static str = "create_task";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let py = args.py();
+        let name = args.only_keyword(pyo3::intern!(py, "name"))?;
+        let state = slf.as_super();
+        if args.count() != 1 || slf.get().has_task_factory(py) || state.get().shared.lifecycle.is_closed() {
+            return None;
+        }
+        let coroutine = args.get(0).to_owned();
+        let task = task::spawn(state, coroutine, name.as_deref(), None, Lane::Normal, false);
+        Some(task.map(Bound::into_any))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// Give `pyloop.EventLoop` its fast methods; called once, when the class is made.
+///
+/// # Errors
+/// MemoryError; TypeError for a class that is no subclass.
+#[pyfunction]
+pub(crate) fn install_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<Loop>()? {
+        return Err(PyTypeError::new_err("a subclass of Loop was expected"));
+    }
+    method::install::<CallSoon>(class)?;
+    method::install::<CallSoonThreadsafe>(class)?;
+    method::install::<CallLater>(class)?;
+    method::install::<CreateFuture>(class)?;
+    method::install::<CreateTask>(class)
+}
+
+/// As `install_fast_methods`, for the classes that are native.
 ///
 /// # Errors
 /// MemoryError.
-pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    method::install::<CallSoon>(py)?;
-    method::install::<CallSoonThreadsafe>(py)?;
-    method::install::<CallLater>(py)?;
-    method::install::<CancelTimer>(py)
+pub(crate) fn install_native(py: Python<'_>) -> PyResult<()> {
+    method::install::<CancelTimer>(&py.get_type::<TimerHandle>())
 }

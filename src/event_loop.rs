@@ -399,6 +399,11 @@ impl Loop {
 }
 
 impl Loop {
+    #[inline]
+    pub(crate) fn has_task_factory(&self, py: Python<'_>) -> bool {
+        self.task_factory.with(py, |factory| factory.is_some())
+    }
+
     fn watch(slf: &Bound<'_, Self>) -> PyResult<Arc<Watch>> {
         let watch = slf.get().watch.with(slf.py(), |watch| watch.clone());
         watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))

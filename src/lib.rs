@@ -58,7 +58,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::finalize::install::<task::Task>(py);
     py::pool::install::<sched::handle::Handle>(py);
     py::pool::install::<sched::timer_handle::TimerHandle>(py);
-    calls::install(py)?;
+    calls::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<sched::handle::Handle>()?;
@@ -68,6 +68,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::install_fast_methods, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
     add_importable(module, prims::sync::module(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import logging
 import os
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,6 +108,89 @@ def test_callbacks_that_share_a_context_see_each_others_changes(loop: Loop, name
         scheduled(loop, name, functools.partial(add, letter), context=context)
     turn(loop)
     assert "".join(sorted(context.run(word.get))) == "abcdeiostu"
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_token_of_one_callback_is_of_no_use_to_the_next(
+    loop: Loop, name: str, handled: list[Context]
+) -> None:
+    tokens: list[contextvars.Token[str]] = []
+    scheduled(loop, name, lambda: tokens.append(word.set("mine")))
+    scheduled(loop, name, lambda: word.reset(tokens[0]))
+    turn(loop)
+    assert isinstance(handled[0]["exception"], ValueError)
+    assert "different Context" in str(handled[0]["exception"])
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_values_that_are_equal_are_kept_apart(loop: Loop, name: str) -> None:
+    values: contextvars.ContextVar[list[str]] = contextvars.ContextVar("values")
+    seen: list[list[str]] = []
+
+    def replace() -> None:
+        values.set([])
+        values.get().append("from the first")
+
+    values.set([])
+    outside = values.get()
+    scheduled(loop, name, replace)
+    scheduled(loop, name, lambda: seen.append(values.get()))
+    turn(loop)
+    assert seen[0] is outside == []
+
+
+@pytest.mark.parametrize("name", ["call_soon", "call_soon_threadsafe", "call_later"])
+def test_the_context_of_a_handle_is_the_one_that_its_callback_runs_in(loop: Loop, name: str) -> None:
+    seen: list[str] = []
+
+    def callback() -> None:
+        seen.append(word.get())
+        word.set("by the callback")
+
+    schedule: Callable[..., asyncio.Handle] = getattr(loop, name)
+    delay = [] if "soon" in name else [0]
+    one, other = schedule(*delay, callback), schedule(*delay, callback)
+    context = one.get_context()
+    assert context is one.get_context() is not other.get_context()
+    context.run(word.set, "by the holder")
+    turn(loop)
+    assert seen == ["by the holder", "outside"]
+    assert one.get_context() is context
+    assert context[word] == other.get_context()[word] == "by the callback"
+
+
+def test_the_context_of_a_handle_that_ran_unseen_shows_what_it_set(loop: Loop) -> None:
+    handle = loop.call_soon(word.set, "by the callback")
+    turn(loop)
+    assert handle.get_context()[word] == "by the callback"
+    assert word.get() == "outside"
+
+
+def test_a_failed_callback_shows_its_own_context(loop: Loop, handled: list[Context]) -> None:
+    def fail() -> None:
+        word.set("by the callback")
+        raise ZeroDivisionError
+
+    loop.call_soon(fail)
+    loop.call_soon(lambda: None)
+    turn(loop)
+    assert handled[0]["handle"].get_context()[word] == "by the callback"
+
+
+def test_the_values_of_a_context_go_when_its_callbacks_have_run(loop: Loop) -> None:
+    class Value:
+        pass
+
+    holder: contextvars.ContextVar[Value] = contextvars.ContextVar("holder")
+    context = contextvars.copy_context()
+    context.run(holder.set, Value())
+    dead = weakref.ref(context[holder])
+    context.run(loop.call_soon, lambda: None)
+    context.run(loop.call_later, 0, lambda: None)
+    del context
+    turn(loop)
+    gc.collect()
+    assert dead() is None
 
 
 def test_a_nested_call_inherits_what_the_callback_set(loop: Loop) -> None:

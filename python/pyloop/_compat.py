@@ -73,6 +73,18 @@ def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
     return base_events.BaseEventLoop.create_task(loop, coro, **kwargs)
 
 
+def _loop_attributes() -> tuple[str, ...]:
+    from pyloop import _native
+
+    loop = asyncio.BaseEventLoop()
+    loop.close()
+    return tuple(name for name in sorted(vars(loop)) if not hasattr(_native.Loop, name))
+
+
+#: The attributes of a loop that `BaseEventLoop.__init__` sets and that are not native.
+loop_attributes: tuple[str, ...] = _loop_attributes()
+
+
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
 #: gh-112182: later versions wrap a StopIteration given to `set_exception` in a RuntimeError, earlier ones

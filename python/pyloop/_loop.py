@@ -22,7 +22,25 @@ if TYPE_CHECKING:
     from socket import _Address, _GetAddrInfoResult
 
 
-class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTransports, asyncio.BaseEventLoop):
+class _Slots(_native.Loop):
+    """Slots for what `BaseEventLoop` and its kin keep in a loop.
+
+    A loop without a dictionary has its methods found a good deal faster: nobody can have put another in their
+    place. One that is given an attribute of another name gets its dictionary, and works as well.
+    """
+
+    slow_callback_duration: float
+    __slots__ = (
+        *_compat.loop_attributes,
+        "_csock",
+        "_signal_handlers",
+        "_ssock",
+        "_transports",
+        "_unix_server_sockets",
+    )
+
+
+class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports, asyncio.BaseEventLoop):
     """An asyncio event loop that is a tokio runtime.
 
     Everything of `asyncio.AbstractEventLoop` for Unix; `create_task` also takes `priority`, and a Rust future
@@ -35,6 +53,7 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
         super().__init__()
         self._transports = weakref.WeakValueDictionary()
         self._signal_handlers = {}
+        self._csock = self._ssock = None
         self._unix_server_sockets = {}
 
     def run_forever(self) -> None:
@@ -114,6 +133,9 @@ class EventLoop(SignalHandlers, Subprocesses, _native.Loop, _compat.AsyncioTrans
 
     def _process_events(self, event_list: Any) -> None:
         """A hook of `BaseEventLoop._run_once`, which this loop does not have."""
+
+
+_native.install_fast_methods(EventLoop)
 
 
 class _Watched:

@@ -40,6 +40,7 @@ __all__ = [
     "_LoopState",
     "__version__",
     "_testing",
+    "install_fast_methods",
     "is_numeric_address",
     "sleep",
 ]
@@ -270,6 +271,7 @@ class RustFuture[T](Coroutine[Any, Any, T]):
 def sleep(seconds: float, result: None = None) -> RustFuture[None]: ...
 @overload
 def sleep[T](seconds: float, result: T) -> RustFuture[T]: ...
+def install_fast_methods(class_: type[Loop], /) -> None: ...
 def is_numeric_address(host: object, port: object) -> bool: ...
 
 # A module that is an attribute only: there is no `import pyloop._native._testing`.

@@ -28,8 +28,8 @@ else:
 class SignalHandlers(LoopPart):
     """`add_signal_handler` and the wake-up descriptor of one loop (kept from `asyncio.unix_events`)."""
 
-    _csock: Any = None
-    _ssock: Any = None
+    _csock: Any
+    _ssock: Any
     _signal_handlers: dict[int, events.Handle]
 
     def _wakeup_fd(self) -> int:

@@ -30,7 +30,7 @@ pub struct Variables(usize);
 /// The variables of a context (exactly `contextvars.Context`) that is not entered. None if it does not say.
 ///
 /// It is asked as the cycle collector asks: what a context refers to is its map, when it is not entered.
-#[inline]
+#[inline(always)]
 pub fn variables(context: &Bound<'_, PyAny>) -> Option<Variables> {
     #[derive(Default)]
     struct Found {
@@ -57,7 +57,7 @@ pub fn variables(context: &Bound<'_, PyAny>) -> Option<Variables> {
 ///
 /// # Errors
 /// RuntimeError when the context is entered already, TypeError when it is none.
-#[inline]
+#[inline(always)]
 pub fn run_in<'py, R>(context: &Bound<'py, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     struct Exit<'a, 'py>(&'a Bound<'py, PyAny>);
     impl Drop for Exit<'_, '_> {

@@ -15,7 +15,7 @@ use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::error;
 
@@ -158,13 +158,14 @@ unsafe fn usual<F: Fast>(
     }
 }
 
-/// Put the fast method before PyO3's, with its signature and its words.
+/// Put the fast method before PyO3's, with its signature and its words: into `class`, which is `F::Class` or a subclass
+/// without one of its own. CPython calls it without further ado on instances of exactly this class.
 ///
 /// # Errors
 /// MemoryError; AttributeError when PyO3 has no such method.
-pub fn install<F: Fast>(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<F::Class>();
-    let usual = class.getattr(F::NAME)?;
+pub fn install<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    let usual = py.get_type::<F::Class>().getattr(F::NAME)?;
     let text = |name: &str| usual.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
     let (signature, words) = (text("__text_signature__"), text("__doc__"));
     let words = CString::new(format!("{}{signature}\n--\n\n{words}", F::NAME))?;
@@ -176,8 +177,8 @@ pub fn install<F: Fast>(py: Python<'_>) -> PyResult<()> {
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: CString::into_raw(words),
     }));
-    // SAFETY: a live class, and a definition that outlives it.
-    let fast = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     F::usual().get_or_init(py, || usual.unbind());
+    // SAFETY: a live class, and a definition that outlives it; `entry` gets instances of `class` only.
+    let fast = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(F::NAME, fast)
 }

@@ -21,7 +21,7 @@ use super::gc;
 pub trait Pooled: PyClass<Frozen = True> + Sync {
     /// The Rust values in an instance.
     type Values: Values<Self>;
-    /// How many spare instances are kept.
+    /// How many spare instances are kept in quiet times.
     const SPARE: usize;
     /// The class's pool.
     fn pool() -> &'static Pool<Self::Values, Self>;
@@ -101,7 +101,6 @@ where
 /// What the first instance told.
 struct Known<O> {
     class: NonNull<ffi::PyTypeObject>,
-    size: usize,
     weak_references: usize,
     offsets: O,
 }
@@ -112,8 +111,11 @@ unsafe impl<O: Send> Send for Known<O> {}
 unsafe impl<O: Sync> Sync for Known<O> {}
 
 /// Memory of instances that are gone: it holds nothing.
-#[derive(Default)]
-struct Spare(Vec<NonNull<ffi::PyObject>>);
+struct Spare {
+    list: Vec<NonNull<ffi::PyObject>>,
+    /// How many ask for all to be kept (`keep_all`).
+    keepers: usize,
+}
 
 // SAFETY: memory that nobody else knows of; it is used with the GIL held.
 unsafe impl Send for Spare {}
@@ -126,9 +128,12 @@ pub struct Pool<V: Values<C>, C> {
 }
 
 impl<V: Values<C>, C> Pool<V, C> {
-    #[expect(clippy::new_without_default, reason = "always called in const context")]
     pub const fn new() -> Self {
-        Self { known: PyOnceLock::new(), spare: GilCell::new(Spare(Vec::new())), inner: PyOnceLock::new() }
+        Self {
+            known: PyOnceLock::new(),
+            spare: GilCell::new(Spare { list: Vec::new(), keepers: 0 }),
+            inner: PyOnceLock::new(),
+        }
     }
 }
 
@@ -136,11 +141,11 @@ impl<V: Values<C>, C> Pool<V, C> {
 ///
 /// # Errors
 /// MemoryError.
-#[inline]
+#[inline(always)]
 pub fn create<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
     let pool = T::pool();
     let Some(known) = pool.known.get(py) else { return create_first(py, values) };
-    let spare = pool.spare.with(py, |spare| spare.0.pop());
+    let spare = pool.spare.with(py, |spare| spare.list.pop());
     // SAFETY: memory of the class's size from its allocator, whole once the values are written: PyO3 keeps nothing else
     // in an instance of a frozen class that may go to any thread, but for the list of weak references, which starts
     // empty. The object goes to nobody before.
@@ -152,7 +157,9 @@ pub fn create<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_
                 if made.is_null() {
                     return Err(PyErr::fetch(py));
                 }
-                made.byte_add(size_of::<ffi::PyObject>()).cast::<u8>().write_bytes(0, known.size);
+                if known.weak_references != 0 {
+                    made.byte_add(known.weak_references).cast::<*mut ffi::PyObject>().write(std::ptr::null_mut());
+                }
                 made
             }
         };
@@ -167,11 +174,10 @@ fn create_first<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<
     gc::untrack(object.as_any());
     let class = T::type_object(py).as_type_ptr();
     // SAFETY: a live class.
-    let (whole, weak_references) = unsafe { ((*class).tp_basicsize, (*class).tp_weaklistoffset) };
+    let weak_references = unsafe { (*class).tp_weaklistoffset } as usize;
     if let Some(class) = NonNull::new(class) {
-        let size = whole as usize - size_of::<ffi::PyObject>();
         let offsets = T::Values::offsets(&object);
-        T::pool().known.get_or_init(py, || Known { class, size, weak_references: weak_references as usize, offsets });
+        T::pool().known.get_or_init(py, || Known { class, weak_references, offsets });
     }
     Ok(object)
 }
@@ -199,9 +205,9 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
         }
         T::release(T::Values::read(object, known.offsets), py);
         let kept = pool.spare.with(py, |spare| {
-            let room = spare.0.len() < T::SPARE;
+            let room = spare.keepers > 0 || spare.list.len() < T::SPARE;
             if room && let Some(object) = NonNull::new(object) {
-                spare.0.push(object);
+                spare.list.push(object);
             }
             room
         });
@@ -210,6 +216,35 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
         }
         // An instance has a share of its class.
         ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// From now on every instance that goes is kept, until `keep_few`: what makes them by the hundred thousand and lets them
+/// go again would spend a fifth of its time on the kernel's pages.
+pub fn keep_all<T: Pooled>(py: Python<'_>) {
+    T::pool().spare.with(py, |spare| spare.keepers += 1);
+}
+
+/// The end of a `keep_all`.
+pub fn keep_few<T: Pooled>(py: Python<'_>) {
+    T::pool().spare.with(py, |spare| spare.keepers = spare.keepers.saturating_sub(1));
+    trim::<T>(py);
+}
+
+/// Give the memory of all but `SPARE` instances back.
+#[inline]
+pub fn trim<T: Pooled>(py: Python<'_>) {
+    let many = T::pool().spare.with(py, |spare| spare.list.len() > T::SPARE);
+    if many {
+        let gone = T::pool().spare.with(py, |spare| {
+            let gone = spare.list.split_off(T::SPARE);
+            spare.list.shrink_to_fit();
+            gone
+        });
+        for object in gone {
+            // SAFETY: memory of an instance that is gone, from the collector's allocator.
+            unsafe { ffi::PyObject_GC_Del(object.as_ptr().cast()) };
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Contexts {
     ///
     /// # Errors
     /// MemoryError.
-    #[inline]
+    #[inline(always)]
     pub fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let fresh = context::copy_current(py)?;
         let variables = context::variables(&fresh);
@@ -42,8 +42,7 @@ impl Contexts {
         match known {
             Some(known) => Ok(known.into_bound(py)),
             None => {
-                let kept = variables
-                    .map(|variables| Kept { snapshot: fresh.clone().unbind(), variables, spare: None });
+                let kept = variables.map(|variables| Kept { snapshot: fresh.clone().unbind(), variables, spare: None });
                 let old = self.0.replace(py, kept);
                 release(py, old);
                 Ok(fresh)
@@ -55,7 +54,7 @@ impl Contexts {
     ///
     /// # Errors
     /// Those of `f`; MemoryError.
-    #[inline]
+    #[inline(always)]
     pub fn run_in_copy<'py, R>(
         &self,
         snapshot: Bound<'py, PyAny>,

@@ -79,7 +79,7 @@ impl Handle {
     ///
     /// # Errors
     /// MemoryError.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(parts: Parts<'_>, event_loop: &Bound<'_, LoopState>) -> PyResult<Self> {
         let (context, shares_context) = match parts.context {
             Some(context) => (context, false),
@@ -95,7 +95,7 @@ impl Handle {
     ///
     /// # Errors
     /// MemoryError; in debug mode, what looking at the stack raises.
-    #[inline]
+    #[inline(always)]
     pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let handle: Bound<'_, Self> = pool::create(py, (Self::value(parts, event_loop)?,))?;
@@ -107,13 +107,12 @@ impl Handle {
 
     /// It goes into its loop's queues, which keep it alive while the loop runs: the cycle collector need not look at
     /// it then, nor at the tuple of its arguments, which is its own.
-    #[inline]
+    #[inline(always)]
     pub fn begin_waiting(slf: &Bound<'_, Self>) {
         let (py, this) = (slf.py(), slf.get());
         if this.event_loop.get().shared.lifecycle.is_running() {
-            let args = this.state.with(py, |state| {
-                state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py))
-            });
+            let args =
+                this.state.with(py, |state| state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py)));
             if let Some(args) = args {
                 gc::untrack(args.bind(py));
                 args.drop_ref(py);

@@ -5,13 +5,15 @@ use std::sync::{Arc, OnceLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::handle::Handle;
 use super::runtime::{Engine, EngineRef};
 use super::state::LoopState;
+use super::timer_handle::TimerHandle;
 use super::turn::Turns;
 use crate::core::lifecycle::Refused;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::{hold_while, thread_ident};
-use crate::py::error;
+use crate::py::{error, pool};
 
 fn refused(reason: Refused) -> PyErr {
     PyRuntimeError::new_err(match reason {
@@ -67,6 +69,8 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     if let Some(errand) = AT_BEGIN.get() {
         errand();
     }
+    pool::keep_all::<Handle>(py);
+    pool::keep_all::<TimerHandle>(py);
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
         let turns = Turns::new(root);
@@ -75,6 +79,8 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     state.shared.unregister();
     state.shared.end_here(outer);
     state.shared.lifecycle.end();
+    pool::keep_few::<Handle>(py);
+    pool::keep_few::<TimerHandle>(py);
     state.contexts.forget(py);
     state.track_waiting(py);
     let rested = rest_tasks(event_loop);

@@ -24,7 +24,7 @@ impl TimerHandle {
     ///
     /// # Errors
     /// MemoryError; in debug mode, what looking at the stack raises.
-    #[inline]
+    #[inline(always)]
     pub fn schedule<'py>(
         when: f64,
         parts: Parts<'py>,

@@ -19,8 +19,9 @@ use super::alarm::Alarm;
 use super::handle::Handle;
 use super::shared::Deliver;
 use super::state::{Entry, LoopState};
+use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, pool};
 
 /// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
 /// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.
@@ -114,7 +115,9 @@ impl Turns {
             if state.ready.with(py, |ready| ready.is_empty()) {
                 state.leave_task(py, event_loop.as_any())?;
                 state.contexts.forget(py);
-                // Either may have run a destructor.
+                pool::trim::<Handle>(py);
+                pool::trim::<TimerHandle>(py);
+                // A context or `leave_task` may have run a destructor.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
                 if idle && self.set_alarm(py, state, cx)? && state.shared.inbox.leave() {
                     return Ok(Next::Park);
