@@ -53,6 +53,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     rt::process::count_forks();
     sched::run::at_begin(bridge::home::receive);
+    sched::run::at_end(task::rest);
     bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);

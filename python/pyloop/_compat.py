@@ -55,17 +55,7 @@ eager_tasks: set[Any] | None = getattr(tasks, "_eager_tasks", None)
 if type(eager_tasks) is not set:
     eager_tasks = None
 
-
-def strong_tasks_of(loop: EventLoop) -> list[Any]:
-    """pyloop's own pending tasks of this loop that the strong register holds."""
-    from pyloop import _native
-
-    known = list(eager_tasks) if eager_tasks is not None else list(asyncio.all_tasks(loop))
-    return [
-        task
-        for task in known
-        if isinstance(task, _native.Task) and task.get_loop() is loop and not task.done()
-    ]
+all_tasks: Callable[[Any], set[Any]] = asyncio.all_tasks
 
 
 def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:

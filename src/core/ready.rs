@@ -6,13 +6,10 @@
 //! entries run when nothing else is ready; one is run after `LOW_PATIENCE` batches of the other lanes at the latest,
 //! so a busy loop delays LOW work by a bounded number of batches and never starves it.
 
-use std::collections::VecDeque;
+use super::fifo::Fifo;
 
 /// Batches of the other lanes that a waiting LOW entry lets pass at most.
 pub const LOW_PATIENCE: u32 = 64;
-
-/// Room that an empty NORMAL lane keeps, in entries.
-const KEPT: usize = 4096;
 
 /// Which lane an entry waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +24,9 @@ pub enum Lane {
 /// The three lanes.
 #[derive(Debug)]
 pub struct ReadyQueue<T> {
-    normal: VecDeque<T>,
-    high: VecDeque<T>,
-    low: VecDeque<T>,
+    normal: Fifo<T>,
+    high: Fifo<T>,
+    low: Fifo<T>,
     /// The lane that the batch in hand is taken from, and how many of its entries are still to run.
     lane: Lane,
     left: usize,
@@ -40,9 +37,9 @@ pub struct ReadyQueue<T> {
 impl<T> Default for ReadyQueue<T> {
     fn default() -> Self {
         Self {
-            normal: VecDeque::new(),
-            high: VecDeque::new(),
-            low: VecDeque::new(),
+            normal: Fifo::default(),
+            high: Fifo::default(),
+            low: Fifo::default(),
             lane: Lane::Normal,
             left: 0,
             passed_low: 0,
@@ -53,16 +50,16 @@ impl<T> Default for ReadyQueue<T> {
 impl<T> ReadyQueue<T> {
     #[inline]
     pub fn push(&mut self, entry: T) {
-        self.normal.push_back(entry);
+        self.normal.push(entry);
     }
 
     #[inline]
     pub fn push_to(&mut self, lane: Lane, entry: T) {
-        self.lane_mut(lane).push_back(entry);
+        self.lane_mut(lane).push(entry);
     }
 
     #[inline]
-    fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<T> {
+    fn lane_mut(&mut self, lane: Lane) -> &mut Fifo<T> {
         match lane {
             Lane::High => &mut self.high,
             Lane::Normal => &mut self.normal,
@@ -100,10 +97,6 @@ impl<T> ReadyQueue<T> {
             self.lane = Lane::Normal;
             self.left = self.normal.len();
         } else {
-            if self.normal.capacity() > KEPT {
-                // After a burst: a million tasks that wait now were a million entries once.
-                self.normal.shrink_to(KEPT);
-            }
             return false;
         }
         if !self.low.is_empty() {
@@ -120,17 +113,21 @@ impl<T> ReadyQueue<T> {
         }
         self.left -= 1;
         let lane = self.lane;
-        self.lane_mut(lane).pop_front()
+        self.lane_mut(lane).pop()
     }
 
     /// Take every entry out (a closing loop drops them).
     pub fn take_all(&mut self) -> Vec<T> {
         self.left = 0;
-        self.high.drain(..).chain(self.normal.drain(..)).chain(self.low.drain(..)).collect()
+        let mut all = Vec::with_capacity(self.len());
+        for lane in [&mut self.high, &mut self.normal, &mut self.low] {
+            all.extend(std::iter::from_fn(|| lane.pop()));
+        }
+        all
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.high.iter().chain(&self.normal).chain(&self.low)
+        self.high.iter().chain(self.normal.iter()).chain(self.low.iter())
     }
 }
 

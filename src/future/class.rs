@@ -10,6 +10,7 @@ use super::iter::FutureIter;
 use super::state::{Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
@@ -23,7 +24,7 @@ pub struct Future {
 /// A future of a loop of ours (`loop.create_future()`).
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
-    let future = Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?;
+    let future = without_dict(Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?);
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }

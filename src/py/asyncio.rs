@@ -135,6 +135,23 @@ impl Asyncio {
         }
     }
 
+    /// What the strong register holds, of all loops (CPython 3.14 and later: what `all_tasks(event_loop)` shows).
+    pub fn strong_tasks<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.eager_tasks {
+            Some(set) => Ok(set.bind(event_loop.py()).clone().into_any()),
+            None => self.helper(event_loop.py(), "all_tasks")?.call1((event_loop,)),
+        }
+    }
+
+    /// An empty strong register gives its room back: CPython's sets keep what they have grown to.
+    pub fn shrink_strong(&self, py: Python<'_>) {
+        if let Some(set) = &self.eager_tasks
+            && set.bind(py).is_empty()
+        {
+            set.bind(py).clear();
+        }
+    }
+
     pub fn register_weak(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         super::call::call_one(self.register_task.bind(task.py()), task).map(drop)
     }

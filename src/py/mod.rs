@@ -7,6 +7,8 @@ pub mod attach;
 pub mod call;
 pub mod cell;
 pub mod context;
+#[cfg(feature = "loop")]
+pub mod dict;
 pub mod error;
 #[cfg(feature = "loop")]
 pub mod finalize;

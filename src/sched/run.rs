@@ -11,7 +11,6 @@ use super::state::LoopState;
 use super::timer_handle::TimerHandle;
 use super::turn::Turns;
 use crate::core::lifecycle::Refused;
-use crate::py::asyncio::asyncio;
 use crate::py::attach::{hold_while, thread_ident};
 use crate::py::{error, pool};
 
@@ -50,6 +49,16 @@ pub fn at_begin(f: fn()) {
     AT_BEGIN.get_or_init(|| f);
 }
 
+/// What a higher layer has to do when a run has ended.
+pub type AtEnd = fn(&Bound<'_, LoopState>) -> PyResult<()>;
+
+static AT_END: OnceLock<AtEnd> = OnceLock::new();
+
+/// Have `f` called at the end of each run, on the loop's thread with the GIL held; its error is the run's.
+pub fn at_end(f: AtEnd) {
+    AT_END.get_or_init(|| f);
+}
+
 /// Run until `stop()`; asyncio's errors when the loop is closed or running. The caller (Python, `run_forever`) has set
 /// the running loop and the generator hooks.
 ///
@@ -83,30 +92,8 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_few::<TimerHandle>(py);
     state.contexts.forget(py);
     state.track_waiting(py);
-    let rested = rest_tasks(event_loop);
+    let rested = AT_END.get().map_or(Ok(()), |errand| errand(event_loop));
     ended.and_then(|ended| ended).and(rested)
-}
-
-/// Tasks that are pending when a run ends move from asyncio's strong register, which belongs to the process, to the
-/// weak one and to the loop: a loop that nobody has any more goes away with its tasks.
-fn rest_tasks(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
-    let py = event_loop.py();
-    let state = event_loop.get();
-    if state.strong_tasks.get(py) == 0 {
-        return Ok(());
-    }
-    let names = asyncio(py)?;
-    let tasks = names.helper(py, "strong_tasks_of")?.call1((event_loop,))?;
-    for task in tasks.try_iter()? {
-        let task = task?;
-        names.register_weak(&task)?;
-        names.unregister_strong(&task)?;
-        let key = task.as_ptr() as usize;
-        let before = state.resting.with(py, |resting| resting.insert(key, task.unbind()));
-        drop(before);
-    }
-    state.strong_tasks.set(py, 0);
-    Ok(())
 }
 
 /// Close the loop; true when this call did it.

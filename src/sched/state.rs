@@ -3,7 +3,6 @@
 //! Guarded by the GIL (`GilCell`), not by the thread: `call_soon` from a wrong thread is a mistake, not undefined
 //! behaviour. What other threads need without the GIL is in `LoopShared`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -61,6 +60,13 @@ pub struct Counters {
     pub messages: u64,
 }
 
+/// How many tasks of a loop are in asyncio's strong register, and how many there were since it was empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StrongTasks {
+    pub count: usize,
+    pub most: usize,
+}
+
 /// The state of one loop.
 #[pyclass(frozen, subclass, name = "_LoopState", module = "pyloop._native")]
 pub struct LoopState {
@@ -71,9 +77,9 @@ pub struct LoopState {
     /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
     pub task_is_current: GilCell<Option<Py<PyAny>>>,
     /// Tasks that outlived a run: kept alive here instead of in asyncio's (global, strong) register.
-    pub resting: GilCell<HashMap<usize, Py<PyAny>>>,
-    /// Tasks of this loop in asyncio's strong register.
-    pub strong_tasks: GilCell<usize>,
+    /// Each knows its place.
+    pub resting: GilCell<Vec<Py<PyAny>>>,
+    pub strong_tasks: GilCell<StrongTasks>,
     /// A step polled a Rust future: tokio's cooperative budget may be used up.
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
@@ -126,7 +132,7 @@ impl LoopState {
             }
         }
         if let Some(resting) = self.resting.peek_in_traverse() {
-            for task in resting.values() {
+            for task in resting {
                 visit.call(task)?;
             }
         }

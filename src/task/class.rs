@@ -16,8 +16,10 @@ use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error};
+use crate::py::gc::Hideable;
+use crate::py::{call, context, error, gc};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
@@ -49,8 +51,8 @@ pub fn spawn<'py>(
         _ => context::copy_current(py)?.unbind(),
     };
     let state = TaskState {
-        coroutine: Some(coroutine.unbind()),
-        context: Some(context),
+        coroutine: Some(Hideable::new(coroutine.unbind())),
+        context: Some(Hideable::new(context)),
         name: Name::new(name)?,
         lane,
         ..TaskState::default()
@@ -61,7 +63,7 @@ pub fn spawn<'py>(
         shared: SharedSlot::new(),
     };
     let base = PyClassInitializer::from(Future::bound_to(event_loop.as_any().clone().unbind()));
-    let task = Bound::new(py, base.add_subclass(this))?;
+    let task = without_dict(Bound::new(py, base.add_subclass(this))?);
     if event_loop.get().debug.get(py) {
         task.as_super().get().note_origin(py)?;
     }
@@ -73,7 +75,7 @@ pub fn spawn<'py>(
 fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     let py = task.py();
     let home = task.get().home();
-    registry::register(task.as_any(), home.map(|home| home.get()))?;
+    registry::register(task, home.map(|home| home.get()))?;
     if eager {
         let event_loop = task.as_super().get().event_loop(py)?;
         if event_loop.call_method0(pyo3::intern!(py, "is_running"))?.is_truthy()? {
@@ -107,9 +109,42 @@ impl Task {
     #[inline]
     pub(super) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.state
-            .with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)))
+            .with(py, |state| state.context.as_ref().map(|context| context.get().clone_ref(py)))
             .map(|context| context.into_bound(py))
             .ok_or_else(|| PyRuntimeError::new_err("Task object is not initialized."))
+    }
+
+    /// Take a pending task of a running loop, which the strong register keeps alive, out of the cycle collector's
+    /// sight, and what it alone is made of.
+    #[inline]
+    pub(super) fn hide(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        slf.get().state.with(py, |state| {
+            gc::untrack(slf.as_any());
+            state.coroutine.iter().chain(&state.context).for_each(|part| part.hide(py));
+        });
+    }
+
+    /// A pending task is the collector's business again.
+    pub(super) fn show(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        slf.get().state.with(py, |state| {
+            gc::track(slf.as_any());
+            state.coroutine.iter().chain(&state.context).for_each(|part| part.show(py));
+            if let Wait::Future(awaited) = &state.wait {
+                gc::track(awaited.bind(py));
+            }
+        });
+    }
+
+    /// So is one that has ended; its coroutine, which has nothing any more, when the task lets go of it.
+    #[inline]
+    pub(super) fn show_done(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        slf.get().state.with(py, |state| {
+            gc::track(slf.as_any());
+            state.context.iter().for_each(|context| context.show(py));
+        });
     }
 
     /// Whether the task has ended.
@@ -161,9 +196,10 @@ impl Task {
             slf.get().home.get_or_init(|| home.unbind());
         }
         let state = TaskState {
-            coroutine: Some(coro.unbind()),
-            context: Some(context),
+            coroutine: Some(Hideable::new(coro.unbind())),
+            context: Some(Hideable::new(context)),
             name: Name::new(name.as_ref())?,
+            resting: slf.get().state.with(py, |state| state.resting),
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
@@ -255,11 +291,11 @@ impl Task {
     }
 
     fn get_coro(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py)))
+        self.state.with(py, |state| state.coroutine.as_ref().map(|coroutine| coroutine.get().clone_ref(py)))
     }
 
     fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)))
+        self.state.with(py, |state| state.context.as_ref().map(|context| context.get().clone_ref(py)))
     }
 
     /// The frames of the suspended coroutine, or of the traceback it ended with.
@@ -320,13 +356,14 @@ impl Task {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(state) = self.state.peek_in_traverse() {
-            visit.call(&state.coroutine)?;
-            visit.call(&state.context)?;
+            visit.call(state.coroutine.as_ref().map(Hideable::get))?;
+            visit.call(state.context.as_ref().map(Hideable::get))?;
             if let Name::Given(name) = &state.name {
                 visit.call(name)?;
             }
             match &state.wait {
-                Wait::Queued | Wait::Running => {}
+                // An exception made by us, which nobody else has.
+                Wait::Queued | Wait::Running | Wait::Mistaken(_) => {}
                 Wait::Future(awaited) | Wait::Woken(awaited) => visit.call(awaited)?,
                 Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,
             }

@@ -19,7 +19,7 @@ use crate::future::callbacks::{TaskWakeup, Waiter};
 use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// Queue the next step.
@@ -62,6 +62,7 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
     let task = unsafe { task.cast_unchecked::<Task>() };
     let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Future(future) => {
+            gc::track(future.bind(py));
             state.wait = Wait::Woken(future);
             true
         }
@@ -232,7 +233,7 @@ fn one_step(
     let thrown = what_to_throw(task, names)?;
     let (coroutine, first) = this.state.with(py, |state| {
         let begun = std::mem::replace(&mut state.begun, true);
-        (state.coroutine.as_ref().map(|known| known.clone_ref(py)), !begun)
+        (state.coroutine.as_ref().map(|known| known.get().clone_ref(py)), !begun)
     });
     let Some(coroutine) = coroutine else { return Ok(()) };
     let object = Address::of(task.as_any());
@@ -258,7 +259,7 @@ fn one_step(
         Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
         Ok(Stepped::Returned(value)) => {
             let cancel = this.state.with(py, |state| std::mem::take(&mut state.must_cancel));
-            registry::unregister(task.as_any(), home)?;
+            registry::unregister(task, home)?;
             if cancel {
                 // The task was cancelled right before its coroutine returned.
                 let message = future.get().state.with(py, |state| state.set_cancel_message(None));
@@ -268,7 +269,7 @@ fn one_step(
             }
         }
         Err(raised) => {
-            registry::unregister(task.as_any(), home)?;
+            registry::unregister(task, home)?;
             failed(future, names, raised)
         }
     }
@@ -292,7 +293,7 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
 #[cold]
 fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
-    let coroutine = task.get().state.with(py, |state| state.coroutine.as_ref().map(|known| known.clone_ref(py)));
+    let coroutine = task.get().state.with(py, |state| state.coroutine.as_ref().map(|known| known.get().clone_ref(py)));
     let text = format!("__step(): already done: {} {:?}", task.repr()?, coroutine.map(|c| c.to_string()));
     Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
 }
@@ -301,15 +302,15 @@ fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
 #[inline]
 fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyErr>> {
     let (py, this) = (task.py(), task.get());
-    let (wait, throw, must_cancel) = this.state.with(py, |state| {
-        (std::mem::replace(&mut state.wait, Wait::Running), state.throw.take(), std::mem::take(&mut state.must_cancel))
-    });
-    let mut thrown = match &wait {
+    let (wait, must_cancel) = this
+        .state
+        .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
+    let mut thrown = match wait {
         Wait::Woken(future) => future.get().failure(py)?,
         Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
-        _ => throw.map(|throw| *throw),
+        Wait::Mistaken(answer) => Some(*answer),
+        _ => None,
     };
-    drop(wait);
     if must_cancel {
         let cancelled = thrown.as_ref().is_some_and(|thrown| thrown.is_instance(py, names.cancelled_error.bind(py)));
         if !cancelled {
@@ -339,6 +340,10 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         });
     }
     let must_cancel = this.state.with(py, |state| {
+        if this.home().is_some() && state.resting.is_none() {
+            // As the task itself (`Task::hide`), until it wakes the task.
+            gc::untrack(awaited.as_any());
+        }
         state.wait = Wait::Future(awaited.clone().unbind());
         state.must_cancel
     });
@@ -452,11 +457,8 @@ fn mistake(
     text: impl FnOnce(String, String) -> String,
 ) -> PyResult<()> {
     let text = text(task.repr()?.to_string(), yielded.repr()?.to_string());
-    let before = task.get().state.with(task.py(), |state| {
-        state.wait = Wait::Queued;
-        state.throw.replace(Box::new(PyRuntimeError::new_err(text)))
-    });
-    drop(before);
+    let answer = Box::new(PyRuntimeError::new_err(text));
+    task.get().state.with(task.py(), |state| state.wait = Wait::Mistaken(answer));
     schedule(task)
 }
 

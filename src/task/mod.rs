@@ -8,3 +8,4 @@ mod registry;
 mod state;
 
 pub use class::{Task, spawn};
+pub use registry::rest;

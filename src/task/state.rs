@@ -7,13 +7,17 @@
 //! | `Foreign`     | waiting for an asyncio future                  | its done callback                     |
 //! | `Rust`        | waiting for a Rust future                      | its waker (any number of times)       |
 //! | `Woken`       | in the ready queue, its future is done         | the turn, which throws a failure in   |
+//! | `Mistaken`    | in the ready queue, after a mistaken yield     | the turn, which throws the answer in  |
 //! | `Running`     | in its step                                    | -                                     |
+
+use std::num::NonZeroU32;
 
 use pyo3::prelude::*;
 
 use super::name::Name;
 use crate::core::ready::Lane;
 use crate::future::Future;
+use crate::py::gc::Hideable;
 
 /// What a task waits for.
 #[derive(Debug, Default)]
@@ -26,17 +30,18 @@ pub enum Wait {
     Rust(Py<PyAny>),
     Woken(Py<Future>),
     WokenForeign(Py<PyAny>),
+    Mistaken(Box<PyErr>),
 }
 
 /// The fields of a task beyond its future's.
 #[derive(Debug)]
 pub struct TaskState {
-    pub coroutine: Option<Py<PyAny>>,
-    pub context: Option<Py<PyAny>>,
+    pub coroutine: Option<Hideable>,
+    pub context: Option<Hideable>,
     pub name: Name,
     pub wait: Wait,
-    /// To be thrown in by the next step: the answer to a mistaken yield.
-    pub throw: Option<Box<PyErr>>,
+    /// Its place among the tasks that the loop keeps alive itself, from 1; None: the strong register does.
+    pub resting: Option<NonZeroU32>,
     pub lane: Lane,
     pub cancels: u32,
     /// The first step has been made.
@@ -53,7 +58,7 @@ impl Default for TaskState {
             context: None,
             name: Name::Number(0),
             wait: Wait::Queued,
-            throw: None,
+            resting: None,
             lane: Lane::Normal,
             cancels: 0,
             begun: false,
