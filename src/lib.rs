@@ -72,6 +72,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calls::install_fast_methods, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
     add_importable(module, prims::sync::module(py)?)?;
+    add_importable(module, prims::fs::module(py)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())
 }

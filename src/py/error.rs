@@ -37,6 +37,16 @@ pub fn os_error(failed: &std::io::Error) -> PyErr {
     }
 }
 
+/// As `os_error`, with the object that it is about, or the two.
+pub fn os_error_about(failed: &std::io::Error, filename: Py<PyAny>, filename2: Option<Py<PyAny>>) -> PyErr {
+    match (failed.raw_os_error(), filename2) {
+        (None, _) => os_error(failed),
+        (Some(code), None) => PyOSError::new_err((code, strerror(code), filename)),
+        // The fourth is a Windows error code.
+        (Some(code), Some(other)) => PyOSError::new_err((code, strerror(code), filename, None::<i32>, other)),
+    }
+}
+
 /// asyncio's words for a connection that failed (`_sock_connect_cb`).
 pub fn connect_failed(code: i32, address: &Bound<'_, PyAny>) -> PyErr {
     let address = address.repr().map_or_else(|_| String::new(), |text| text.to_string());

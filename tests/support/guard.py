@@ -37,9 +37,22 @@ def descriptors() -> dict[int, str]:
 
 
 def kernel_threads() -> int:
-    """How many threads the process has, as the kernel counts them."""
+    """How many threads the process has, as the kernel counts them.
+
+    Without the background runtime's, which serves all loops but pyloop's and keeps its threads for a while.
+    """
     tasks = "/proc/self/task"
-    return len(os.listdir(tasks)) if os.path.isdir(tasks) else threading.active_count()
+    if not os.path.isdir(tasks):
+        return threading.active_count()
+    return sum(not _name_of(tasks, task).startswith("pyloop-backgro") for task in os.listdir(tasks))
+
+
+def _name_of(tasks: str, task: str) -> str:
+    try:
+        with open(f"{tasks}/{task}/comm") as name:
+            return name.read()
+    except OSError:  # it has just ended
+        return ""
 
 
 def settled_kernel_threads(most: int) -> int:

@@ -1,6 +1,6 @@
 """pyloop and its Rust futures for tests, imported when first used: the oracle alone runs without them.
 
-`pyloop` is the package, `sync` is `pyloop.sync`, `rust` the test module, whose functions make
+`pyloop` is the package, `sync` and `fs` are its modules, `rust` the test module, whose functions make
 awaitables:
 
     ready(value)                        is ready at the first poll
@@ -36,6 +36,13 @@ class _Sync:
         return getattr(pyloop.sync, name)
 
 
+class _Fs:
+    def __getattr__(self, name: str) -> Any:
+        import pyloop.fs
+
+        return getattr(pyloop.fs, name)
+
+
 class _Testing:
     def __getattr__(self, name: str) -> Any:
         from pyloop import _native
@@ -46,6 +53,7 @@ class _Testing:
 pyloop: Any = _Package()
 rust: Any = _Testing()
 sync: Any = _Sync()
+fs: Any = _Fs()
 
 MakeAwaitable = Callable[[], Any]
 
