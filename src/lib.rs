@@ -59,6 +59,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::finalize::install::<task::Task>(py);
     py::pool::install::<sched::handle::Handle>(py);
     py::pool::install::<sched::timer_handle::TimerHandle>(py);
+    py::pool::install::<future::FutureIter>(py);
+    future::install_fast_methods(py)?;
     calls::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;

@@ -235,6 +235,45 @@ def test_a_loop_in_a_cycle_with_its_callbacks_dies(bare_factory: LoopFactory, un
     assert dead() is None
 
 
+def test_a_loop_with_what_a_run_left_waiting_dies(bare_factory: LoopFactory, unraisable: list[str]) -> None:
+    async def wait(*held: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        handle = loop.call_later(100, lambda *_: None, loop, [])
+        pending: Any = loop.create_task(wait(handle))
+        pending._log_destroy_pending = False
+        loop.call_later(100, lambda *_: None, pending, handle)
+        await asyncio.sleep(0)
+
+    loop = bare_factory()
+    loop.run_until_complete(main())
+    dead = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert dead() is None
+
+
+def test_what_has_run_is_collected_while_the_loop_runs(loop: Loop) -> None:
+    async def give(value: Any) -> Any:
+        return value
+
+    async def main() -> None:
+        ring: list[Any] = []
+        task = loop.create_task(give(ring))
+        handles = [loop.call_soon(lambda *_: None, ring), loop.call_later(0, lambda *_: None, ring)]
+        ring += [task, handles]
+        await task
+        await asyncio.sleep(0.001)
+        dead = [weakref.ref(thing) for thing in (task, *handles)]
+        del ring, task, handles
+        gc.collect()
+        assert [ref() for ref in dead] == [None] * 3
+
+    loop.run_until_complete(main())
+
+
 def test_a_future_does_not_keep_a_closed_loop_open(bare_factory: LoopFactory) -> None:
     loop = bare_factory()
     future = loop.create_future()

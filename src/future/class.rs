@@ -12,7 +12,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error, gc, pool};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -138,7 +138,7 @@ impl Future {
     fn schedule_one(slf: &Bound<'_, Self>, waiter: Waiter) -> PyResult<()> {
         let py = slf.py();
         match waiter {
-            Waiter::Task { task, wake } => wake(py, task.bind(py)),
+            Waiter::Task { task, wake } => wake(py, &task.into_bound(py)),
             Waiter::Rust(waker) => {
                 waker.wake();
                 Ok(())
@@ -402,7 +402,7 @@ impl Future {
 
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
         slf.get().event_loop(slf.py())?;
-        let iter = Bound::new(slf.py(), FutureIter::new(slf.clone().unbind()))?;
+        let iter = pool::create::<FutureIter>(slf.py(), (FutureIter::new(slf.clone().unbind()),))?;
         gc::track(iter.as_any());
         Ok(iter.unbind())
     }

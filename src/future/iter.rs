@@ -7,9 +7,10 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::class::Future;
 use crate::py::cell::GilCell;
 use crate::py::iter::{stop_iteration, thrown};
+use crate::py::pool::{Pool, Pooled};
 
 /// The iterator behind `Future.__await__`.
-#[pyclass(frozen, freelist = 256, module = "pyloop._native")]
+#[pyclass(frozen, module = "pyloop._native")]
 pub struct FutureIter {
     future: GilCell<Option<Py<Future>>>,
 }
@@ -17,6 +18,27 @@ pub struct FutureIter {
 impl FutureIter {
     pub(super) fn new(future: Py<Future>) -> Self {
         Self { future: GilCell::new(Some(future)) }
+    }
+}
+
+impl Pooled for FutureIter {
+    type Values = (Self,);
+    const SPARE: usize = 256;
+
+    fn pool() -> &'static Pool<(Self,), Self> {
+        static POOL: Pool<(FutureIter,), FutureIter> = Pool::new();
+        &POOL
+    }
+
+    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, values.0)
+    }
+
+    #[inline]
+    fn release(values: (Self,), py: Python<'_>) {
+        if let Some(future) = values.0.future.into_inner() {
+            future.drop_ref(py);
+        }
     }
 }
 
@@ -43,7 +65,9 @@ impl FutureIter {
             }
             return Ok(Some(future));
         }
-        drop(self.future.take(py));
+        if let Some(known) = self.future.take(py) {
+            known.drop_ref(py);
+        }
         let value = future.get().take_result(py)?;
         if value.is_none() { Ok(None) } else { Err(stop_iteration(py, value)) }
     }

@@ -178,8 +178,8 @@ impl LoopState {
     /// No task is current any more: before anything that is not a task's step.
     #[inline]
     pub fn leave_task(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.task_is_current.with(py, |current| current.is_some()) {
-            drop(self.task_is_current.take(py));
+        if let Some(known) = self.task_is_current.take(py) {
+            known.drop_ref(py);
             asyncio(py)?.clear_current_task(event_loop)?;
         }
         Ok(())

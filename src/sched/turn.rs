@@ -254,14 +254,16 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
 fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
-        Entry::Step { task, run } => run(py, task.bind(py)),
+        Entry::Step { task, run } => run(py, &task.into_bound(py)),
         other => {
             state.leave_task(py, event_loop.as_any())?;
             match other {
                 Entry::Handle(handle) => run_once(&handle.into_bound(py)),
                 Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
-                Entry::Done { callback, future, context } => run_done(event_loop, &callback, &future, &context),
+                Entry::Done { callback, future, context } => {
+                    run_done(event_loop, &callback.into_bound(py), &future.into_bound(py), &context.into_bound(py))
+                }
                 Entry::Native { subject, run } => run(py, subject.bind(py)),
                 Entry::Foreign(handle) => run_foreign(py, &handle),
                 Entry::Step { .. } => unreachable!("matched above"),
@@ -281,13 +283,12 @@ fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
 /// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
 fn run_done(
     event_loop: &Bound<'_, LoopState>,
-    callback: &Py<PyAny>,
-    future: &Py<PyAny>,
-    context: &Py<PyAny>,
+    callback: &Bound<'_, PyAny>,
+    future: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let (callback, future) = (callback.bind(py), future.bind(py));
-    match context::run_in(context.bind(py), || call::call_one(callback, future).map(drop)) {
+    match context::run_in(context, || call::call_one(callback, future).map(drop)) {
         Ok(()) => Ok(()),
         Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
         Err(raised) => {

@@ -243,7 +243,7 @@ fn one_step(
         });
     }
     let stepping = Stepping { task: this, object, home, woken: AtomicBool::new(false) };
-    let coroutine = coroutine.bind(py);
+    let coroutine = &coroutine.into_bound(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
     let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
     match stepped {
@@ -306,7 +306,7 @@ fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyE
         .state
         .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
     let mut thrown = match wait {
-        Wait::Woken(future) => future.get().failure(py)?,
+        Wait::Woken(future) => future.into_bound(py).get().failure(py)?,
         Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
         Wait::Mistaken(answer) => Some(*answer),
         _ => None,

@@ -151,6 +151,8 @@ pub(super) fn enter(
     }
     names.set_current_task(event_loop, task)?;
     let before = state.task_is_current.with(py, |current| current.replace(task.clone().unbind()));
-    drop(before);
+    if let Some(before) = before {
+        before.drop_ref(py);
+    }
     Ok(())
 }
