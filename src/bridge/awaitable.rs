@@ -80,6 +80,19 @@ impl Drop for Body {
     }
 }
 
+/// Poll, and drop the future at once when it is done: its destructor belongs to the same runtime.
+#[inline]
+fn poll_body(here: &Here, mut body: Body, cx: &mut Context<'_>) -> PyResult<(Poll<Output>, Option<Body>)> {
+    let polled = body.poll(here, cx)?;
+    let body = if polled.is_pending() {
+        Some(body)
+    } else {
+        drop(body);
+        None
+    };
+    Ok((polled, body))
+}
+
 #[derive(Default)]
 pub(super) enum Stage {
     Created(Body),
@@ -212,32 +225,33 @@ impl RustFuture {
     /// One poll.
     #[inline]
     pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> PyResult<Poll<Output>> {
-        let mut body = self.begin_poll(py)?;
+        let body = self.begin_poll(py)?;
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
-        let polled = error::catch_panic(|| here(|here| in_context(here, local::enter, || body.poll(here, &mut cx))));
-        let pending = matches!(polled, Ok(Ok(Ok(Poll::Pending))));
-        let (over, closed) = self.state.with(py, |state| match (&state.stage, pending) {
-            (Stage::Running, true) => {
+        let polled =
+            error::catch_panic(|| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))));
+        let (polled, body) = match polled {
+            Ok(Ok(Ok((polled, body)))) => (Ok(polled), body),
+            Ok(Ok(Err(raised)) | Err(raised)) | Err(raised) => (Err(raised), None),
+        };
+        let closed = self.state.with(py, |state| match (body, &state.stage) {
+            (Some(body), Stage::Running) => {
                 state.stage = Stage::Idle(body);
-                (None, false)
+                None
             }
-            (stage, _) => {
-                let closed = pending && matches!(stage, Stage::Closing);
+            (body, _) => {
                 state.stage = Stage::Over;
-                (Some(body), closed)
+                body
             }
         });
-        if over.is_some() {
-            drop_body(over)?;
-        }
         if let Some(began) = began {
             self.report_slow(py, began)?;
         }
-        if closed {
+        if closed.is_some() {
+            drop_body(closed)?;
             return Err(PyRuntimeError::new_err("the Rust future was closed while it was polled"));
         }
-        polled?.and_then(|polled| polled)
+        polled
     }
 
     #[inline]
@@ -342,6 +356,10 @@ fn drop_body(body: Option<Body>) -> PyResult<()> {
 
 impl Drop for RustFuture {
     fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if matches!(state.stage, Stage::Over | Stage::Dropped) && state.foreign.is_none() {
+            return;
+        }
         Python::attach(|py| {
             let (stage, foreign) =
                 self.state.with(py, |state| (std::mem::take(&mut state.stage), state.foreign.take()));

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyType};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -105,29 +105,48 @@ unsafe extern "C" fn waker_drop(owned: *mut abi::RawWaker) {
     guarded((), || drop(unsafe { Box::from_raw(owned.cast::<Waker>()) }));
 }
 
-static REGISTERED: GilCell<Vec<(usize, Option<Cancel>)>> = GilCell::new(Vec::new());
+/// A class of awaitables.
+#[derive(Clone, Copy)]
+pub struct Registered {
+    class: usize,
+    pub cancel: Option<Cancel>,
+    /// Its objects are coroutines (`collections.abc.Coroutine`) as well.
+    pub is_coroutine: bool,
+}
+
+static REGISTERED: GilCell<Vec<Registered>> = GilCell::new(Vec::new());
 
 unsafe extern "C" fn register_awaitable(class: abi::Object, cancel: Option<Cancel>) -> c_int {
     guarded(-1, || {
         Python::attach(|py| {
+            // SAFETY: a live type object, by the ABI.
+            let object = unsafe { Bound::from_borrowed_ptr(py, class.cast()) };
+            let Ok(is_coroutine) = is_coroutine_class(&object) else { return -1 };
+            let class = class as usize;
             REGISTERED.with(py, |known| {
-                if !known.iter().any(|(address, _)| *address == class as usize) {
-                    known.push((class as usize, cancel));
+                if !known.iter().any(|known| known.class == class) {
+                    known.push(Registered { class, cancel, is_coroutine });
                 }
             });
-        });
-        0
+            0
+        })
     })
 }
 
+fn is_coroutine_class(class: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let abstract_class = class.py().import("collections.abc")?.getattr("Coroutine")?;
+    class.cast::<PyType>()?.is_subclass(&abstract_class)
+}
+
 /// What was registered for the type of this object.
-pub fn registered(object: &Bound<'_, PyAny>) -> Option<Option<Cancel>> {
+#[inline]
+pub fn registered(object: &Bound<'_, PyAny>) -> Option<Registered> {
     REGISTERED.with(object.py(), |known| {
         if known.is_empty() {
             return None;
         }
         let class = object.get_type_ptr() as usize;
-        known.iter().find(|(address, _)| *address == class).map(|(_, cancel)| *cancel)
+        known.iter().find(|known| known.class == class).copied()
     })
 }
 

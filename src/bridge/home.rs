@@ -10,9 +10,8 @@ use pyo3::prelude::*;
 
 use super::awaitable::Output;
 use super::link::NativeLoop;
-use crate::py::attach::thread_ident;
 use crate::py::error;
-use crate::rt::process::{Here, ThreadNumber, this_thread};
+use crate::rt::process::{Here, ThreadNumber, here, this_thread};
 
 type LocalFuture = Pin<Box<dyn Future<Output = Output>>>;
 
@@ -25,7 +24,7 @@ pub(super) struct Home {
 
 impl Home {
     pub(super) fn here() -> Self {
-        Self { number: this_thread(), ident: thread_ident() }
+        here(|here| Self { number: here.number(), ident: here.ident() })
     }
 
     #[inline]

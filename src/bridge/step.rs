@@ -72,6 +72,12 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
     }
 }
 
+/// Whether this is a Rust future, ours or another extension module's, that is a coroutine, too.
+#[inline]
+pub fn is_rust_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<RustFuture>() || capsule::registered(object).is_some_and(|known| known.is_coroutine)
+}
+
 /// The task that waits for this Rust future is cancelled: the future is dropped.
 ///
 /// # Errors
@@ -80,7 +86,7 @@ pub fn cancel(awaited: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(future) = awaited.cast_exact::<RustFuture>() {
         return future.get().finish(awaited.py());
     }
-    if let Some(Some(cancel)) = capsule::registered(awaited) {
+    if let Some(cancel) = capsule::registered(awaited).and_then(|known| known.cancel) {
         // SAFETY: the ABI: an object of the registered class, and the GIL is held.
         unsafe { cancel(awaited.as_ptr().cast()) };
     }

@@ -25,6 +25,12 @@ impl<T> GilCell<T> {
         Self { busy: Cell::new(false), value: UnsafeCell::new(value) }
     }
 
+    /// The value, for whoever has the cell to himself: a destructor.
+    #[inline]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Run `f` on the value. `f` must not run Python code, dropping a `Py<_>` included.
     ///
     /// # Panics

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::py::attach::thread_ident;
+
 /// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
 /// (runtimes, threads) does not work here.
 static GENERATION: AtomicU32 = AtomicU32::new(1);
@@ -33,6 +35,8 @@ pub type ThreadNumber = u64;
 #[derive(Debug)]
 pub struct Here {
     number: Cell<ThreadNumber>,
+    /// `threading.get_ident()`; set with the number.
+    ident: Cell<u64>,
     /// The generation in which this thread drives a loop of ours; a forked child finds its parent's.
     pub(super) driving: Cell<u32>,
     /// The generation in which it entered the background runtime.
@@ -41,7 +45,7 @@ pub struct Here {
 
 thread_local! {
     static HERE: Here =
-        const { Here { number: Cell::new(0), driving: Cell::new(0), entered: Cell::new(0) } };
+        const { Here { number: Cell::new(0), ident: Cell::new(0), driving: Cell::new(0), entered: Cell::new(0) } };
 }
 
 /// Give `f` what is known of this thread.
@@ -65,9 +69,17 @@ impl Here {
         }
     }
 
+    /// `threading.get_ident()`.
+    #[inline]
+    pub fn ident(&self) -> u64 {
+        self.number();
+        self.ident.get()
+    }
+
     #[cold]
     fn assign(&self) -> ThreadNumber {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.ident.set(thread_ident());
         self.number.set(NEXT.fetch_add(1, Ordering::Relaxed));
         self.number.get()
     }

@@ -11,6 +11,7 @@ use super::drive;
 use super::name::Name;
 use super::registry;
 use super::state::{TaskState, Wait};
+use crate::bridge::step::is_rust_coroutine;
 use crate::bridge::waker::SharedSlot;
 use crate::core::ready::Lane;
 use crate::future::Future;
@@ -90,7 +91,7 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
 }
 
 fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
-    if call::is_native_coroutine(coroutine) {
+    if call::is_native_coroutine(coroutine) || is_rust_coroutine(coroutine) {
         return Ok(());
     }
     let py = coroutine.py();
