@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::link::NativeLoop;
 use crate::py::error;
+use crate::rt::background;
 
 /// A waker that has `event_loop` call `callable()` each time it is woken. Woken after the loop has closed, or at the
 /// end of the interpreter, it does nothing.
@@ -24,19 +25,18 @@ struct Threadsafe {
     callable: Py<PyAny>,
 }
 
-impl Threadsafe {
-    fn call_soon(&self, py: Python<'_>) -> PyResult<()> {
-        let event_loop = self.event_loop.bind(py);
-        if event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy()? {
-            return Ok(());
-        }
-        let called = event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (&self.callable,));
-        match called {
-            Ok(_) => Ok(()),
-            // Closed meanwhile, by its own thread.
-            Err(_) if event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy()? => Ok(()),
-            Err(raised) => Err(raised),
-        }
+/// `event_loop.call_soon_threadsafe(callable)`; nothing on a loop that is closed.
+pub(super) fn call_soon_threadsafe(event_loop: &Bound<'_, PyAny>, callable: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let is_closed = || event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy();
+    if is_closed()? {
+        return Ok(());
+    }
+    match event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (callable,)) {
+        Ok(_) => Ok(()),
+        // Closed meanwhile, by its own thread.
+        Err(_) if is_closed()? => Ok(()),
+        Err(raised) => Err(raised),
     }
 }
 
@@ -46,9 +46,9 @@ impl Wake for Threadsafe {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // At interpreter exit there is nobody to wake.
-        Python::try_attach(|py| {
-            if let Err(raised) = self.call_soon(py) {
+        let this = Arc::clone(self);
+        background::with_gil(move |py| {
+            if let Err(raised) = call_soon_threadsafe(this.event_loop.bind(py), this.callable.bind(py)) {
                 error::unraisable(py, raised, None);
             }
         });

@@ -11,9 +11,11 @@ use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 use pyo3::prelude::*;
 
+use super::callback;
 use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::rt::background;
 use crate::sched::state::Step;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
@@ -102,19 +104,15 @@ impl Wake for TaskShared {
 }
 
 fn wake_elsewhere(shared: Arc<TaskShared>) {
-    // A wake at interpreter exit finds no interpreter, and nobody waits for it any more.
-    let woken = Python::try_attach(|py| -> PyResult<()> {
-        let Home::Other(event_loop) = &shared.home else { return Ok(()) };
-        let event_loop = event_loop.bind(py).clone();
-        if event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy()? {
-            return Ok(());
+    background::with_gil(move |py| {
+        let Home::Other(event_loop) = &shared.home else { return };
+        let event_loop = event_loop.bind(py);
+        let woken = Bound::new(py, WakeCall(Arc::clone(&shared)))
+            .and_then(|call| callback::call_soon_threadsafe(event_loop, call.as_any()));
+        if let Err(raised) = woken {
+            error::unraisable(py, raised, None);
         }
-        let call = Bound::new(py, WakeCall(Arc::clone(&shared)))?;
-        event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (call,)).map(drop)
     });
-    if let Some(Err(raised)) = woken {
-        Python::attach(|py| error::unraisable(py, raised, None));
-    }
 }
 
 /// A task that lends wakers.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::process::{count_forks, generation};
+use crate::py::attach::is_attached;
 use crate::py::error;
 
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
@@ -85,6 +86,15 @@ pub fn handle() -> PyResult<&'static Handle> {
 /// The background runtime if it is running.
 pub fn running() -> Option<&'static Handle> {
     slot().made.as_ref().filter(|made| made.generation == generation()).map(|made| made.handle)
+}
+
+/// Run `f` with the GIL: here when this thread has it, else on a thread of the background runtime that may wait for
+/// it (this one may be a worker of a runtime, whose other tasks must not wait). At interpreter exit `f` is dropped.
+pub fn with_gil(f: impl FnOnce(Python<'_>) + Send + 'static) {
+    match running() {
+        Some(runtime) if !is_attached() => drop(runtime.spawn_blocking(|| Python::try_attach(f))),
+        _ => drop(Python::try_attach(f)),
+    }
 }
 
 /// Stop the background runtime and wait for its threads: before the interpreter goes, as a wake that is under way
