@@ -381,7 +381,13 @@ def conformance(run: Run, py: Python, args: list[str]) -> None:
 
 
 def rust_test(run: Run, py: Python, args: list[str]) -> None:
-    run.step("cargo test", ["cargo", "test", "--workspace", *LOCKED, *args], _rust_env(py), count_cargo, judge_ignored)
+    run.step(
+        "cargo test",
+        ["cargo", "test", "--workspace", *LOCKED, *args],
+        _rust_env(py),
+        count_cargo,
+        judge_ignored,
+    )
     if not args:
         # Every interleaving of the parts that threads share.
         loom = ["cargo", "test", "--release", *LOCKED, "--manifest-path", "tests/loom/Cargo.toml"]

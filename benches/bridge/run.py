@@ -3,9 +3,10 @@
     maturin develop --release -m benches/bridge/Cargo.toml
     python benches/bridge/run.py [--rounds 7] [--only ready,yield] [--markdown]
 
-Every workload is run by all of its contestants in turn, in short slices, in one process; each has its loop. The
-figures are medians over the rounds of the time an await took (wall clock), the ratios medians of the ratios within a
-round: a machine that is slow for a while is slow for all.
+All contestants of a workload run in turn, in slices of at most a quarter of a second, in one process, each
+on the loop after its `@`. The figures are medians over the rounds of the wall-clock time an await took, in
+microseconds; the ratios (another's time divided by ours) are medians of the ratios within a round: a machine
+that is slow for a while is slow for all. Of several loops the one that suits the contestant best is shown.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import bridge_bench as rust  # type: ignore[import-not-found, unused-ignore]
-import pyloop
+import bridge_bench
 import uvloop
+
+import pyloop
+
+rust: Any = bridge_bench
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "pyloop": pyloop.new_event_loop,
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
+SLICE = 0.25
 
 type Work = Callable[[int], Coroutine[Any, Any, None]]
 
@@ -66,21 +72,23 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def http(method: str) -> Work:
-    """32 requests at a time against a server written in asyncio on the same loop."""
+    """Requests, 32 at a time, to a server written in asyncio on the same loop."""
 
     async def work(n: int) -> None:
         client = rust.Client()
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        url = "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         for _ in range(n // 32):
-            assert await asyncio.gather(*[getattr(client, method)(url) for _ in range(32)]) == [5] * 32
+            got = await asyncio.gather(*[getattr(client, method)(url) for _ in range(32)])
+            assert got == [5] * 32
         server.close()
 
     return work
 
 
 @contextmanager
-def spinning(on: bool) -> Any:
+def spinning(on: bool) -> Iterator[None]:
+    """Another Python thread that wants the GIL all the time."""
     stop = threading.Event()
 
     def spin() -> None:
@@ -90,107 +98,151 @@ def spinning(on: bool) -> Any:
     thread = threading.Thread(target=spin)
     if on:
         thread.start()
-    yield
-    stop.set()
-    if on:
-        thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        if on:
+            thread.join()
 
 
+@dataclass
 class Workload:
-    def __init__(self, name: str, awaits: int, *, spin: bool = False, **contestants: tuple[str, Work]) -> None:
-        """`awaits` is for ours, in a slice; a slower contestant makes fewer."""
-        self.name, self.awaits, self.spin, self.contestants = name, awaits, spin, contestants
+    name: str
+    #: By name, `@` and loop; the first part says which column.
+    contestants: dict[str, Work]
+    #: Awaits are made by so many.
+    unit: int = 1
+    spin: bool = False
 
-
-def everywhere(name: str, work: Work) -> dict[str, tuple[str, Work]]:
-    return {f"{name}@{loop}": (loop, work) for loop in LOOPS}
-
-
-def workloads() -> list[Workload]:
-    both = ("uvloop", "asyncio")
-
-    def par(work: Work) -> dict[str, tuple[str, Work]]:
-        return {f"par@{loop}": (loop, work) for loop in both}
-
-    return [
-        Workload("ready", 100_000, pyloop=("pyloop", one_by_one(rust.ready_pyloop)),
-                 native=("pyloop", one_by_one(native)), **everywhere("pyo3", one_by_one(rust.ready_pyo3)),
-                 **par(one_by_one(rust.ready_par))),
-        Workload("ready, no result", 100_000, pyloop=("pyloop", one_by_one(rust.none_pyloop)),
-                 native=("pyloop", one_by_one(native_none)), **everywhere("pyo3", one_by_one(rust.none_pyo3))),
-        Workload("yield once", 50_000, pyloop=("pyloop", one_by_one(rust.yield_pyloop)),
-                 sleep0=("pyloop", one_by_one(lambda: asyncio.sleep(0))),
-                 **everywhere("pyo3", one_by_one(rust.yield_pyo3)), **par(one_by_one(rust.yield_par))),
-        Workload("gather of 100, yield once", 20_000, pyloop=("pyloop", gathered(rust.yield_pyloop)),
-                 **everywhere("pyo3", gathered(rust.yield_pyo3)), **par(gathered(rust.yield_par))),
-        Workload("gather of 100, ready", 20_000, pyloop=("pyloop", gathered(rust.ready_pyloop)),
-                 **par(gathered(rust.ready_par))),
-        Workload("ready, a Python thread spinning", 20_000, spin=True,
-                 pyloop=("pyloop", one_by_one(rust.ready_pyloop)), **par(one_by_one(rust.ready_par))),
-        Workload("oneshot from a thread", 5_000, pyloop=("pyloop", one_by_one(rust.thread_pyloop)),
-                 **everywhere("pyo3", one_by_one(rust.thread_pyo3)), **par(one_by_one(rust.thread_par))),
-        Workload("into_future of a coroutine", 20_000, pyloop=("pyloop", one_by_one(lambda: rust.into_pyloop(native()))),
-                 **par(one_by_one(lambda: rust.into_par(native())))),
-        Workload("HTTP request (32 at a time)", 1_600, pyloop=("pyloop", http("get_pyloop")),
-                 uvloop=("uvloop", http("get_pyloop")), **par(http("get_par"))),
-    ]  # fmt: skip
-
-
-def measure(workload: Workload, runners: dict[str, asyncio.Runner], rounds: int) -> dict[str, list[float]]:
-    """Seconds an await, by contestant, one for each round."""
-    counts: dict[str, int] = {}
-    for name, (loop, work) in workload.contestants.items():
-        # As many as take about as long as ours, so that a slice is never longer than a second.
-        probe = 32 if name.startswith("HTTP") else 100
-        with spinning(workload.spin):
+    def slice(self, runner: asyncio.Runner, work: Work, awaits: int) -> float:
+        """Seconds an await."""
+        with spinning(self.spin):
             began = time.perf_counter()
-            runners[loop].run(work(probe * (32 if "HTTP" in workload.name else 1)))
-            took = time.perf_counter() - began
-        most = int(0.25 / (took / (probe * (32 if "HTTP" in workload.name else 1))))
-        counts[name] = max(100, min(workload.awaits, most) // 100 * 100)
-        if "HTTP" in workload.name:
-            counts[name] = max(96, counts[name] // 32 * 32)
-    times: dict[str, list[float]] = {name: [] for name in workload.contestants}
-    for _ in range(rounds):
-        for name, (loop, work) in workload.contestants.items():
-            with spinning(workload.spin):
-                began = time.perf_counter()
-                runners[loop].run(work(counts[name]))
-                times[name].append((time.perf_counter() - began) / counts[name])
-    return times
+            runner.run(work(awaits))
+            return (time.perf_counter() - began) / awaits
+
+    def measure(self, runners: dict[str, asyncio.Runner], rounds: int) -> dict[str, list[float]]:
+        """Seconds an await, by contestant, one for each round."""
+        times: dict[str, list[float]] = {name: [] for name in self.contestants}
+        awaits = {}
+        for name, work in self.contestants.items():
+            runner, probe = runners[name.split("@")[1]], max(32, self.unit)
+            self.slice(runner, work, probe)
+            took = self.slice(runner, work, probe)
+            awaits[name] = max(1, min(100_000, int(SLICE / took)) // self.unit) * self.unit
+        for _ in range(rounds):
+            for name, work in self.contestants.items():
+                times[name].append(self.slice(runners[name.split("@")[1]], work, awaits[name]))
+        return times
+
+
+def everywhere(name: str, work: Work) -> dict[str, Work]:
+    return {f"{name}@{loop}": work for loop in LOOPS}
+
+
+def par(work: Work) -> dict[str, Work]:
+    """pyo3-async-runtimes, on the loops its users have."""
+    return {"par@uvloop": work, "par@asyncio": work}
+
+
+def workloads() -> Iterator[Workload]:
+    each = one_by_one
+    yield Workload(
+        "ready",
+        {"pyloop@pyloop": each(rust.ready_pyloop), "coroutine@pyloop": each(native)}
+        | everywhere("pyo3", each(rust.ready_pyo3))
+        | par(each(rust.ready_par)),
+    )
+    yield Workload(
+        "ready, None",
+        {"pyloop@pyloop": each(rust.none_pyloop), "coroutine@pyloop": each(native_none)}
+        | everywhere("pyo3", each(rust.none_pyo3)),
+    )
+    yield Workload(
+        "yield once",
+        {"pyloop@pyloop": each(rust.yield_pyloop), "coroutine@pyloop": each(lambda: asyncio.sleep(0))}
+        | everywhere("pyo3", each(rust.yield_pyo3))
+        | par(each(rust.yield_par)),
+    )
+    yield Workload(
+        "gather of 100, ready",
+        {"pyloop@pyloop": gathered(rust.ready_pyloop), "coroutine@pyloop": gathered(native)}
+        | everywhere("pyo3", gathered(rust.ready_pyo3))
+        | par(gathered(rust.ready_par)),
+        unit=100,
+    )
+    yield Workload(
+        "gather of 100, yield once",
+        {"pyloop@pyloop": gathered(rust.yield_pyloop), "coroutine@pyloop": gathered(lambda: asyncio.sleep(0))}
+        | everywhere("pyo3", gathered(rust.yield_pyo3))
+        | par(gathered(rust.yield_par)),
+        unit=100,
+    )
+    yield Workload(
+        "ready, another Python thread spinning",
+        {"pyloop@pyloop": each(rust.ready_pyloop)} | par(each(rust.ready_par)),
+        spin=True,
+    )
+    yield Workload(
+        "oneshot completed by a thread",
+        {"pyloop@pyloop": each(rust.thread_pyloop)}
+        | everywhere("pyo3", each(rust.thread_pyo3))
+        | par(each(rust.thread_par)),
+    )
+    yield Workload(
+        "`into_future` of a Python coroutine",
+        {"pyloop@pyloop": each(lambda: rust.into_pyloop(native()))}
+        | par(each(lambda: rust.into_par(native()))),
+    )
+    yield Workload(
+        "HTTP request (reqwest, 32 at a time)",
+        {"pyloop@pyloop": http("get_pyloop"), "ours@uvloop": http("get_pyloop")} | par(http("get_par")),
+        unit=32,
+    )
+
+
+COLUMNS = {
+    "coroutine": "a Python coroutine",
+    "pyo3": "PyO3 `async fn`",
+    "par": "pyo3-async-runtimes",
+    "ours": "pyloop's on uvloop",
+}
+
+
+def row(name: str, times: dict[str, list[float]]) -> list[str]:
+    ours = times["pyloop@pyloop"]
+    cells = [name, f"{statistics.median(ours) * 1e6:.2f}"]
+    for column in COLUMNS:
+        candidates = [name for name in times if name.split("@")[0] == column]
+        if not candidates:
+            cells.append("")
+            continue
+        best = min(candidates, key=lambda name: statistics.median(times[name]))
+        ratio = statistics.median(other / mine for other, mine in zip(times[best], ours, strict=True))
+        where = f" on {best.split('@')[1]}" if len(candidates) > 1 else ""
+        cells.append(f"{statistics.median(times[best]) * 1e6:.2f}{where} ({ratio:.3g})")
+    return cells
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="workloads whose names begin with one of these, by commas")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     runners = {name: asyncio.Runner(loop_factory=factory) for name, factory in LOOPS.items()}
-    rows = []
-    for workload in workloads():
-        if options.only and not workload.name.startswith(tuple(options.only.split(","))):
-            continue
-        times = measure(workload, runners, options.rounds)
-        ours = times["pyloop"]
-        cells = []
-        for group in ("native", "sleep0", "pyo3", "par", "uvloop"):
-            candidates = [name for name in times if name.split("@")[0] == group]
-            if not candidates:
-                cells.append("")
-                continue
-            best = min(candidates, key=lambda name: statistics.median(times[name]))
-            ratio = statistics.median(other / mine for other, mine in zip(times[best], ours, strict=True))
-            loop = f" {best.split('@')[1]}" if "@" in best else ""
-            cells.append(f"{statistics.median(times[best]) * 1e6:.2f}{loop} ({ratio:.3g}x)")
-        rows.append([workload.name, f"{statistics.median(ours) * 1e6:.2f}", *cells])
-        if not options.markdown:
-            print(" | ".join(rows[-1]), flush=True)
+    titles = ["us an await", "pyloop", *(f"{title} (ratio)" for title in COLUMNS.values())]
+    line = "| {} |" if options.markdown else "{}"
+    print(line.format(" | ".join(titles)))
     if options.markdown:
-        print("| microseconds an await | pyloop | coroutine | sleep(0) | PyO3 async fn | pyo3-async-runtimes | ours on uvloop |")
-        print("|---|---|---|---|---|---|---|")
-        for row in rows:
-            print(f"| {' | '.join(row)} |")
+        print("|---" * len(titles) + "|")
+    for workload in workloads():
+        if workload.name.startswith(tuple(options.only.split(","))):
+            cells = row(workload.name, workload.measure(runners, options.rounds))
+            print(line.format(" | ".join(cells)), flush=True)
     for runner in runners.values():
         runner.close()
 

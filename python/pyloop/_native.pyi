@@ -308,4 +308,3 @@ class _Testing(Protocol):
     ) -> bool: ...
 
 _testing: Final[_Testing]
-
