@@ -36,29 +36,37 @@ def descriptors() -> dict[int, str]:
     return found
 
 
+# What the threads of a loop's own pool are called; they end soon after their loop is closed.
+POOL = "pyloop-blocking"
+
+
 def kernel_threads() -> int:
     """How many threads the process has, as the kernel counts them.
 
     Without the background runtime's, which serves all loops but pyloop's and keeps its threads for a while.
     """
-    tasks = "/proc/self/task"
-    if not os.path.isdir(tasks):
-        return threading.active_count()
-    return sum(not _name_of(tasks, task).startswith("pyloop-backgro") for task in os.listdir(tasks))
+    return len(_names())
 
 
-def _name_of(tasks: str, task: str) -> str:
-    try:
-        with open(f"{tasks}/{task}/comm") as name:
-            return name.read()
-    except OSError:  # it has just ended
-        return ""
+def _names() -> list[str]:
+    if not os.path.isdir("/proc/self/task"):
+        return [thread.name for thread in threading.enumerate()]
+    found = list[str]()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                name = file.read().rstrip("\n")
+        except OSError:  # it has just ended
+            continue
+        if not name.startswith("pyloop-backgrou"):
+            found.append(name)
+    return found
 
 
 def settled_kernel_threads(most: int) -> int:
-    """As `kernel_threads`, but lets threads that were joined finish dying: the kernel tells nobody when."""
+    """As `kernel_threads`, but lets threads that were told to end do so: the kernel tells nobody when."""
     for _ in range(100_000):
-        if kernel_threads() <= most:
+        if kernel_threads() <= most and POOL not in _names():
             break
         os.sched_yield()
     return kernel_threads()
