@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::iter::FutureIter;
-use super::state::{Outcome, State};
+use super::state::{Failure, Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
@@ -194,9 +194,10 @@ impl Future {
             Outcome::Pending => Known::Pending,
             Outcome::Cancelled => Known::Cancelled,
             Outcome::Result(value) => Known::Result(value.clone_ref(py)),
-            Outcome::Failed(exception, traceback) => {
+            Outcome::Failed(failure) => {
                 state.log_traceback = false;
-                Known::Failed(exception.clone_ref(py), traceback.as_ref().map(|traceback| traceback.clone_ref(py)))
+                let traceback = failure.traceback.as_ref().map(|traceback| traceback.clone_ref(py));
+                Known::Failed(failure.exception.clone_ref(py), traceback)
             }
         });
         match known {
@@ -248,7 +249,7 @@ impl Future {
     pub fn failed(exception: &Bound<'_, PyBaseException>) -> Outcome {
         let traceback = exception.as_any().getattr(pyo3::intern!(exception.py(), "__traceback__"));
         let traceback = traceback.ok().filter(|traceback| !traceback.is_none()).map(Bound::unbind);
-        Outcome::Failed(exception.clone().unbind(), traceback)
+        Outcome::Failed(Box::new(Failure { exception: exception.clone().unbind(), traceback }))
     }
 }
 
@@ -293,9 +294,9 @@ impl Future {
             Outcome::Pending => Err(true),
             Outcome::Cancelled => Err(false),
             Outcome::Result(_) => Ok(None),
-            Outcome::Failed(exception, _) => {
+            Outcome::Failed(failure) => {
                 state.log_traceback = false;
-                Ok(Some(exception.clone_ref(py)))
+                Ok(Some(failure.exception.clone_ref(py)))
             }
         });
         match known {
@@ -453,7 +454,7 @@ impl Future {
     #[getter]
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyBaseException>> {
         self.state.with(py, |state| match &state.outcome {
-            Outcome::Failed(exception, _) => Some(exception.clone_ref(py)),
+            Outcome::Failed(failure) => Some(failure.exception.clone_ref(py)),
             _ => None,
         })
     }
@@ -515,9 +516,9 @@ impl Future {
         match &state.outcome {
             Outcome::Pending | Outcome::Cancelled => {}
             Outcome::Result(value) => visit.call(value)?,
-            Outcome::Failed(exception, traceback) => {
-                visit.call(exception)?;
-                visit.call(traceback)?;
+            Outcome::Failed(failure) => {
+                visit.call(&failure.exception)?;
+                visit.call(&failure.traceback)?;
             }
         }
         for waiter in state.waiters.as_slice() {
@@ -568,8 +569,8 @@ impl Finalize for Future {
             }
             state.log_traceback = false;
             match (&state.outcome, &state.event_loop) {
-                (Outcome::Failed(exception, _), Some(event_loop)) => {
-                    Some((exception.clone_ref(py), event_loop.clone_ref(py), state.source_traceback(py)))
+                (Outcome::Failed(failure), Some(event_loop)) => {
+                    Some((failure.exception.clone_ref(py), event_loop.clone_ref(py), state.source_traceback(py)))
                 }
                 _ => None,
             }

@@ -19,9 +19,17 @@ pub enum Outcome {
     #[default]
     Pending,
     Result(Py<PyAny>),
-    /// The exception, and its traceback as it was set (each `result()` raises with that one again).
-    Failed(Py<PyBaseException>, Option<Py<PyAny>>),
+    /// Boxed: pending futures are to be small.
+    Failed(Box<Failure>),
     Cancelled,
+}
+
+/// What a future failed with.
+#[derive(Debug)]
+pub struct Failure {
+    pub exception: Py<PyBaseException>,
+    /// As it was set: each `result()` raises with that one again.
+    pub traceback: Option<Py<PyAny>>,
 }
 
 /// The fields of a future.
