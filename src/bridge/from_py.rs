@@ -162,7 +162,7 @@ impl Inner {
         let py = awaitable.py();
         let task = self.task_of(awaitable)?;
         if task.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-            self.finish(task.call_method0(pyo3::intern!(py, "result")).map(Bound::unbind));
+            self.finish(result_of(&task));
             return Ok(());
         }
         let call = Bound::new(py, DoneCall(Arc::clone(self)))?;
@@ -202,6 +202,12 @@ impl Inner {
             error::unraisable(py, raised, Some(task.bind(py)));
         }
     }
+}
+
+/// What a future that is done has. PyO3 makes a panic of a PanicException again when it fetches one: here it is an
+/// error as any other, or the panic of one coroutine would end the run.
+fn result_of(future: &Bound<'_, PyAny>) -> Output {
+    error::catch_panic(|| future.call_method0(pyo3::intern!(future.py(), "result")).map(Bound::unbind))?
 }
 
 /// `pyloop.Task`, where a loop of pyloop's runs.
@@ -246,7 +252,7 @@ impl DoneCall {
         let py = future.py();
         drop(self.0.task.take(py));
         let dropped = self.0.dropped.load(Ordering::SeqCst);
-        let result = future.call_method0(pyo3::intern!(py, "result")).map(Bound::unbind);
+        let result = result_of(future);
         if !dropped {
             self.0.finish(result);
         }

@@ -14,10 +14,33 @@ use tokio::task::LocalSet;
 
 use super::callback::callback_waker;
 use crate::py::{error, names};
+#[cfg(feature = "pyo3-async-runtimes")]
+use crate::rt::context::{in_context, is_driving, is_inside_runtime};
+#[cfg(feature = "pyo3-async-runtimes")]
+use crate::rt::process::here;
 use crate::rt::process::{ThreadNumber, this_thread};
 
 thread_local! {
     static LOCAL: OnceCell<(&'static LocalSet, Arc<Driver>)> = const { OnceCell::new() };
+}
+
+/// `tokio::task::spawn_local`, on the loop that runs in this thread or is the next to run in it.
+///
+/// # Panics
+/// On a thread of another tokio runtime, outside of a `LocalSet`; when the background runtime cannot be started.
+#[cfg(feature = "pyo3-async-runtimes")]
+pub fn spawn_local(fut: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
+    match here(|here| in_context(here, enter, || tokio::task::spawn_local(fut))) {
+        Ok(task) => task,
+        Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
+    }
+}
+
+/// Whether a loop runs in this thread that [`spawn_local`] spawns on.
+#[cfg(feature = "pyo3-async-runtimes")]
+pub fn can_spawn_local() -> bool {
+    let looped = || Python::try_attach(|py| names::running_loop(py).is_ok_and(|running| !running.is_none()));
+    is_driving() || (!is_inside_runtime() && looped().unwrap_or(false))
 }
 
 /// This thread has entered the background runtime: `spawn_local` works from now on.

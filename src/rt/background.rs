@@ -5,12 +5,14 @@
 //! Any thread. Its lock is held for look-ups only, never while Python runs or a thread is waited for.
 
 use std::mem::ManuallyDrop;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::sync::Notify;
 
 use super::process::{count_forks, generation};
 use crate::py::attach::is_attached;
@@ -19,11 +21,47 @@ use crate::py::error;
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What its threads are called.
+const NAME: &str = "pyloop-background";
+
 struct Background {
     /// None for one that somebody else owns. A forked child has its parent's without the threads: it is never dropped.
-    runtime: Option<ManuallyDrop<Runtime>>,
+    runtime: Option<ManuallyDrop<Owned>>,
     handle: &'static Handle,
     generation: u32,
+}
+
+/// A runtime that was made here.
+enum Owned {
+    Threads(Runtime),
+    /// One of a current-thread builder: this thread drives it until it is told to stop.
+    Driven(Arc<Notify>, JoinHandle<()>),
+}
+
+impl Owned {
+    fn new(runtime: Runtime) -> std::io::Result<Self> {
+        if runtime.handle().runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return Ok(Self::Threads(runtime));
+        }
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let driver = std::thread::Builder::new().name(NAME.into()).spawn(move || {
+            runtime.block_on(stopped.notified());
+            runtime.shutdown_timeout(PATIENCE);
+        })?;
+        Ok(Self::Driven(stop, driver))
+    }
+
+    /// Wait for its threads.
+    fn stop(self) {
+        match self {
+            Self::Threads(runtime) => runtime.shutdown_timeout(PATIENCE),
+            Self::Driven(stop, driver) => {
+                stop.notify_one();
+                drop(driver.join());
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -38,7 +76,7 @@ fn slot() -> MutexGuard<'static, Slot> {
 }
 
 /// Configure the background runtime, which is made from it at the first need. The default is tokio's multi-thread
-/// runtime with everything enabled. Without effect once it runs.
+/// runtime with everything enabled; a current-thread runtime gets a thread that drives it. Without effect once it runs.
 pub fn init(builder: Builder) {
     slot().builder = Some(builder);
 }
@@ -69,7 +107,7 @@ pub fn handle() -> PyResult<&'static Handle> {
     count_forks();
     let default = || {
         let mut builder = Builder::new_multi_thread();
-        builder.enable_all().thread_name("pyloop-background");
+        builder.enable_all().thread_name(NAME);
         builder
     };
     // Kept for the children that this process may fork.
@@ -77,7 +115,8 @@ pub fn handle() -> PyResult<&'static Handle> {
     let runtime = builder.build().map_err(|failed| error::os_error(&failed))?;
     // A handle is a reference count: one stays behind for each generation.
     let handle = &*Box::leak(Box::new(runtime.handle().clone()));
-    slot.made = Some(Background { runtime: Some(ManuallyDrop::new(runtime)), handle, generation: generation() });
+    let owned = Owned::new(runtime).map_err(|failed| error::os_error(&failed))?;
+    slot.made = Some(Background { runtime: Some(ManuallyDrop::new(owned)), handle, generation: generation() });
     drop(slot);
     Python::try_attach(stop_at_exit).unwrap_or(Ok(()))?;
     Ok(handle)
@@ -106,7 +145,7 @@ fn stop(py: Python<'_>) {
         slot.made.take_if(|made| made.generation == generation() && made.runtime.is_some())
     };
     if let Some(runtime) = taken.and_then(|made| made.runtime) {
-        py.detach(|| ManuallyDrop::into_inner(runtime).shutdown_timeout(PATIENCE));
+        py.detach(|| ManuallyDrop::into_inner(runtime).stop());
     }
 }
 
