@@ -29,6 +29,6 @@ pythons:
 	@sh scripts/find_python.sh --check
 
 clean:
-	rm -rf target tests/extension/target .venv-3.* reports dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf target examples/rust_main/target tests/extension/target .venv-3.* reports dist .pytest_cache .mypy_cache .ruff_cache
 	rm -f python/pyloop/*.so
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -34,6 +34,8 @@ CI = bool(os.environ.get("CI"))
 # Cargo.lock is used in any case; in CI it must also be up to date, at home a new dependency may update it.
 LOCKED = ["--locked"] if CI else []
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+# Tests that build Rust programs, which are the same for each Python: with the first one, not in debug mode.
+ONCE = ["--ignore=tests/test_rust_main.py"]
 BENCH_START, BENCH_END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 # What a developer's shell may say and a test must not hear.
@@ -270,9 +272,13 @@ class Python:
         return ROOT / "target" / f"cpython-{self.version}"
 
     def env(self, **extra: str) -> dict[str, str]:
-        """As in an activated virtualenv; PYO3_PYTHON for what builds Rust (a test does)."""
+        """As in an activated virtualenv; PYO3_PYTHON for what builds Rust (a test does).
+
+        PYLOOP_BASE_PYTHON is what `cargo test` is told: who builds for the same need not build all anew.
+        """
         path = f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return {"VIRTUAL_ENV": str(self.venv), "PATH": path, "PYO3_PYTHON": str(self.exe)} | extra
+        pythons = {"PYO3_PYTHON": str(self.exe), "PYLOOP_BASE_PYTHON": self.path}
+        return {"VIRTUAL_ENV": str(self.venv), "PATH": path} | pythons | extra
 
     def prepare(self, run: Run, groups: Iterable[str]) -> bool:
         """The virtualenv with the pinned packages of these groups; quick when nothing has changed."""
@@ -363,7 +369,7 @@ def pytest(run: Run, py: Python, args: list[str], show: bool) -> None:
 
 def pytest_debug(run: Run, py: Python, args: list[str], show: bool) -> None:
     # asyncio's debug mode is switched on by the variable; -X dev brings the allocator's checks.
-    command = [py.exe, "-X", "dev", "-m", "pytest", "-q", *args]
+    command = [py.exe, "-X", "dev", "-m", "pytest", "-q", *ONCE, *args]
     env = py.env(PYTHONASYNCIODEBUG="1")
     run.step(f"{py.version} pytest-debug", command, env, count_words, judge_pytest, show=show)
 
@@ -381,13 +387,10 @@ def conformance(run: Run, py: Python, args: list[str]) -> None:
 
 
 def rust_test(run: Run, py: Python, args: list[str]) -> None:
-    run.step(
-        "cargo test",
-        ["cargo", "test", "--workspace", *LOCKED, *args],
-        _rust_env(py),
-        count_cargo,
-        judge_ignored,
-    )
+    env = _rust_env(py)
+    which = ["--features", "pyo3-async-runtimes"] if "RUSTFLAGS" not in env else ["--lib"]
+    command = ["cargo", "test", "--workspace", *LOCKED, *which, *args]
+    run.step("cargo test", command, env, count_cargo, judge_ignored)
     if not args:
         # Every interleaving of the parts that threads share.
         loom = ["cargo", "test", "--release", *LOCKED, "--manifest-path", "tests/loom/Cargo.toml"]
@@ -397,8 +400,15 @@ def rust_test(run: Run, py: Python, args: list[str]) -> None:
 
 def rust_lint(run: Run, py: Python) -> None:
     run.step("cargo fmt", ["cargo", "fmt", "--all", "--check"])
-    clippy = ["cargo", "clippy", "--workspace", *LOCKED, "--all-targets", "--", "-D", "warnings"]
-    run.step("cargo clippy", clippy, _rust_env(py))
+    example = ["--manifest-path", "examples/rust_main/Cargo.toml"]
+    run.step("cargo fmt example", ["cargo", "fmt", *example, "--check"])
+    every = ["--workspace", *LOCKED, "--features", "pyo3-async-runtimes"]
+    run.step(
+        "cargo clippy", ["cargo", "clippy", *every, "--all-targets", "--", "-D", "warnings"], _rust_env(py)
+    )
+    env = _rust_env(py)
+    env["RUSTDOCFLAGS"] = f"{env.get('RUSTDOCFLAGS', '')} -D warnings".strip()
+    run.step("cargo doc", ["cargo", "doc", *every, "--no-deps"], env)
 
 
 def python_lint(run: Run, py: Python) -> None:
@@ -509,7 +519,8 @@ def main(target: str) -> int:
     chosen = suites.get(target, [pytest, pytest_debug])
     pairs = [(suite, py) for suite in chosen for py in built]
     show = len(pairs) == 1
-    run.together([partial(suite, run, py, args, show) for suite, py in pairs])
+    others = {py: [] if py is first else ONCE for py in built}
+    run.together([partial(suite, run, py, others[py] + args, show) for suite, py in pairs])
     if target in ("test", "conformance"):
         for py in built:
             conformance(run, py, args)

@@ -1,9 +1,9 @@
-//! What `#[pyloop::main]` makes of an async main.
+//! What `#[pyloop::main]` makes of an async main: a program that starts and ends as `python` does.
 
 use std::future::Future;
 use std::process::ExitCode;
 
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 
 use crate::bridge::run;
@@ -29,30 +29,80 @@ impl<E: Into<PyErr> + 'static> MainResult for Result<(), E> {
     }
 }
 
-/// What `#[pyloop::main]` calls: start Python, run `main` on a new event loop, report its error.
+/// How the program ends.
+enum End {
+    Exit(u8),
+    /// By the signal that Ctrl-C sends, as `python` does, so that a shell stops its script, too.
+    Interrupted,
+}
+
+/// What `#[pyloop::main]` calls: start Python, run `main` on a new event loop, report its error, stop Python.
+///
+/// # Panics
+/// When Python runs in this process already; with the panic of `main`.
 pub fn run_main<M, F>(main: M) -> ExitCode
 where
     M: FnOnce() -> F,
     F: Future<Output: MainResult> + 'static,
 {
-    Python::initialize();
-    Python::attach(|py| {
-        let main = main();
-        #[cfg(feature = "loop")]
-        let prepared = crate::embed::prepare(py);
-        #[cfg(not(feature = "loop"))]
-        let prepared = Ok(());
-        let ended = prepared.and_then(|()| run(py, async { main.await.into_result() }));
-        match ended {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(raised) if raised.is_instance_of::<PySystemExit>(py) => {
-                let code = raised.value(py).getattr("code").and_then(|code| code.extract::<Option<u8>>());
-                code.map_or(ExitCode::FAILURE, |code| code.map_or(ExitCode::SUCCESS, ExitCode::from))
+    // SAFETY: this is the whole of the program's main: no thread has used Python before, nothing uses it after. What
+    // is left of an event loop by then was made to outlive the interpreter, as it does in a `python` process.
+    let end = unsafe {
+        pyo3::with_embedded_python_interpreter(|py| {
+            let ended = prepare(py).and_then(|()| {
+                let main = main();
+                run(py, async { main.await.into_result() })
+            });
+            ended.map_or_else(|raised| report(py, raised), |()| End::Exit(0))
+        })
+    };
+    match end {
+        End::Exit(code) => ExitCode::from(code),
+        End::Interrupted => {
+            // SAFETY: the default action is no function of ours; the signal goes to this process.
+            unsafe {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                libc::kill(libc::getpid(), libc::SIGINT);
             }
-            Err(raised) => {
-                raised.print_and_set_sys_last_vars(py);
-                ExitCode::FAILURE
-            }
+            ExitCode::from(128 + 2)
         }
-    })
+    }
+}
+
+fn prepare(py: Python<'_>) -> PyResult<()> {
+    let arguments = std::env::args_os().collect::<Vec<_>>();
+    py.import("sys")?.setattr("argv", arguments)?;
+    // An embedded Python leaves SIGINT alone; asyncio replaces this handler by one that cancels the main task.
+    let signal = py.import("signal")?;
+    let sigint = signal.getattr("SIGINT")?;
+    if signal.call_method1("getsignal", (&sigint,))?.eq(signal.getattr("SIG_DFL")?)? {
+        signal.call_method1("signal", (sigint, signal.getattr("default_int_handler")?))?;
+    }
+    #[cfg(feature = "loop")]
+    crate::embed::prepare(py)?;
+    Ok(())
+}
+
+/// The way an exception that nobody caught ends `python`.
+fn report(py: Python<'_>, raised: PyErr) -> End {
+    if raised.is_instance_of::<PySystemExit>(py) {
+        return End::Exit(exit_code(&raised, py).unwrap_or(1));
+    }
+    let interrupted = raised.is_instance_of::<PyKeyboardInterrupt>(py);
+    raised.print_and_set_sys_last_vars(py);
+    if interrupted { End::Interrupted } else { End::Exit(1) }
+}
+
+fn exit_code(raised: &PyErr, py: Python<'_>) -> PyResult<u8> {
+    let code = raised.value(py).getattr("code")?;
+    if code.is_none() {
+        return Ok(0);
+    }
+    if let Ok(code) = code.extract::<i64>() {
+        // The system takes the low byte.
+        return Ok((code & 0xff) as u8);
+    }
+    let stderr = py.import("sys")?.getattr("stderr")?;
+    stderr.call_method1("write", (format!("{}\n", code.str()?),))?;
+    Ok(1)
 }
