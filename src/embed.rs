@@ -13,8 +13,11 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
     ("pyloop._run", include_str!("../python/pyloop/_run.py")),
+    ("pyloop._run_in_thread", include_str!("../python/pyloop/_run_in_thread.py")),
     ("pyloop._signals", include_str!("../python/pyloop/_signals.py")),
     ("pyloop._subprocess", include_str!("../python/pyloop/_subprocess.py")),
+    ("pyloop.fs", include_str!("../python/pyloop/fs.py")),
+    ("pyloop.sync", include_str!("../python/pyloop/sync.py")),
 ];
 
 /// Have `import pyloop` find this program's own copy of the package, before any that is installed. `#[pyloop::main]`
@@ -68,6 +71,9 @@ class Embedded(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def get_source(self, fullname):
         return self.sources.get(fullname)
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.sources[fullname], fullname.replace('.', '/') + '.py')
 
     def create_module(self, spec):
         return self.make_native() if spec.name == NATIVE else None

@@ -242,6 +242,19 @@ def test_no_file_is_longer_than_600_lines() -> None:
     check(broken, f"A file is one role, {MOST_LINES} lines at most:")
 
 
+def test_a_rust_program_brings_every_module_of_the_package_along() -> None:
+    package = ROOT / "python" / "pyloop"
+    files = {path.relative_to(package.parent) for path in package.rglob("*.py")}
+    embedded = (SRC / "embed.rs").read_text()
+    listed = dict(re.findall(r'\("([\w.]+)", include_str!\("\.\./python/([\w/]+\.py)"\)\)', embedded))
+    broken = [f"{path} is not in MODULES" for path in map(str, sorted(files)) if path not in listed.values()]
+    for name, path in listed.items():
+        parts = Path(path).with_suffix("").parts
+        if name != ".".join(parts[:-1] if parts[-1] == "__init__" else parts):
+            broken.append(f"{path} is called {name} there")
+    check(broken, "src/embed.rs lists the Python modules that a program with a Rust main has:")
+
+
 # ---- unsafe and lints ------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from pyloop._loop import EventLoop, new_event_loop
 from pyloop._native import Future, RustFuture, Task, __version__, sleep
 from pyloop._policy import install
 from pyloop._run import HIGH, LOW, NORMAL, Priority, run
+from pyloop._run_in_thread import run_in_thread
 
 __all__ = [
     "HIGH",
@@ -27,6 +28,7 @@ __all__ = [
     "install",
     "new_event_loop",
     "run",
+    "run_in_thread",
     "sleep",
 ]
 
