@@ -1,6 +1,36 @@
 //! pyloop: an asyncio-compatible event loop that is a tokio runtime. A Python coroutine is driven as a Rust future, a
 //! Rust future is a Python awaitable, and awaiting one from the other is a function call on one thread.
 //!
+//! A Rust future for Python, on every event loop:
+//!
+//! ```no_run
+//! use pyo3::prelude::*;
+//!
+//! #[pyfunction]
+//! fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+//!     pyloop::future_into_py(py, async move {
+//!         tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
+//!         Ok::<_, PyErr>(())
+//!     })
+//! }
+//! ```
+//!
+//! A Rust main that awaits a coroutine:
+//!
+//! ```no_run
+//! use pyo3::prelude::*;
+//!
+//! #[pyloop::main]
+//! async fn main() -> PyResult<()> {
+//!     let slept = Python::attach(|py| {
+//!         let asyncio = py.import("asyncio")?;
+//!         pyloop::into_future(asyncio.call_method1("sleep", (0.1, "slept"))?)
+//!     })?;
+//!     println!("{}", slept.await?);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! The layers, lowest first: [`core`] (pure), `py` (CPython's vocabulary), [`sched`] (the loop), [`future`],
 //! [`bridge`] (coroutines and polls), [`task`], `io` and `prims`, `event_loop`. A `use crate::x` points down only.
 
@@ -15,6 +45,8 @@ mod embed;
 mod event_loop;
 #[cfg(feature = "loop")]
 pub mod future;
+#[cfg(feature = "pyo3-async-runtimes")]
+pub mod generic;
 #[cfg(feature = "loop")]
 mod io;
 mod main_entry;
@@ -33,6 +65,8 @@ pub mod tokio;
 pub use bridge::*;
 #[cfg(feature = "loop")]
 pub use embed::prepare;
+#[cfg(feature = "pyo3-async-runtimes")]
+pub use generic::PyloopRuntime;
 pub use main_entry::{MainResult, run_main};
 pub use pyloop_macros::main;
 pub use rt::background::{block_on, init, init_with_runtime};

@@ -1,7 +1,10 @@
-"""The Python in README.md and docs/ is Python.
+"""The Python in README.md and docs/ is Python, and the Rust is that of a file that is built.
 
-A block that imports something is a whole program and is run by itself, in an interpreter of its own; one that
-imports nothing is a piece and must at least compile. Every link to a file leads to one.
+A block that imports something is a whole program and is run by itself, in an interpreter of its own (one that
+imports `mylib` by tests/rust/guide.rs, which has it); one that imports nothing is a piece and must at least
+compile.
+A Rust block is a region of the file that the comment above it names, between `// docs: <name>` and
+`// docs: end`. Every link to a file leads to one.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import ast
 import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_ANY_RUST = re.compile(r"^```rust", re.MULTILINE)
+_RUST = re.compile(
+    r"^<!-- from (?P<file>\S+): (?P<name>\w+) -->\n```rust\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 
 
@@ -32,7 +41,9 @@ def blocks(text: str) -> Iterator[tuple[int, str]]:
 
 
 def is_program(code: str) -> bool:
-    return any(isinstance(node, ast.Import | ast.ImportFrom) for node in parsed(code).body)
+    imported = [node for node in parsed(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
+    return bool(imported) and "mylib" not in names
 
 
 def parsed(code: str) -> ast.Module:
@@ -49,6 +60,15 @@ def found(programs: bool) -> list[object]:
         for line, code in blocks(page.read_text())
         if not programs or is_program(code)
     ]
+
+
+def region(file: Path, name: str) -> str:
+    """What stands in a source file between `// docs: <name>` and `// docs: end`."""
+    found = re.search(
+        rf"^ *// docs: {name}\n(.*?)^ *// docs: end$", file.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert found, f"{file.name} has no region {name!r}"
+    return textwrap.dedent(found[1]).strip("\n") + "\n"
 
 
 def headings(page: Path) -> set[str]:
@@ -76,6 +96,39 @@ def test_a_program_runs(page: Path, line: int, code: str, tmp_path: Path, pyloop
         env=environment(),
     )
     assert ran.returncode == 0 and not ran.stderr, f"{page.name}, line {line}:\n{ran.stdout}{ran.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_rust_block_is_a_region_of_a_file_that_is_built(page: Path) -> None:
+    text = page.read_text()
+    assert len(_RUST.findall(text)) == len(_ANY_RUST.findall(text)), (
+        "a Rust block without `<!-- from <file>: <region> -->`"
+    )
+    for found in _RUST.finditer(text):
+        assert found["file"].startswith(("examples/rust_main/src/", "tests/rust/")), "not built by a test"
+        line = text.count("\n", 0, found.start()) + 1
+        source = region(ROOT / found["file"], found["name"])
+        assert found["code"] == source, f"{page.name}, line {line}: {found['file']} says\n\n{source}"
+
+
+def test_the_manifest_of_the_guide_is_that_of_an_extension() -> None:
+    text = (ROOT / "docs" / "extensions.md").read_text()
+    manifest = re.search(r"^<!-- manifest -->\n```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert manifest
+    written = tomllib.loads(manifest[1])
+    built = tomllib.loads((ROOT / "tests" / "extension" / "Cargo.toml").read_text())
+    assert built["lib"]["crate-type"] == written["lib"]["crate-type"]
+    for name, wanted in written["dependencies"].items():
+        given = built["dependencies"][name]
+        version = wanted if isinstance(wanted, str) else wanted["version"]
+        if name == "pyloop":
+            assert (given["default-features"], given["features"]) == (
+                wanted["default-features"],
+                wanted["features"],
+            )
+            given = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+        given = given if isinstance(given, str) else given["version"]
+        assert given.startswith(version), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

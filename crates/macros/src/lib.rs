@@ -7,13 +7,6 @@ use syn::{ItemFn, parse_macro_input};
 /// Makes an `async fn main()` into the main of a program: Python is started, and the function runs on a new event
 /// loop in the main thread. An error that it gives is printed as Python prints one, and the program exits with 1
 /// (with its code for `SystemExit`).
-///
-/// ```ignore
-/// #[pyloop::main]
-/// async fn main() -> PyResult<()> {
-///     Ok(())
-/// }
-/// ```
 #[proc_macro_attribute]
 pub fn main(_arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);

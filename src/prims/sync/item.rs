@@ -20,10 +20,16 @@ type Again = Box<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 ///
 /// Rust code makes one of a value and sends it without the GIL; the reader makes the Python object:
 ///
-/// ```ignore
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// use pyloop::prims::sync::{Item, Receiver};
+///
+/// # fn rows(py: Python<'_>) -> PyResult<Py<Receiver>> {
 /// let (tx, rx) = tokio::sync::mpsc::channel::<Item>(16);
 /// let receiver = Py::new(py, Receiver::from_tokio(rx))?; // for Python: `async for row in receiver`
 /// std::thread::spawn(move || tx.blocking_send(Item::new("a row".to_owned())));
+/// # Ok(receiver)
+/// # }
 /// ```
 pub enum Item {
     /// An object that exists.
