@@ -166,6 +166,20 @@ def test_the_context_of_a_handle_that_ran_unseen_shows_what_it_set(loop: Loop) -
     assert word.get() == "outside"
 
 
+def test_a_callback_may_come_by_its_handle_and_its_context(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def callback() -> None:
+        word.set("by the callback")
+        handle = weak()
+        assert handle is not None
+        seen.append(handle.get_context()[word])
+
+    weak = weakref.ref(loop.call_soon(callback))
+    turn(loop)
+    assert seen == ["by the callback"]
+
+
 def test_a_failed_callback_shows_its_own_context(loop: Loop, handled: list[Context]) -> None:
     def fail() -> None:
         word.set("by the callback")

@@ -26,7 +26,7 @@ impl<T> Default for Fifo<T> {
 }
 
 impl<T> Fifo<T> {
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, entry: T) {
         if self.head.len() < SEGMENT && self.rest.is_empty() {
             self.head.push_back(entry);
@@ -35,6 +35,7 @@ impl<T> Fifo<T> {
         }
     }
 
+    #[inline]
     fn push_to_rest(&mut self, entry: T) {
         match self.rest.back_mut() {
             Some(last) if last.len() < SEGMENT => last.push_back(entry),
@@ -46,7 +47,7 @@ impl<T> Fifo<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<T> {
         let entry = self.head.pop_front();
         if self.head.is_empty() && !self.rest.is_empty() {
@@ -55,6 +56,7 @@ impl<T> Fifo<T> {
         entry
     }
 
+    #[cold]
     fn next_segment(&mut self) {
         if let Some(next) = self.rest.pop_front() {
             self.spare = Some(std::mem::replace(&mut self.head, next));

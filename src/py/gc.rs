@@ -21,6 +21,18 @@ pub fn untrack(object: &Bound<'_, PyAny>) {
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
 
+/// Whether anybody but the caller can come by it: holds it, or has a weak reference to it.
+#[inline]
+pub fn is_reachable(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object; a positive `tp_weaklistoffset` is where it has its list of weak references, or NULL.
+    unsafe {
+        let weak_references = (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset;
+        is_shared(object)
+            || weak_references <= 0
+            || !object.as_ptr().byte_offset(weak_references).cast::<*mut ffi::PyObject>().read().is_null()
+    }
+}
+
 /// Whether anybody but the caller holds it.
 #[inline]
 pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {

@@ -189,10 +189,10 @@ impl Handle {
         let call = || call::call_tuple(&callable, args.as_ref()).map(drop);
         let ran = if !shares_context {
             context::run_in(&context, call)
-        } else if gc::is_shared(slf.as_any()) {
+        } else if gc::is_reachable(slf.as_any()) {
             context::run_in(&this.own_context(py)?, call)
         } else {
-            // Nobody but the turn has the handle: nobody asks for its context, until an error is reported.
+            // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
             contexts.run_in_copy(context, call, |copy| this.set_own_context(copy))
         };
