@@ -1,7 +1,6 @@
-//! Layer 6, Rust futures for Python. `awaitable`: a tokio operation for a task; `blocking`: for a plain thread. `sync`
-//! is `pyloop.sync`, `fs` is `pyloop.fs`, `sleep` is `pyloop.sleep`.
+//! Layer 6, Rust futures for Python. `sync` is `pyloop.sync`, `fs` is `pyloop.fs`, `sleep` is `pyloop.sleep`.
+//! `blocking`: the same futures for a plain thread.
 
-mod awaitable;
 mod blocking;
 pub mod fs;
 pub mod sleep;

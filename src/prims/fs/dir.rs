@@ -19,7 +19,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::path::{Kind, PathArg};
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::py::error;
 
 /// How many entries one trip to the pool brings.
@@ -119,7 +118,7 @@ impl ReadDir {
 
     fn __anext__(&self) -> RustFuture {
         let directory = Arc::clone(&self.directory);
-        awaitable("__anext__", async move {
+        RustFuture::new("__anext__", async move {
             let (path, reading) = &*directory;
             let next = reading.lock().await.next().await;
             Python::attach(|py| match next {
@@ -180,7 +179,7 @@ impl DirEntry {
     #[pyo3(signature = (*, follow_symlinks = true))]
     fn metadata(&self, follow_symlinks: bool) -> RustFuture {
         let (path, kind) = (self.found.path.clone(), self.kind);
-        awaitable("metadata", async move {
+        RustFuture::new("metadata", async move {
             let found = if follow_symlinks {
                 tokio::fs::metadata(&path).await
             } else {

@@ -21,7 +21,6 @@ use super::opening::Mode;
 use super::path::Data;
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::py::error;
 
 /// The least that is read from the file at a time.
@@ -202,7 +201,7 @@ fn operation<T: Send>(
     call: impl Future<Output = Result<T, Fault>> + Send + 'static,
     answer: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
 ) -> RustFuture {
-    awaitable(name, async move {
+    RustFuture::new(name, async move {
         let called = call.await;
         Python::attach(|py| match called {
             Ok(value) => answer(py, value),
@@ -435,7 +434,7 @@ impl File {
 
     fn __aenter__(slf: Bound<'_, Self>) -> RustFuture {
         let file = slf.unbind();
-        awaitable("__aenter__", async move { Ok(file.into_any()) })
+        RustFuture::new("__aenter__", async move { Ok(file.into_any()) })
     }
 
     #[pyo3(signature = (*_args))]

@@ -11,7 +11,6 @@ use super::file::File;
 use super::on_pool;
 use super::path::PathArg;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::py::cell::GilCell;
 
 /// What a file is opened for.
@@ -97,13 +96,13 @@ async fn opened(path: Arc<PathArg>, mode: Mode) -> PyResult<Py<File>> {
 impl Opening {
     fn __await__(&self) -> RustFuture {
         let opening = opened(Arc::clone(&self.path), self.mode.clone());
-        awaitable("open", async move { Ok(opening.await?.into_any()) })
+        RustFuture::new("open", async move { Ok(opening.await?.into_any()) })
     }
 
     fn __aenter__(&self) -> RustFuture {
         let opening = opened(Arc::clone(&self.path), self.mode.clone());
         let slot = Arc::clone(&self.file);
-        awaitable("open", async move {
+        RustFuture::new("open", async move {
             let file = opening.await?;
             Python::attach(|py| drop(slot.replace(py, Some(file.clone_ref(py)))));
             Ok(file.into_any())
@@ -114,7 +113,7 @@ impl Opening {
     fn __aexit__(&self, py: Python<'_>, _args: &Bound<'_, PyAny>) -> RustFuture {
         match self.file.take(py) {
             Some(file) => file.get().close(),
-            None => awaitable("close", async { Ok(Python::attach(|py| py.None())) }),
+            None => RustFuture::new("close", async { Ok(Python::attach(|py| py.None())) }),
         }
     }
 }

@@ -14,7 +14,6 @@ use super::on_pool;
 use super::path::{Data, PathArg};
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 
 /// A call about one path.
 fn about<T: Send>(
@@ -23,7 +22,7 @@ fn about<T: Send>(
     call: impl Future<Output = io::Result<T>> + Send + 'static,
     answer: impl FnOnce(Python<'_>, T, &PathArg) -> PyResult<Py<PyAny>> + Send + 'static,
 ) -> RustFuture {
-    awaitable(name, async move {
+    RustFuture::new(name, async move {
         let called = call.await;
         Python::attach(|py| match called {
             Ok(value) => answer(py, value, &path),
@@ -39,7 +38,7 @@ fn about_two<T: Send>(
     call: impl Future<Output = io::Result<T>> + Send + 'static,
     answer: impl FnOnce(Python<'_>, T) -> Py<PyAny> + Send + 'static,
 ) -> RustFuture {
-    awaitable(name, async move {
+    RustFuture::new(name, async move {
         let called = call.await;
         Python::attach(|py| match called {
             Ok(value) => Ok(answer(py, value)),

@@ -12,7 +12,6 @@ use tokio::sync::{Mutex, broadcast as tokio_broadcast};
 use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::{SharedItem, dropping_later};
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
 use crate::py::cell::GilCell;
 
@@ -142,7 +141,7 @@ impl BroadcastReceiver {
     /// all senders are gone and nothing is left.
     fn recv(&self) -> RustFuture {
         let receiving = recv(Arc::clone(&self.slot));
-        awaitable("recv", async move { object(&receiving.await?) })
+        RustFuture::new("recv", async move { object(&receiving.await?) })
     }
 
     /// Receive an item now: Empty when there is none (or another task waits for it), Lagged, Closed as `recv`.
@@ -183,7 +182,7 @@ impl BroadcastReceiver {
 
     fn __anext__(&self) -> RustFuture {
         let receiving = recv(Arc::clone(&self.slot));
-        awaitable("__anext__", async move { object(&receiving.await.map_err(end_of_iteration)?) })
+        RustFuture::new("__anext__", async move { object(&receiving.await.map_err(end_of_iteration)?) })
     }
 }
 

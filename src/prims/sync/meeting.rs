@@ -11,7 +11,6 @@ use tokio::sync::{Notify as TokioNotify, watch};
 
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 
 /// Wakes one task, or all that wait.
 #[pyclass(frozen, weakref, module = "pyloop.sync")]
@@ -51,7 +50,7 @@ impl Notify {
     /// Wait to be notified. Cancelled: a `notify_one` goes on to the next.
     fn notified(&self) -> RustFuture {
         let notified = Arc::clone(&self.0).notified_owned();
-        awaitable("notified", async move {
+        RustFuture::new("notified", async move {
             notified.await;
             Ok(none())
         })
@@ -137,7 +136,7 @@ impl Barrier {
     /// Wait for the others; True for one of them, the last to come. Cancelled: this one has not come.
     fn wait(&self) -> RustFuture {
         let waiting = Arc::clone(&self.0).wait();
-        awaitable("wait", async move {
+        RustFuture::new("wait", async move {
             let leader = waiting.await;
             Ok(Python::attach(|py| PyBool::new(py, leader).to_owned().into_any().unbind()))
         })

@@ -21,7 +21,6 @@ use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER, NO_SENDER, end_of_iteratio
 use super::item::Item;
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
 use crate::py::cell::GilCell;
 
@@ -155,7 +154,7 @@ impl Sender {
     #[pyo3(signature = (item, /))]
     fn send(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<RustFuture> {
         let sending = self.tx(py)?.send(item.into());
-        Ok(awaitable("send", async move {
+        Ok(RustFuture::new("send", async move {
             sending.await?;
             Ok(none())
         }))
@@ -189,7 +188,7 @@ impl Sender {
     /// Wait until the receiver is gone or closed.
     fn closed(&self, py: Python<'_>) -> PyResult<RustFuture> {
         let closed = self.tx(py)?.closed();
-        Ok(awaitable("closed", async move {
+        Ok(RustFuture::new("closed", async move {
             closed.await;
             Ok(none())
         }))
@@ -290,7 +289,7 @@ impl Receiver {
     /// Raises Closed when all senders are gone and nothing is left.
     fn recv(&self) -> RustFuture {
         let receiving = Arc::clone(&self.queue).recv();
-        awaitable("recv", async move { receiving.await?.received() })
+        RustFuture::new("recv", async move { receiving.await?.received() })
     }
 
     /// Receive an item now: Empty when there is none (or another task waits for it), Closed when none will come.
@@ -323,7 +322,7 @@ impl Receiver {
 
     fn __anext__(&self) -> RustFuture {
         let receiving = Arc::clone(&self.queue).recv();
-        awaitable("__anext__", async move { receiving.await.map_err(end_of_iteration)?.received() })
+        RustFuture::new("__anext__", async move { receiving.await.map_err(end_of_iteration)?.received() })
     }
 }
 

@@ -14,7 +14,6 @@ use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER};
 use super::item::Item;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::prims::blocking::block_on;
 use crate::py::cell::GilCell;
 
@@ -129,7 +128,7 @@ impl OneshotReceiver {
     /// Raises Closed when the sender went without a value, or the value was received already.
     fn recv(&self) -> RustFuture {
         let receiving = Arc::clone(&self.slot).recv();
-        awaitable("recv", async move { receiving.await?.received() })
+        RustFuture::new("recv", async move { receiving.await?.received() })
     }
 
     /// `await receiver` is `await receiver.recv()`.

@@ -8,7 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore as TokioSemaphore, TryAcquireE
 use super::fault::Fault;
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::py::cell::GilCell;
 
 const CLOSED: Fault = Fault::Closed("the semaphore is closed");
@@ -103,7 +102,7 @@ pub struct Acquire {
 impl Acquire {
     fn __await__(&self) -> RustFuture {
         let acquiring = Arc::clone(&self.semaphore).acquire_many_owned(self.permits);
-        awaitable("acquire", async move {
+        RustFuture::new("acquire", async move {
             let permit = Permit::new(acquiring.await.map_err(|_| CLOSED)?);
             Python::attach(|py| Ok(Py::new(py, permit)?.into_any()))
         })
@@ -112,7 +111,7 @@ impl Acquire {
     fn __aenter__(&self) -> RustFuture {
         let acquiring = Arc::clone(&self.semaphore).acquire_many_owned(self.permits);
         let held = Arc::clone(&self.held);
-        awaitable("acquire", async move {
+        RustFuture::new("acquire", async move {
             let permit = Permit::new(acquiring.await.map_err(|_| CLOSED)?);
             Python::attach(|py| {
                 let permit = Py::new(py, permit)?;
@@ -127,7 +126,7 @@ impl Acquire {
         if let Some(permit) = self.held.take(py) {
             permit.get().release(py);
         }
-        awaitable("release", async { Ok(none()) })
+        RustFuture::new("release", async { Ok(none()) })
     }
 }
 

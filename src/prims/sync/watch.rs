@@ -12,7 +12,6 @@ use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::SharedItem;
 use super::none;
 use crate::bridge::RustFuture;
-use crate::prims::awaitable::awaitable;
 use crate::py::cell::GilCell;
 
 type Tx = Arc<tokio_watch::Sender<SharedItem>>;
@@ -74,7 +73,7 @@ impl WatchSender {
     /// Wait until there is no receiver.
     fn closed(&self, py: Python<'_>) -> PyResult<RustFuture> {
         let tx = self.tx(py)?;
-        Ok(awaitable("closed", async move {
+        Ok(RustFuture::new("closed", async move {
             tx.closed().await;
             Ok(none())
         }))
@@ -174,7 +173,7 @@ impl WatchReceiver {
     /// Raises Closed when the sender is gone and the last value was seen.
     fn changed(&self) -> RustFuture {
         let changed = changed(Arc::clone(&self.slot));
-        awaitable("changed", async move {
+        RustFuture::new("changed", async move {
             let item = changed.await?;
             Python::attach(|py| item.object(py))
         })
@@ -191,7 +190,7 @@ impl WatchReceiver {
 
     fn __anext__(&self) -> RustFuture {
         let changed = changed(Arc::clone(&self.slot));
-        awaitable("__anext__", async move {
+        RustFuture::new("__anext__", async move {
             let item = changed.await.map_err(end_of_iteration)?;
             Python::attach(|py| item.object(py))
         })
