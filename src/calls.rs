@@ -13,6 +13,7 @@ use crate::py::attach::thread_ident;
 use crate::py::method::{self, Args, Fast};
 use crate::sched::handle::{Handle, Parts, check_callback};
 use crate::sched::state::Entry;
+use crate::sched::thread_safe_handle::ThreadSafeHandle;
 use crate::sched::timer_handle::TimerHandle;
 use crate::sched::turn::clock;
 use crate::sched::{LoopState, run};
@@ -78,7 +79,14 @@ pub(crate) fn call_soon_threadsafe<'py>(
     if state.get().debug.get(state.py()) {
         check_callback(&parts.callable, "call_soon_threadsafe")?;
     }
-    soon(state, parts)
+    if !cfg!(Py_3_14) {
+        return soon(state, parts);
+    }
+    let handle = ThreadSafeHandle::new(parts, state)?;
+    Handle::begin_waiting(handle.as_super());
+    state.get().push(state.py(), Entry::ThreadSafe(handle.clone().unbind()));
+    state.get().wake_if_away();
+    Ok(handle.into_super())
 }
 
 #[inline]

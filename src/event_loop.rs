@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::bridge::RustFuture;
 use crate::calls;
@@ -31,6 +31,24 @@ pub struct Loop {
     /// None once closed.
     watch: GilCell<Option<Arc<Watch>>>,
     receive_buffer: Arc<ReceiveBuffer>,
+}
+
+/// A keyword that may be left out, which is not the same as None: a task factory gets what the caller gave.
+struct Given<'py>(Option<Bound<'py, PyAny>>);
+
+impl Given<'_> {
+    fn no() -> Self {
+        Self(None)
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(value.to_owned())))
+    }
 }
 
 fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
@@ -121,14 +139,18 @@ impl Loop {
     ///
     /// `priority`: `pyloop.HIGH` steps go before the next batch of normal work, `pyloop.LOW` ones run when nothing
     /// else is ready (or after 64 batches). `eager_start`: run the first step at once, as the running Python's tasks.
-    #[pyo3(signature = (coro, *, name = None, context = None, priority = None, eager_start = None, **kwargs))]
+    #[pyo3(
+        signature = (coro, *, name = Given::no(), context = Given::no(), priority = None, eager_start = Given::no(),
+                     **kwargs),
+        text_signature = "($self, coro, *, name=None, context=None, priority=None, eager_start=None, **kwargs)"
+    )]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Bound<'py, PyAny>,
-        name: Option<Bound<'py, PyAny>>,
-        context: Option<Bound<'py, PyAny>>,
+        name: Given<'py>,
+        context: Given<'py>,
         priority: Option<Bound<'py, PyAny>>,
-        eager_start: Option<Bound<'py, PyAny>>,
+        eager_start: Given<'py>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -141,8 +163,8 @@ impl Loop {
                 let text = format!("create_task() got an unexpected keyword argument {}", unknown.repr()?);
                 return Err(PyTypeError::new_err(text));
             }
-            let eager = eager_start.map_or(Ok(false), |eager| eager.is_truthy())?;
-            return Ok(task::spawn(state, coro, name.as_ref(), context, lane, eager)?.into_any());
+            let eager = eager_start.0.map_or(Ok(false), |eager| eager.is_truthy())?;
+            return Ok(task::spawn(state, coro, name.0.as_ref(), context.0, lane, eager)?.into_any());
         }
         if lane != Lane::Normal {
             return Err(PyTypeError::new_err("a task factory's tasks have no priority"));
@@ -152,14 +174,10 @@ impl Loop {
             Some(kwargs) => kwargs.copy()?,
             None => PyDict::new(py),
         };
-        if let Some(name) = name {
-            keywords.set_item("name", name)?;
-        }
-        if let Some(context) = context {
-            keywords.set_item("context", context)?;
-        }
-        if let Some(eager_start) = eager_start {
-            keywords.set_item("eager_start", eager_start)?;
+        for (key, given) in [("name", name), ("context", context), ("eager_start", eager_start)] {
+            if let Given(Some(value)) = given {
+                keywords.set_item(key, value)?;
+            }
         }
         asyncio(py)?.helper(py, "create_task_by_factory")?.call((slf, coro), Some(&keywords))
     }
@@ -251,28 +269,31 @@ impl Loop {
         calls::check_thread(slf.as_super().get())
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    /// `add_reader` without its checks; asyncio's transports of CPython 3.15 give a context.
+    #[pyo3(signature = (fd, callback, *args, context = None))]
     fn _add_reader<'py>(
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        Self::watch_with(slf, fd, Side::Read, callback, args)
+        Self::watch_with(slf, fd, Side::Read, callback, args, context)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         Self::unwatch(slf, fd, Side::Read)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context = None))]
     fn _add_writer<'py>(
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        Self::watch_with(slf, fd, Side::Write, callback, args)
+        Self::watch_with(slf, fd, Side::Write, callback, args, context)
     }
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -423,11 +444,16 @@ impl Loop {
         side: Side,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         let (py, state) = (slf.py(), slf.as_super());
         run::check_closed(state.get())?;
         let fd = fd_of(fd)?;
-        let handle = Handle::new(calls::parts(callback, args, Some(context::copy_current(py)?)), state)?;
+        let context = match context {
+            Some(context) if !context.is_none() => context,
+            _ => context::copy_current(py)?,
+        };
+        let handle = Handle::new(calls::parts(callback, args, Some(context)), state)?;
         gc::track(handle.as_any());
         Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
         state.get().wake_if_away();

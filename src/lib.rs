@@ -95,10 +95,12 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::pool::install::<sched::timer_handle::TimerHandle>(py);
     py::pool::install::<future::FutureIter>(py);
     future::install_fast_methods(py)?;
+    py::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
     calls::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<sched::handle::Handle>()?;
+    module.add_class::<sched::thread_safe_handle::ThreadSafeHandle>()?;
     module.add_class::<sched::timer_handle::TimerHandle>()?;
     module.add_class::<future::Future>()?;
     module.add_class::<task::Task>()?;

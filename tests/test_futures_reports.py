@@ -336,9 +336,14 @@ def test_a_derived_future_that_was_not_initialised_is_an_error_and_no_crash(
     assert hollow.cancelled() is False
 
 
-def test_initialising_again_makes_it_pending_again(loop: Loop, future_class: FutureClass) -> None:
+def test_initialising_again_makes_it_pending_again_or_is_refused(loop: Loop, future_class: FutureClass) -> None:
     future = future_class(loop=loop)
     future.set_result(1)
+    if sys.version_info >= (3, 15):
+        with pytest.raises(RuntimeError, match=r"Future object is already initialized$"):
+            future.__init__(loop=loop)  # type: ignore[misc]
+        assert future.result() == 1
+        return
     future.__init__(loop=loop)  # type: ignore[misc]
     assert not future.done()
     future.set_exception(ValueError())

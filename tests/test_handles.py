@@ -314,6 +314,9 @@ def test_a_callback_that_another_thread_may_still_cancel_runs_or_not_but_never_b
 
 @pytest.mark.since(3, 14)
 def test_the_handle_of_call_soon_threadsafe_has_a_class_of_its_own(loop: Loop) -> None:
-    thread_safe = type(loop.call_soon_threadsafe(int))
-    assert thread_safe is not type(loop.call_soon(int))
-    assert issubclass(thread_safe, asyncio.Handle)
+    handle = loop.call_soon_threadsafe(int)
+    other = loop.call_soon(int)
+    assert type(handle) is not type(other)
+    assert handle.__class__ is not other.__class__
+    assert isinstance(handle, asyncio.Handle)
+    assert issubclass(handle.__class__, asyncio.Handle)

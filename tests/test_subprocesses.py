@@ -122,6 +122,8 @@ def test_a_signal_to_a_process_that_is_gone_is_an_error(run: Run) -> None:
     async def main() -> None:
         process = await sh("exit 0")
         await process.wait()
+        for _ in range(2):
+            await asyncio.sleep(0)  # the transport lets go of it
         for act in process.kill, process.terminate, lambda: process.send_signal(signal.SIGHUP):
             with pytest.raises(ProcessLookupError):
                 act()

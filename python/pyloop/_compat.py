@@ -50,10 +50,10 @@ swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 #: keep the current task on the thread; a dictionary of that name is a copy there.
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
 
-#: The strong register behind `_register_eager_task`: what is in it is shown by `all_tasks()` and kept alive.
-eager_tasks: set[Any] | None = getattr(tasks, "_eager_tasks", None)
-if type(eager_tasks) is not set:
-    eager_tasks = None
+#: CPython 3.12 and 3.13: the strong register behind `_register_eager_task`. What is in it is shown by
+#: `all_tasks()` and kept alive. Later versions have it in the state of their C module, and the set of that name
+#: is the one that the pure Python half of asyncio would use.
+eager_tasks: set[Any] | None = tasks._eager_tasks if sys.version_info < (3, 14) else None
 
 all_tasks: Callable[[Any], set[Any]] = asyncio.all_tasks
 
@@ -89,6 +89,10 @@ task_get_stack: Callable[[Any, int | None], list[FrameType]] = base_tasks._task_
 task_print_stack: Callable[[Any, int | None, Any], None] = base_tasks._task_print_stack
 handle_repr: Callable[[Any], str] = events.Handle.__repr__
 handle_repr_info: Callable[[Any], list[str]] = events.Handle._repr_info
+#: What `call_soon_threadsafe` gives back: a class of its own since CPython 3.14.
+thread_safe_handle: type[events.Handle] = (
+    events._ThreadSafeHandle if sys.version_info >= (3, 14) else events.Handle
+)
 timer_handle_repr_info: Callable[[Any], list[str]] = events.TimerHandle._repr_info
 
 
@@ -101,6 +105,18 @@ def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) ->
 def extract_stack() -> Any:
     """Where the native call comes from, for `_source_traceback` (debug mode)."""
     return format_helpers.extract_stack(sys._getframe(1))
+
+
+def awaited_by(future: Any) -> frozenset[asyncio.Task[Any]] | None:
+    """The tasks that await a future of ours, for asyncio's call graphs (`Future._asyncio_awaited_by`)."""
+    callbacks = [callback for callback, _ in future._callbacks or ()]
+    return frozenset(callback.__self__ for callback in callbacks if _is_wakeup(callback)) or None
+
+
+def _is_wakeup(callback: Any) -> bool:
+    """Whether this done callback wakes a task: ours, asyncio's native one or its Python one."""
+    name = getattr(callback, "__qualname__", "").rpartition(".")[2]
+    return name in ("task_wakeup", "__wakeup") and isinstance(callback.__self__, asyncio.Task)
 
 
 def done_handle(callback: Any, future: Any, loop: EventLoop, context: contextvars.Context) -> events.Handle:

@@ -36,6 +36,7 @@ __all__ = [
     "Loop",
     "RustFuture",
     "Task",
+    "ThreadSafeHandle",
     "TimerHandle",
     "_LoopState",
     "__version__",
@@ -120,11 +121,19 @@ class Loop(_LoopState):
     def get_task_factory(self) -> _TaskFactory | None: ...
     # Descriptors.
     def _add_reader[*Ts](
-        self, fd: FileDescriptorLike, callback: Callable[[*Ts], object], *args: *Ts
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> Handle: ...
     def _remove_reader(self, fd: FileDescriptorLike) -> bool: ...
     def _add_writer[*Ts](
-        self, fd: FileDescriptorLike, callback: Callable[[*Ts], object], *args: *Ts
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _watched(self) -> list[tuple[int, int]]: ...
@@ -156,6 +165,9 @@ class Handle(asyncio.Handle):
     def get_context(self) -> Context: ...
     def _run(self) -> None: ...
     def _repr_info(self) -> list[str]: ...
+
+@final
+class ThreadSafeHandle(Handle): ...
 
 @final
 class TimerHandle(Handle, asyncio.TimerHandle):

@@ -45,7 +45,11 @@ impl Future {
     }
 
     /// `__init__`: a pending future of `event_loop`, or of the current loop.
-    pub fn initialize(&self, py: Python<'_>, event_loop: Option<Bound<'_, PyAny>>, exact: bool) -> PyResult<()> {
+    pub fn initialize(slf: &Bound<'_, Self>, event_loop: Option<Bound<'_, PyAny>>, exact: bool) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if cfg!(Py_3_15) && this.state.with(py, |state| state.event_loop.is_some()) {
+            return Err(error::already_initialized(slf.as_any()));
+        }
         let event_loop = match event_loop {
             Some(event_loop) if !event_loop.is_none() => event_loop,
             _ => asyncio(py)?.get_event_loop.bind(py).call0()?,
@@ -54,8 +58,8 @@ impl Future {
             Some(state) => state.get().debug.get(py),
             None => event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
         };
-        drop(self.state.replace(py, State { event_loop: Some(event_loop.unbind()), exact, ..State::default() }));
-        if debug { self.note_origin(py) } else { Ok(()) }
+        drop(this.state.replace(py, State { event_loop: Some(event_loop.unbind()), exact, ..State::default() }));
+        if debug { this.note_origin(py) } else { Ok(()) }
     }
 
     #[inline]
@@ -267,8 +271,7 @@ impl Future {
 
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        let exact = call::has_type(slf.as_any(), &slf.py().get_type::<Self>());
-        slf.get().initialize(slf.py(), r#loop, exact)
+        Self::initialize(slf, r#loop, call::has_type(slf.as_any(), &slf.py().get_type::<Self>()))
     }
 
     #[classmethod]
@@ -479,6 +482,12 @@ impl Future {
         };
         let pairs = known.into_iter().map(pair).collect::<PyResult<Vec<_>>>()?;
         if pairs.is_empty() { Ok(None) } else { PyList::new(py, pairs).map(Some) }
+    }
+
+    /// The tasks that await it, for asyncio's call graphs; None: no task does.
+    #[getter]
+    fn _asyncio_awaited_by(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(asyncio(slf.py())?.helper(slf.py(), "awaited_by")?.call1((slf,))?.unbind())
     }
 
     #[getter]

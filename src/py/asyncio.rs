@@ -12,6 +12,8 @@ pub struct Asyncio {
     pub task_class: Py<PyType>,
     pub handle_class: Py<PyType>,
     pub timer_handle_class: Py<PyType>,
+    /// Of `call_soon_threadsafe`: before CPython 3.14 `Handle`, as of `call_soon`.
+    pub thread_safe_handle_class: Py<PyType>,
     pub cancelled_error: Py<PyType>,
     pub invalid_state_error: Py<PyType>,
     pub iscoroutine: Py<PyAny>,
@@ -63,6 +65,7 @@ impl Asyncio {
             task_class: class("Task")?,
             handle_class: class("Handle")?,
             timer_handle_class: class("TimerHandle")?,
+            thread_safe_handle_class: compat.getattr("thread_safe_handle")?.cast_into::<PyType>()?.unbind(),
             cancelled_error: class("CancelledError")?,
             invalid_state_error: class("InvalidStateError")?,
             iscoroutine: asyncio.getattr("iscoroutine")?.unbind(),

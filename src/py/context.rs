@@ -53,6 +53,13 @@ pub fn variables(context: &Bound<'_, PyAny>) -> Option<Variables> {
     (found.count == 1).then_some(Variables(found.map))
 }
 
+/// Whether this is a `contextvars.Context` (the class has no subclasses).
+#[inline]
+pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
 /// Run `f` with `context` entered, as `Context.run` does.
 ///
 /// # Errors

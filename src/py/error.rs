@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
@@ -27,6 +27,14 @@ pub fn call_exception_handler(
         context.set_item(key, value)?;
     }
     event_loop.call_method1(pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
+}
+
+/// `__init__` of a future or task for the second time: refused since CPython 3.15.
+pub fn already_initialized(object: &Bound<'_, PyAny>) -> PyErr {
+    match object.get_type().fully_qualified_name() {
+        Ok(name) => PyRuntimeError::new_err(format!("{name} object is already initialized")),
+        Err(raised) => raised,
+    }
 }
 
 /// An OSError (of the subclass for its number) with the number and the C library's words.

@@ -8,6 +8,7 @@ pub mod run;
 pub mod runtime;
 pub mod shared;
 pub mod state;
+pub mod thread_safe_handle;
 pub mod timer_handle;
 pub mod turn;
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::handle::Handle;
 use super::runtime::{Engine, EngineRef};
 use super::state::LoopState;
+use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use super::turn::Turns;
 use crate::core::lifecycle::Refused;
@@ -80,6 +81,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     }
     pool::keep_all::<Handle>(py);
     pool::keep_all::<TimerHandle>(py);
+    pool::keep_all::<ThreadSafeHandle>(py);
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
         let turns = Turns::new(root);
@@ -90,6 +92,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     state.shared.lifecycle.end();
     pool::keep_few::<Handle>(py);
     pool::keep_few::<TimerHandle>(py);
+    pool::keep_few::<ThreadSafeHandle>(py);
     state.contexts.forget(py);
     state.track_waiting(py);
     let rested = AT_END.get().map_or(Ok(()), |errand| errand(event_loop));

@@ -12,6 +12,7 @@ use super::contexts::Contexts;
 use super::handle::Handle;
 use super::runtime::Engine;
 use super::shared::LoopShared;
+use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
@@ -26,6 +27,8 @@ pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 pub enum Entry {
     /// `call_soon`.
     Handle(Py<Handle>),
+    /// `call_soon_threadsafe`, CPython 3.14 and later.
+    ThreadSafe(Py<ThreadSafeHandle>),
     /// A ready descriptor's callback, which stays for the next time.
     Watcher(Py<Handle>),
     /// A timer that came due.
@@ -114,6 +117,7 @@ impl LoopState {
             for entry in ready.iter() {
                 match entry {
                     Entry::Handle(handle) | Entry::Watcher(handle) => visit.call(handle)?,
+                    Entry::ThreadSafe(handle) => visit.call(handle)?,
                     Entry::Timer(handle) => visit.call(handle)?,
                     Entry::Done { callback, future, context } => {
                         visit.call(callback)?;
@@ -191,6 +195,7 @@ impl LoopState {
             for entry in ready.iter() {
                 match entry {
                     Entry::Handle(handle) => Handle::track(handle.bind(py)),
+                    Entry::ThreadSafe(handle) => Handle::track(handle.bind(py).as_super()),
                     Entry::Timer(handle) => Handle::track(handle.bind(py).as_super()),
                     _ => {}
                 }

@@ -19,6 +19,7 @@ use super::alarm::Alarm;
 use super::handle::Handle;
 use super::shared::Deliver;
 use super::state::{Entry, LoopState};
+use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
 use crate::py::{call, context, error, pool};
@@ -259,6 +260,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             state.leave_task(py, event_loop.as_any())?;
             match other {
                 Entry::Handle(handle) => run_once(&handle.into_bound(py)),
+                Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
                 Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
                 Entry::Done { callback, future, context } => {
@@ -277,6 +279,14 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
 fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
     let ran = Handle::run(handle);
     Handle::end_waiting(handle);
+    ran
+}
+
+/// `call_soon_threadsafe`: as `run_once`.
+#[inline]
+fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
+    let ran = ThreadSafeHandle::run(handle);
+    Handle::end_waiting(handle.as_super());
     ran
 }
 
@@ -322,6 +332,7 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
     let py = event_loop.py();
     let subject = match &entry {
         Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
+        Entry::ThreadSafe(handle) => handle.clone_ref(py).into_any(),
         Entry::Timer(handle) => handle.clone_ref(py).into_any(),
         Entry::Done { callback, .. } => callback.clone_ref(py),
         Entry::Step { task: object, .. } | Entry::Native { subject: object, .. } | Entry::Foreign(object) => {

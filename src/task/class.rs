@@ -47,10 +47,7 @@ pub fn spawn<'py>(
 ) -> PyResult<Bound<'py, Task>> {
     let py = event_loop.py();
     check_coroutine(&coroutine)?;
-    let context = match context {
-        Some(context) if !context.is_none() => context.unbind(),
-        _ => context::copy_current(py)?.unbind(),
-    };
+    let context = context_of(py, context)?;
     let state = TaskState {
         coroutine: Some(Hideable::new(coroutine.unbind())),
         context: Some(Hideable::new(context)),
@@ -88,6 +85,20 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
         }
     }
     drive::schedule(task)
+}
+
+/// The context given, or a copy of the current one.
+#[inline]
+fn context_of(py: Python<'_>, given: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    match given {
+        // gh-157301: since 3.15 asked at once, before that the first step fails.
+        Some(context) if !context.is_none() && cfg!(Py_3_15) && !context::is_context(&context) => {
+            let name = context.get_type().name()?;
+            Err(PyTypeError::new_err(format!("a contextvars.Context was expected, got {name}")))
+        }
+        Some(context) if !context.is_none() => Ok(context.unbind()),
+        _ => context::copy_current(py).map(Bound::unbind),
+    }
 }
 
 fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -182,16 +193,14 @@ impl Task {
     ) -> PyResult<()> {
         let py = slf.py();
         let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
-        slf.as_super().get().initialize(py, r#loop, exact)?;
+        Future::initialize(slf.as_super(), r#loop, exact)?;
         if let Err(refused) = check_coroutine(&coro) {
             // asyncio: a task that never was is not reported as destroyed.
             slf.get().state.with(py, |state| state.log_destroy_pending = false);
             return Err(refused);
         }
-        let context = match context {
-            Some(context) if !context.is_none() => context.unbind(),
-            _ => context::copy_current(py)?.unbind(),
-        };
+        let context = context_of(py, context)
+            .inspect_err(|_| slf.get().state.with(py, |state| state.log_destroy_pending = false))?;
         let event_loop = slf.as_super().get().event_loop(py)?;
         if let Some(home) = drive::home_of(&event_loop) {
             slf.get().home.get_or_init(|| home.unbind());

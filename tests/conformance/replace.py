@@ -3,8 +3,8 @@
 asyncio has one place where "the" loop is decided, the event loop policy, and a few names by which programs
 and tests make a loop directly. ``install`` replaces these names before a test module is imported:
 
-* ``DefaultEventLoopPolicy`` (3.14: ``_DefaultEventLoopPolicy``), which asyncio looks up whenever no policy
-  is set. So ``set_event_loop_policy(None)``, which many tests call, means our loop as well;
+* ``DefaultEventLoopPolicy`` (3.14: ``_DefaultEventLoopPolicy`` of ``unix_events`` alone), which asyncio looks
+  up whenever no policy is set. So ``set_event_loop_policy(None)``, which many tests call, means our loop as well;
 * ``SelectorEventLoop`` and ``EventLoop``, by a stand-in that takes a selector as the stock class does, and
   ignores it. The classes that run the same tests over epoll, poll and select are kept: they run one loop
   three times;
@@ -90,9 +90,7 @@ def install(candidate: Candidate) -> None:
         _set((*_MODULES, asyncio.events), replacements)
         return
     policy = _policy(candidate, stock_policy)
-    for name in _POLICY_NAMES:
-        if name in vars(asyncio):
-            replacements[name] = policy
+    replacements |= dict.fromkeys(_POLICY_NAMES, policy)
     _set(_MODULES, replacements)
 
 
@@ -105,7 +103,7 @@ def _set(modules: tuple[Any, ...], replacements: dict[str, Any]) -> None:
 
 def _stock_policy() -> type[Any] | None:
     for name in _POLICY_NAMES:
-        found: type[Any] | None = vars(asyncio).get(name)
+        found: type[Any] | None = vars(asyncio.unix_events).get(name)
         if found is not None:
             return found
     return None
