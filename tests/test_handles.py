@@ -7,13 +7,14 @@ import contextvars
 import functools
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support.loops import Loop, turn
-from support.threads import in_thread
+from support.threads import in_thread, until_asleep
 
 Schedule = Callable[..., asyncio.Handle]
 SOON = ["call_soon", "call_soon_threadsafe"]
@@ -320,3 +321,59 @@ def test_the_handle_of_call_soon_threadsafe_has_a_class_of_its_own(loop: Loop) -
     assert handle.__class__ is not other.__class__
     assert isinstance(handle, asyncio.Handle)
     assert issubclass(handle.__class__, asyncio.Handle)
+
+
+@pytest.mark.since(3, 14)
+@pytest.mark.parametrize("ask", ["cancel", "cancelled"])
+def test_another_thread_that_asks_while_the_callback_runs_waits_for_its_end(loop: Loop, ask: str) -> None:
+    began = threading.Event()
+    seen: list[object] = []
+
+    def work() -> None:
+        began.set()
+        until_asleep(others_id[0])
+        seen.append("ended")
+
+    def other() -> None:
+        others_id.append(threading.get_native_id())
+        handle = loop.call_soon_threadsafe(work)
+        began.wait()
+        seen.append(getattr(handle, ask)())
+        loop.call_soon_threadsafe(loop.stop)
+
+    others_id: list[int] = []
+    thread = threading.Thread(target=other)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert seen == ["ended", False if ask == "cancelled" else None]
+
+
+@pytest.mark.since(3, 14)
+def test_several_threads_that_ask_while_the_callback_runs_all_go_on(loop: Loop) -> None:
+    handles: list[asyncio.Handle] = []
+    ids: list[int] = []
+    began = threading.Event()
+
+    def work() -> None:
+        handles[0].cancel()  # the thread that runs it does not wait for itself
+        began.set()
+        for native_id in ids:
+            until_asleep(native_id)
+        loop.stop()
+
+    def other() -> None:
+        ids.append(threading.get_native_id())
+        began.wait()
+        assert handles[0].cancelled()
+
+    threads = [threading.Thread(target=other) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(ids) < 3:
+        time.sleep(0)
+    handles.append(loop.call_soon_threadsafe(work))
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert handles[0].cancelled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -310,3 +311,9 @@ def test_pyloop_takes_every_argument_that_asyncio_takes(pyloop: ModuleType) -> N
             if named and not known and not takes_any:
                 lacking.append(f"{name}({parameter.name}=)")
     assert lacking == []
+
+
+def test_importing_and_running_warns_of_nothing() -> None:
+    code = "import asyncio, pyloop; pyloop.run(asyncio.sleep(0)); pyloop.install()"
+    ended = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

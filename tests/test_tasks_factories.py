@@ -404,3 +404,34 @@ def test_tasks_and_futures_are_told_apart_by_their_classes(
     assert not isinstance(future, task_class)
     loop.run_until_complete(task)
     future.cancel()
+
+
+@pytest.mark.since(3, 14)
+def test_a_factory_gets_the_keywords_that_were_given_and_no_others(loop: Loop, task_class: TaskClass) -> None:
+    given: list[dict[str, Any]] = []
+
+    def factory(loop: Loop, coro: Coroutine[Any, Any, Any], *, mark: object = None, **kwargs: Any) -> Any:
+        given.append(kwargs | ({"mark": mark} if mark else {}))
+        return task_class(coro, loop=loop, **kwargs)
+
+    async def main() -> None:
+        context = contextvars.copy_context()
+        any_loop: Any = loop
+        async with asyncio.TaskGroup() as group:
+            any_loop.create_task(give(1))
+            any_loop.create_task(give(2), name=None, context=None)
+            any_loop.create_task(give(3), name="third", context=context, eager_start=True, mark="x")
+            asyncio.create_task(give(4), eager_start=False)  # type: ignore[call-arg, unused-ignore]
+            group.create_task(give(5), eager_start=True)  # type: ignore[call-arg, unused-ignore]
+        assert given == [
+            {},
+            {"name": None, "context": None},
+            {"name": "third", "context": context, "eager_start": True, "mark": "x"},
+            {"eager_start": False},
+            {"eager_start": True},
+        ]
+
+    task = loop.create_task(main())
+    loop.set_task_factory(factory)
+    loop.run_until_complete(task)
+    loop.set_task_factory(None)
