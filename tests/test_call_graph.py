@@ -88,7 +88,7 @@ def test_the_current_task_shows_where_it_is_and_who_waits_for_it(loop: Loop, run
 
 def test_a_stock_task_that_awaits_is_shown_as_well(loop: Loop, run: Run) -> None:
     async def main() -> None:
-        future = loop.create_future()
+        future: Any = loop.create_future()
         task = asyncio.Task(waiting(future), loop=loop)
         await asyncio.sleep(0)
         assert future._asyncio_awaited_by == {task}
@@ -102,7 +102,7 @@ def test_callbacks_that_wake_no_task_are_not_shown(loop: Loop, run: Run) -> None
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
-        future = loop.create_future()
+        future: Any = loop.create_future()
         future.add_done_callback(task.cancel)
         assert future._asyncio_awaited_by is None
         future.remove_done_callback(task.cancel)

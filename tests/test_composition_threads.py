@@ -151,9 +151,10 @@ def test_another_thread_gets_the_error_of_its_coroutine(loop: Loop, spawn: Spawn
 
 def test_another_thread_cancels_its_coroutine(loop: Loop, spawn: Spawn, make_future: MakeFuture) -> None:
     async def main() -> None:
-        waited, cancelled = make_future(loop), asyncio.Event()
+        waited, cancelled, began = make_future(loop), asyncio.Event(), threading.Event()
 
         async def remote() -> None:
+            began.set()
             try:
                 await waited
             finally:
@@ -161,6 +162,7 @@ def test_another_thread_cancels_its_coroutine(loop: Loop, spawn: Spawn, make_fut
 
         def ask() -> None:
             future = asyncio.run_coroutine_threadsafe(remote(), loop)
+            began.wait()
             with pytest.raises(concurrent.futures.TimeoutError):
                 future.result(0.001)
             assert future.cancel()

@@ -336,7 +336,9 @@ def test_a_derived_future_that_was_not_initialised_is_an_error_and_no_crash(
     assert hollow.cancelled() is False
 
 
-def test_initialising_again_makes_it_pending_again_or_is_refused(loop: Loop, future_class: FutureClass) -> None:
+def test_initialising_again_makes_it_pending_again_or_is_refused(
+    loop: Loop, future_class: FutureClass
+) -> None:
     future = future_class(loop=loop)
     future.set_result(1)
     if sys.version_info >= (3, 15):

@@ -1,4 +1,4 @@
-"""What can be called with asyncio's arguments can be called so here: names, kinds and defaults, of this Python."""
+"""What takes asyncio's arguments takes them here: names, kinds and defaults, as this Python has them."""
 
 from __future__ import annotations
 
