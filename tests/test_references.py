@@ -1,7 +1,7 @@
 """Nothing is left behind per call: the references of the interpreter stay as many over a thousand cycles.
 
-A debug build of CPython counts every reference (`sys.gettotalrefcount`); the others count the blocks of memory
-that are in use, which finds an object that is never freed and misses a reference too many to one that lives on.
+A debug build of CPython counts every reference (`sys.gettotalrefcount`); the others count the blocks of
+memory in use, which finds an object that is never freed and misses a reference too many to one that lives on.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
 
 #: CPython 3.12 and 3.13: the strong register behind `_register_eager_task`. What is in it is shown by
-#: `all_tasks()` and kept alive. Later versions have it in the state of their C module, and the set of that name
+#: `all_tasks()` and kept alive. Later versions have it in the state of their C module; the set of that name
 #: is the one that the pure Python half of asyncio would use.
 eager_tasks: set[Any] | None = tasks._eager_tasks if sys.version_info < (3, 14) else None
 

@@ -553,8 +553,7 @@ impl Future {
     }
 }
 
-/// The `__class__` of one of our objects: asyncio's class for exactly ours (`isinstance` against asyncio's class holds,
-/// and against ours, too, by its type), the real one for a Python subclass.
+/// `__class__`: asyncio's class for exactly ours (`isinstance` holds against both), for a Python subclass the real one.
 pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<'_, PyType>) -> Py<PyAny> {
     let py = object.py();
     if call::has_type(object, exact) {

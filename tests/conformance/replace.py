@@ -3,8 +3,9 @@
 asyncio has one place where "the" loop is decided, the event loop policy, and a few names by which programs
 and tests make a loop directly. ``install`` replaces these names before a test module is imported:
 
-* ``DefaultEventLoopPolicy`` (3.14: ``_DefaultEventLoopPolicy`` of ``unix_events`` alone), which asyncio looks
-  up whenever no policy is set. So ``set_event_loop_policy(None)``, which many tests call, means our loop as well;
+* ``DefaultEventLoopPolicy``, which asyncio looks up whenever no policy is set (3.14:
+  ``_DefaultEventLoopPolicy``, of ``unix_events`` alone). So ``set_event_loop_policy(None)``, which many tests
+  call, means our loop as well;
 * ``SelectorEventLoop`` and ``EventLoop``, by a stand-in that takes a selector as the stock class does, and
   ignores it. The classes that run the same tests over epoll, poll and select are kept: they run one loop
   three times;
