@@ -402,11 +402,11 @@ def rust_lint(run: Run, py: Python) -> None:
     run.step("cargo fmt", ["cargo", "fmt", "--all", "--check"])
     example = ["--manifest-path", "examples/rust_main/Cargo.toml"]
     run.step("cargo fmt example", ["cargo", "fmt", *example, "--check"])
+    env, deny = _rust_env(py), ["--", "-D", "warnings"]
     every = ["--workspace", *LOCKED, "--features", "pyo3-async-runtimes"]
-    run.step(
-        "cargo clippy", ["cargo", "clippy", *every, "--all-targets", "--", "-D", "warnings"], _rust_env(py)
-    )
-    env = _rust_env(py)
+    run.step("cargo clippy", ["cargo", "clippy", *every, "--all-targets", *deny], env)
+    example += ["--target-dir", env.get("CARGO_TARGET_DIR", "target"), *LOCKED]
+    run.step("cargo clippy example", ["cargo", "clippy", *example, *deny], env)
     env["RUSTDOCFLAGS"] = f"{env.get('RUSTDOCFLAGS', '')} -D warnings".strip()
     run.step("cargo doc", ["cargo", "doc", *every, "--no-deps"], env)
 

@@ -278,6 +278,72 @@ fn streams_give_every_item_of_an_async_generator() {
     });
 }
 
+#[test]
+fn the_first_exception_of_a_stream_is_its_last_item() {
+    on_a_loop(async {
+        let stream = Python::attach(|py| {
+            let code = "async def generator():\n    yield 1\n    raise LookupError('no more')\n";
+            bridge::into_stream_v1(module(py, code)?.call_method0("generator")?)
+        })?;
+        let items = stream.collect::<Vec<_>>().await;
+        let shown = items.iter().map(|item| item.as_ref().map_or_else(ToString::to_string, ToString::to_string));
+        assert_eq!(shown.collect::<Vec<_>>(), ["1", "LookupError: no more"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_rust_future_is_made_without_a_loop_and_runs_when_it_is_awaited() {
+    python();
+    Python::attach(|py| -> PyResult<()> {
+        let ran = Arc::new(AtomicBool::new(false));
+        let runs = Arc::clone(&ran);
+        let awaitable = bridge::future_into_py(py, async move {
+            runs.store(true, Ordering::SeqCst);
+            Ok(())
+        })?;
+        assert!(!ran.load(Ordering::SeqCst));
+        py.import("asyncio")?.call_method1("run", (awaitable,))?;
+        assert!(ran.load(Ordering::SeqCst));
+        Ok(())
+    })
+    .expect("asyncio.run takes it");
+}
+
+#[test]
+fn a_coroutine_starts_when_its_rust_future_is_polled() {
+    on_a_loop(async {
+        let (future, log) = Python::attach(|py| -> PyResult<_> {
+            let module = module(py, "log = []\nasync def main(): log.append('started')\n")?;
+            Ok((bridge::into_future(module.call_method0("main")?)?, module.getattr("log")?.unbind()))
+        })?;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(log.to_string(), "[]");
+        future.await?;
+        assert_eq!(log.to_string(), "['started']");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_loop_runs_on_a_thread_of_another_runtime() {
+    python();
+    let theirs = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let theirs = theirs.expect("there are threads");
+    let outside = theirs.handle().id();
+    let inside = theirs.block_on(async {
+        Python::attach(|py| {
+            bridge::run(py, async {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                Ok::<_, PyErr>(tokio::runtime::Handle::current().id())
+            })
+        })
+    });
+    assert_ne!(inside.expect("it runs"), outside);
+}
+
 const CANCEL_IN_TIME: &str = "
 import asyncio, random
 import pyloop

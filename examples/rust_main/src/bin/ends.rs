@@ -44,7 +44,10 @@ async fn main() -> PyResult<()> {
     let _noisy = Noisy;
     match (words.next().as_deref(), words.next()) {
         (Some("ok"), _) => check_runtime().await,
-        (Some("print"), _) => Python::attach(|py| py.run(c"print('buffered', __import__('sys').argv[1:])", None, None)),
+        (Some("print"), _) => Python::attach(|py| {
+            let code = c"import atexit, sys; atexit.register(print, 'at exit'); print(sys.argv[1:])";
+            py.run(code, None, None)
+        }),
         (Some("error"), _) => Err(PyValueError::new_err("no good")),
         (Some("exit"), None) => Err(PySystemExit::new_err(())),
         (Some("exit"), Some(code)) => match code.parse::<i64>() {
