@@ -22,7 +22,18 @@ tokio::task_local! {
     static LOCALS: TaskLocals;
 }
 
-/// The parameter `R` of `pyo3_async_runtimes::generic`: `generic::future_into_py::<PyloopRuntime, _, _>(py, fut)`.
+/// The parameter `R` of the functions of `pyo3_async_runtimes::generic`:
+///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// use pyloop::PyloopRuntime;
+/// use pyo3_async_runtimes::generic::future_into_py;
+///
+/// #[pyfunction]
+/// fn ready(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     future_into_py::<PyloopRuntime, _, _>(py, async { Ok(42) })
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PyloopRuntime;
 

@@ -28,6 +28,18 @@ use crate::py::{call, error, names};
 /// on any thread and any runtime. Dropping it cancels the Python task. A task that was cancelled gives
 /// [`CancelledError`](crate::CancelledError).
 ///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// /// Calls a coroutine function, and gives what it gives.
+/// #[pyfunction]
+/// fn calls(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::future_into_py(py, async move {
+///         let future = Python::attach(|py| pyloop::into_future(function.bind(py).call0()?))?;
+///         future.await
+///     })
+/// }
+/// ```
+///
 /// # Errors
 /// RuntimeError when there is no current event loop.
 pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {

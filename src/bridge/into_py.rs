@@ -30,6 +30,18 @@ use crate::rt::background;
 ///
 /// The result converts with `IntoPyObject`, the error with `Into<PyErr>`; a panic raises `PanicException`.
 ///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn read(py: Python<'_>, host: String, port: u16) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::future_into_py(py, async move {
+///         let stream = tokio::net::TcpStream::connect((host.as_str(), port)).await?;
+///         stream.readable().await?;
+///         std::io::Result::Ok("there is something to read") // an io::Error is raised as an OSError
+///     })
+/// }
+/// ```
+///
 /// # Errors
 /// MemoryError.
 pub fn future_into_py<F, T, E>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
@@ -117,6 +129,14 @@ where
 /// A Python awaitable that runs `f` on a thread where it may block. Cancelling gives the result up; a function that
 /// has begun runs to its end.
 ///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn size(py: Python<'_>, path: String) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::spawn_blocking_into_py(py, move || std::fs::metadata(path).map(|found| found.len()))
+/// }
+/// ```
+///
 /// # Errors
 /// As `spawn_into_py`.
 pub fn spawn_blocking_into_py<F, T, E>(py: Python<'_>, f: F) -> PyResult<Bound<'_, PyAny>>
@@ -135,6 +155,18 @@ where
 /// A Python awaitable for work that must not be cut off at an await (a commit that is on the wire): it runs on the
 /// background runtime to its end, whatever becomes of the awaiting task. When that is cancelled, the token that
 /// `make` was given is cancelled, for the work to end early in its own way.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn commit(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::shielded_into_py(py, |token| async move {
+///         tokio::time::sleep(Duration::from_millis(10)).await; // goes on when the Python task is cancelled
+///         Ok::<_, PyErr>(!token.is_cancelled())
+///     })
+/// }
+/// ```
 ///
 /// # Errors
 /// As `spawn_into_py`.

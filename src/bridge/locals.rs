@@ -71,6 +71,20 @@ impl TaskLocals {
 }
 
 /// Run `fut` with these locals as the current ones.
+///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn ticks(py: Python<'_>, tick: Py<PyAny>) -> PyResult<()> {
+///     let locals = pyloop::get_current_locals(py)?;
+///     let ticking = async move {
+///         // On a thread of the runtime: the locals say on which loop the coroutine is to run.
+///         Python::attach(|py| pyloop::into_future(tick.bind(py).call0()?))?.await
+///     };
+///     pyloop::tokio::get_runtime().spawn(pyloop::scope(locals, ticking));
+///     Ok(())
+/// }
+/// ```
 pub async fn scope<F>(locals: TaskLocals, fut: F) -> F::Output
 where
     F: Future + Send + 'static,

@@ -14,6 +14,22 @@ use super::awaitable::RustFuture;
 /// pyloop when the package can be imported (with the `loop` feature this crate brings it along, see
 /// [`prepare`](crate::prepare)), else asyncio's.
 ///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// # fn main() -> PyResult<()> {
+/// Python::initialize();
+/// Python::attach(|py| {
+///     pyloop::prepare(py)?;
+///     let answer = pyloop::run(py, async {
+///         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+///         Ok::<_, PyErr>(42)
+///     })?;
+///     assert_eq!(answer, 42);
+///     Ok(())
+/// })
+/// # }
+/// ```
+///
 /// # Errors
 /// What `fut` fails with; RuntimeError when a loop is running in this thread; KeyboardInterrupt on Ctrl-C.
 pub fn run<F, T, E>(py: Python<'_>, fut: F) -> PyResult<T>

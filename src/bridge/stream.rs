@@ -23,6 +23,16 @@ use crate::rt::context::drop_in_context;
 /// iterator; cancelling an `__anext__` loses no item. `batches(n)` gives lists of up to `n` items that are there
 /// together. An error ends the iteration.
 ///
+/// ```no_run
+/// # use futures::StreamExt;
+/// # use pyo3::prelude::*;
+/// /// In Python: `async for number in numbers(10)`.
+/// #[pyfunction]
+/// fn numbers(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::stream_into_py(py, futures::stream::iter(0..n).map(Ok::<_, PyErr>))
+/// }
+/// ```
+///
 /// # Errors
 /// MemoryError.
 pub fn stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
