@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
-use crate::py::{context, iter};
+use crate::py::{context, error, iter};
 
 #[pymethods]
 impl RustFuture {
@@ -187,10 +187,14 @@ impl RustFuture {
 
     /// A foreign task is cancelled: the future is dropped at once.
     #[pyo3(signature = (msg = None))]
-    fn cancel(&self, py: Python<'_>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
-        let Some(waiters) = self.waiters(py) else { return Ok(false) };
-        self.finish(py)?;
-        let old = self.with_foreign(py, |foreign| (foreign.cancelled.replace(msg), foreign.early.take()));
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        let Some(waiters) = this.waiters(py) else { return Ok(false) };
+        if let Err(raised) = this.finish(py) {
+            // The task must hear of its cancellation all the same.
+            error::unraisable(py, raised, Some(slf.as_any()));
+        }
+        let old = this.with_foreign(py, |foreign| (foreign.cancelled.replace(msg), foreign.early.take()));
         drop(old);
         waiters.fire(py)?;
         Ok(true)
