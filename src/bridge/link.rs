@@ -1,8 +1,8 @@
 //! The client's side of the ABI: how a Rust future of this crate copy meets the loop, be that part of this copy or
 //! another extension module's.
 
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
+use std::ffi::{c_int, c_void};
+use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -44,11 +44,41 @@ fn look_up(py: Python<'_>) -> Option<&'static abi::Api> {
     let provided = pointer.cast::<abi::Api>();
     // SAFETY: a capsule of this name holds a table that begins with these fields and lives as long as the process.
     let (size, major) = unsafe { ((*provided.as_ptr()).size, (*provided.as_ptr()).major) };
-    if major != abi::MAJOR || size < size_of::<abi::Api>() {
+    if major != abi::MAJOR || size < NEEDED {
         return None;
     }
-    API.store(provided.as_ptr(), Ordering::Release);
+    let table = if size < size_of::<abi::Api>() {
+        // SAFETY: as above; it has more than `NEEDED` bytes.
+        Box::into_raw(Box::new(unsafe { completed(provided, size) }))
+    } else {
+        provided.as_ptr()
+    };
+    API.store(table, Ordering::Release);
     known()
+}
+
+/// What a provider must have for this client: all up to the timers, which it does not use. A field that is added to
+/// the ABI later comes after these, and `completed` says what stands in for it.
+const NEEDED: usize = offset_of!(abi::Api, loop_timer);
+
+/// The table of a provider that is older than this client: what it lacks is there, and does nothing.
+///
+/// # Safety
+/// `provided` has `size` bytes, `NEEDED` of them at least.
+unsafe fn completed(provided: NonNull<abi::Api>, size: usize) -> abi::Api {
+    unsafe extern "C" fn loop_timer(_: *const abi::RawLoop, _: u64, _: *const abi::RawWaker) -> *mut abi::RawTimer {
+        std::ptr::null_mut()
+    }
+    unsafe extern "C" fn timer_drop(_: *mut abi::RawTimer) {}
+    let mut table = MaybeUninit::<abi::Api>::uninit();
+    let at = table.as_mut_ptr();
+    // SAFETY: the fields before `NEEDED` and those that `size` covers are copied, the others written: all are set.
+    unsafe {
+        (&raw mut (*at).loop_timer).write(loop_timer);
+        (&raw mut (*at).timer_drop).write(timer_drop);
+        provided.cast::<u8>().copy_to_nonoverlapping(NonNull::new_unchecked(at).cast(), size);
+        table.assume_init()
+    }
 }
 
 /// The step that is running on this thread.
@@ -174,7 +204,7 @@ impl NativeLoop {
 /// A closure on its way to the loop, as a future that is ready at its first poll.
 type Errand = Box<dyn FnOnce() + Send>;
 
-unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker) -> std::ffi::c_int {
+unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker) -> c_int {
     // SAFETY: the pointer that `run` made, which nobody else has.
     let errand = unsafe { &mut *data.cast::<Option<Errand>>() };
     if let Some(errand) = errand.take() {
