@@ -10,6 +10,7 @@ use crate::_native;
 const MODULES: &[(&str, &str)] = &[
     ("pyloop", include_str!("../python/pyloop/__init__.py")),
     ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
+    ("pyloop._include", include_str!("../python/pyloop/_include.py")),
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
     ("pyloop._run", include_str!("../python/pyloop/_run.py")),

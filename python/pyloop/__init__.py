@@ -9,6 +9,7 @@ same thread.
 from __future__ import annotations
 
 from pyloop import _native as _native
+from pyloop._include import get_include
 from pyloop._loop import EventLoop, new_event_loop
 from pyloop._native import Future, RustFuture, Task, __version__, sleep
 from pyloop._policy import install
@@ -25,6 +26,7 @@ __all__ = [
     "RustFuture",
     "Task",
     "__version__",
+    "get_include",
     "install",
     "new_event_loop",
     "run",
