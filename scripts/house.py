@@ -29,6 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
 REQUIREMENTS = ROOT / "scripts" / "requirements"
+EXTENSION = ROOT / "tests" / "extension"
+EXTENSION_TARGET = ROOT / "target" / "extension"
 ARGS = shlex.split(os.environ.get("ARGS", ""))
 CI = bool(os.environ.get("CI"))
 # Cargo.lock is used in any case; in CI it must also be up to date, at home a new dependency may update it.
@@ -317,11 +319,19 @@ class Python:
 
     def build(self, run: Run) -> bool:
         """A release wheel, installed in the virtualenv: what is tested is what a user gets."""
-        wheels = self.target / "wheels"
+        return self._wheel(run, "", [], self.target)
+
+    def build_extension(self, run: Run) -> bool:
+        """The extension module of a stranger, for the tests."""
+        # One folder for all versions: what takes long to compile there knows no Python.
+        return self._wheel(run, " extension", ["-m", EXTENSION / "Cargo.toml"], EXTENSION_TARGET)
+
+    def _wheel(self, run: Run, what: str, crate: list[object], target: Path) -> bool:
+        wheels = self.target / f"wheels{what.replace(' ', '-')}"
         shutil.rmtree(wheels, ignore_errors=True)
-        maturin = [self.venv / "bin" / "maturin", "build", "--release", *LOCKED, "--auditwheel", "skip",
-                   "-i", self.exe, "--target-dir", self.target, "--out", wheels]  # fmt: skip
-        if not run.step(f"{self.version} build", maturin, self.env(), minutes=20):
+        maturin = [self.venv / "bin" / "maturin", "build", *crate, "--release", *LOCKED]
+        maturin += ["--auditwheel", "skip", "-i", self.exe, "--target-dir", target, "--out", wheels]
+        if not run.step(f"{self.version} build{what}", maturin, self.env(), minutes=20):
             return False
         made = list(wheels.glob("*.whl"))
         install = [
@@ -335,10 +345,14 @@ class Python:
             "--force-reinstall",
             *made,
         ]
-        return run.step(f"{self.version} install", install, log=False)
+        return run.step(f"{self.version} install{what}", install, log=False)
 
     def ready(self, run: Run, *groups: str) -> bool:
-        return self.prepare(run, groups) and self.build(run)
+        return (
+            self.prepare(run, groups)
+            and self.build(run)
+            and ("test" not in groups or self.build_extension(run))
+        )
 
 
 def _version_of(exe: Path) -> str:
@@ -409,6 +423,11 @@ def rust_lint(run: Run, py: Python) -> None:
     run.step("cargo clippy example", ["cargo", "clippy", *example, *deny], env)
     env["RUSTDOCFLAGS"] = f"{env.get('RUSTDOCFLAGS', '')} -D warnings".strip()
     run.step("cargo doc", ["cargo", "doc", *every, "--no-deps"], env)
+    # A crate of its own, built as `build_extension` does: what clippy need not check is built once.
+    extension = ["--manifest-path", str(EXTENSION / "Cargo.toml")]
+    run.step("cargo fmt extension", ["cargo", "fmt", *extension, "--check"])
+    clippy = ["cargo", "clippy", "--release", *LOCKED, *extension, "--target-dir", str(EXTENSION_TARGET)]
+    run.step("cargo clippy extension", [*clippy, "--", "-D", "warnings"], {"PYO3_PYTHON": py.path})
 
 
 def python_lint(run: Run, py: Python) -> None:

@@ -257,9 +257,32 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($name:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($name, module)?)?;)* };
     }
     functions!(
-        live, ready, ready_none, yield_once, send_yield_once, never, fails, io_error, panics, local, sleep,
-        from_thread, spawned, spawned_never, blocking, shielded, awaits, awaits_spawned, gives_up, spawns_local,
-        counts, ticks, sums, pyo3_ready, pyo3_yield_once, block_on,
+        live,
+        ready,
+        ready_none,
+        yield_once,
+        send_yield_once,
+        never,
+        fails,
+        io_error,
+        panics,
+        local,
+        sleep,
+        from_thread,
+        spawned,
+        spawned_never,
+        blocking,
+        shielded,
+        awaits,
+        awaits_spawned,
+        gives_up,
+        spawns_local,
+        counts,
+        ticks,
+        sums,
+        pyo3_ready,
+        pyo3_yield_once,
+        block_on,
     );
     Ok(())
 }

@@ -1,11 +1,37 @@
 //! An extension module on the bridge of pyloop, as a stranger writes one: it depends on the crate's public API and has
 //! a copy of it, and of tokio, of its own.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
 
 mod basics;
+#[cfg(feature = "libraries")]
+mod libraries;
+mod moved;
+mod probes;
+mod pythons;
+mod streams;
+
+/// How many threads the background runtime has once it runs, and how many more may block.
+const WORKERS: usize = 2;
+const BLOCKING: usize = 2;
 
 #[pymodule]
 fn pyloop_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    basics::add(module)
+    // The threads stay once they run: the tests count them.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(WORKERS).max_blocking_threads(BLOCKING).thread_keep_alive(Duration::from_secs(3600));
+    runtime.thread_name("pyloop-background").enable_all();
+    pyloop::init(runtime);
+
+    module.add("WORKERS", WORKERS)?;
+    module.add("BLOCKING", BLOCKING)?;
+    basics::add(module)?;
+    #[cfg(feature = "libraries")]
+    libraries::add(module)?;
+    moved::add(module)?;
+    probes::add(module)?;
+    pythons::add(module)?;
+    streams::add(module)
 }

@@ -1,0 +1,229 @@
+"""Exceptions and panics on their way between Python and another extension module."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support import making
+from support.extension import all_dropped, ext, start_extension
+from support.loops import Loop, turn
+
+pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
+
+Make = Callable[[Any], Any]
+
+
+@pytest.fixture(scope="module")
+def background() -> None:
+    start_extension()
+
+
+@pytest.fixture
+def nothing_left(background: None) -> Iterator[None]:
+    with all_dropped():
+        yield
+
+
+def frames(error: BaseException) -> list[str]:
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+# Out of Rust.
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda error: ext.raises(error), lambda error: ext.spawned_raises(error)],
+    ids=["raises", "spawned"],
+)
+def test_the_very_exception_is_raised_with_its_cause_and_notes(loop: Loop, make: Make) -> None:
+    cause = KeyError("the cause")
+    error = ValueError("the error")
+    error.__cause__ = cause
+    error.add_note("a note")
+
+    async def inner() -> None:
+        await make(error)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="the error") as caught:
+            await inner()
+        assert caught.value is error
+        assert error.__cause__ is cause
+        assert error.__notes__ == ["a note"]
+        assert frames(error)[-1] == "inner"
+
+    loop.run_until_complete(main())
+
+
+def test_an_exception_that_was_raised_before_keeps_where(loop: Loop) -> None:
+    def somewhere() -> None:
+        raise ValueError("from somewhere")
+
+    def raised() -> ValueError:
+        try:
+            somewhere()
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="somewhere") as caught:
+            await ext.raises(raised())
+        assert "somewhere" in frames(caught.value)
+
+    loop.run_until_complete(main())
+
+
+def test_what_python_raises_in_a_poll_comes_out_with_its_frames(loop: Loop) -> None:
+    def deep(_: int) -> None:
+        raise ValueError("in a poll")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="in a poll") as caught:
+            await ext.calls(deep, 1)
+        assert frames(caught.value)[-1] == "deep"
+
+    loop.run_until_complete(main())
+
+
+def test_a_rust_error_becomes_the_exception_that_it_converts_to(loop: Loop) -> None:
+    async def main() -> None:
+        with pytest.raises(FileNotFoundError):
+            await ext.io_error()
+        with pytest.raises(ValueError, match=r"^as it is$"):
+            await ext.fails("as it is")
+
+    loop.run_until_complete(main())
+
+
+def test_stop_iteration_is_a_runtime_error_as_in_any_coroutine(loop: Loop) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration") as caught:
+            await ext.raises(StopIteration(1))
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_leaves_the_run(loop: Loop, leave: type[BaseException]) -> None:
+    with pytest.raises(leave, match="now"):
+        loop.run_until_complete(ext.raises(leave("now")))
+    turn(loop)
+
+
+def test_a_cancelled_error_of_rusts_cancels_the_task(loop: Loop) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(ext.raises(asyncio.CancelledError("by Rust")))
+        await asyncio.wait([task])
+        assert task.cancelled()
+        with pytest.raises(asyncio.CancelledError, match="by Rust"):
+            await task
+
+    loop.run_until_complete(main())
+
+
+# Through Rust and back.
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda coro: ext.awaits(coro),
+        lambda coro: ext.awaits_spawned(coro),
+        lambda coro: ext.awaits_in_thread(coro),
+        lambda coro: ext.awaits(ext.awaits(ext.awaits(coro))),
+    ],
+    ids=["in place", "spawned", "in a thread", "three times"],
+)
+def test_an_exception_passes_through_rust_unchanged(loop: Loop, through: Make) -> None:
+    raised = list[BaseException]()
+
+    async def deep() -> None:
+        await ext.yield_once()
+        try:
+            raise KeyError("the cause")
+        except KeyError as cause:
+            error = ValueError("from below")
+            error.add_note("a note")
+            raised.append(error)
+            raise error from cause
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="from below") as caught:
+            await through(deep())
+        error = caught.value
+        assert error is raised[0]
+        assert isinstance(error.__cause__, KeyError)
+        assert error.__notes__ == ["a note"]
+        assert frames(error)[0] == "main"
+        assert frames(error)[-1] == "deep"
+
+    loop.run_until_complete(main())
+
+
+# Panics.
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: ext.panics(text),
+        lambda text: ext.spawned_panics(text),
+        lambda text: ext.blocking_panics(text),
+    ],
+    ids=["in place", "spawned", "blocking"],
+)
+def test_a_panic_arrives_with_its_message_and_the_loop_goes_on(loop: Loop, make: Make) -> None:
+    async def main() -> None:
+        with pytest.raises(BaseException, match=r"^out of order$") as caught:
+            await make("out of order")
+        assert type(caught.value).__name__ == "PanicException"
+        assert not isinstance(caught.value, Exception)
+        assert await ext.from_thread() == 42
+        # The task that panicked, or the one that awaited it, is ended by it and no other.
+        ended = await asyncio.gather(make("again"), ext.yield_once(), ext.spawned(), return_exceptions=True)
+        assert [type(each).__name__ for each in ended] == ["PanicException", "NoneType", "str"]
+
+    loop.run_until_complete(main())
+
+
+def test_a_panic_with_something_else_than_a_message(loop: Loop) -> None:
+    async def main() -> None:
+        with pytest.raises(BaseException, match="not a string") as caught:
+            await ext.panics_with_a_number()
+        assert type(caught.value).__name__ == "PanicException"
+
+    loop.run_until_complete(main())
+
+
+def test_a_panic_in_a_destructor_stays_inside(loop: Loop, unraisable: list[str]) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(ext.panics_when_dropped())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert await ext.from_thread() == 42
+
+    loop.run_until_complete(main())
+    assert len(unraisable) == 1
+    assert unraisable[0].startswith("PanicException: in a destructor in ")
+
+
+def test_a_panic_of_a_stream_ends_it(loop: Loop) -> None:
+    async def main() -> list[Any]:
+        items = list[Any]()
+        with pytest.raises(BaseException, match="no third item") as caught:
+            async for item in ext.panicking_stream():
+                items.append(item)
+        assert type(caught.value).__name__ == "PanicException"
+        return items
+
+    assert loop.run_until_complete(main()) == [0, 1]
