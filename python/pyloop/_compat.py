@@ -12,6 +12,7 @@ import inspect
 import os
 import socket
 import sys
+import traceback
 from asyncio import (
     base_events,
     base_futures,
@@ -103,8 +104,12 @@ def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) ->
 
 
 def extract_stack() -> Any:
-    """Where the native call comes from, for `_source_traceback` (debug mode)."""
-    return format_helpers.extract_stack(sys._getframe(1))
+    """Where the native call comes from, for `_source_traceback` (debug mode).
+
+    Empty for a thread of somebody else's that runs no Python code.
+    """
+    caller = sys._getframe().f_back
+    return traceback.StackSummary() if caller is None else format_helpers.extract_stack(caller)
 
 
 def awaited_by(future: Any) -> frozenset[asyncio.Task[Any]] | None:
