@@ -18,6 +18,7 @@ use super::awaitable::Output;
 use super::callback::callback_waker;
 use super::link::NativeLoop;
 use super::locals::{TaskLocals, get_current_locals};
+use crate::py::attach::attach_anywhere;
 use crate::py::cell::GilCell;
 use crate::py::{call, error, names};
 
@@ -129,7 +130,7 @@ impl Inner {
             }
             return;
         }
-        Python::try_attach(|py| {
+        attach_anywhere(|py| {
             let here = names::running_loop(py).is_ok_and(|running| call::same(&running, self.event_loop.bind(py)));
             if here {
                 errand(self, py);

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::awaitable::Output;
 use super::link::NativeLoop;
+use crate::py::attach::attach_anywhere;
 use crate::py::error;
 use crate::rt::process::{Here, ThreadNumber, here, this_thread};
 
@@ -45,7 +46,7 @@ pub(super) fn send(home: Home, future: LocalFuture) {
     PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home.number).or_default().push(Parcel(future));
     WAITING.fetch_add(1, Ordering::SeqCst);
     // At interpreter exit there is no loop.
-    let told = Python::try_attach(|py| -> PyResult<()> {
+    let told = attach_anywhere(|py| -> PyResult<()> {
         if let Some(event_loop) = NativeLoop::of_thread(py, home.ident)
             && let Some(waker) = event_loop.callback(pyo3::wrap_pyfunction!(receive_parcels, py)?.as_any())
         {

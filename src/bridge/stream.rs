@@ -13,6 +13,7 @@ use super::awaitable::{Output, RustFuture};
 use super::from_py::{self, PyFuture};
 use super::into_py::into_object;
 use super::locals::{TaskLocals, get_current_locals};
+use crate::py::attach::attach_anywhere;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::context::drop_in_context;
@@ -265,7 +266,7 @@ impl Drop for PyStream {
         self.next = None;
         let Some(iterator) = self.iterator.take() else { return };
         // At interpreter exit nothing is closed any more.
-        Python::try_attach(|py| {
+        attach_anywhere(|py| {
             if let Err(raised) = from_py::close(&self.locals, iterator.bind(py)) {
                 error::unraisable(py, raised, None);
             }

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::process::{count_forks, generation};
-use crate::py::attach::is_attached;
+use crate::py::attach::{attach_anywhere, is_attached};
 use crate::py::error;
 
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
@@ -131,8 +131,8 @@ pub fn running() -> Option<&'static Handle> {
 /// it (this one may be a worker of a runtime, whose other tasks must not wait). At interpreter exit `f` is dropped.
 pub fn with_gil(f: impl FnOnce(Python<'_>) + Send + 'static) {
     match running() {
-        Some(runtime) if !is_attached() => drop(runtime.spawn_blocking(|| Python::try_attach(f))),
-        _ => drop(Python::try_attach(f)),
+        Some(runtime) if !is_attached() => drop(runtime.spawn_blocking(|| attach_anywhere(f))),
+        _ => drop(attach_anywhere(f)),
     }
 }
 
