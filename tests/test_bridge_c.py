@@ -361,11 +361,11 @@ def test_timers_are_never_early(pyloop_loop: Loop, client: Any) -> None:
 def test_a_dropped_timer_does_not_wake(pyloop_loop: Loop, client: Any) -> None:
     seen = list[str]()
     client.timer(pyloop_loop, 0, lambda: seen.append("dropped on its way"), True)
-    running = client.timer(pyloop_loop, 1_000_000, lambda: seen.append("dropped while it ran"), False)
+    running = client.timer(pyloop_loop, 200_000_000, lambda: seen.append("dropped while it ran"), False)
     turn(pyloop_loop, 2)
     client.drop_timer(running)
     far = client.timer(pyloop_loop, 2**64 - 1, lambda: seen.append("in some centuries"), False)
-    last = client.timer(pyloop_loop, 5_000_000, pyloop_loop.stop, False)
+    last = client.timer(pyloop_loop, 250_000_000, pyloop_loop.stop, False)
     pyloop_loop.run_forever()
     assert seen == []
     client.drop_timer(last)
