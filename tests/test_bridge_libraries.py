@@ -1,4 +1,4 @@
-"""Clients that others wrote for tokio, as they are, against real servers: on asyncio's loop, uvloop and ours."""
+"""Clients that others wrote for tokio, as they are, against real servers, on every loop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Server:
 
     def __init__(self, together: int = 0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:%d/" % self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/"
         self.barrier = asyncio.Barrier(together) if together else None
 
     async def __aenter__(self) -> Server:
@@ -234,10 +234,10 @@ def test_redis_messages_are_a_stream(loop: Loop, redis: str) -> None:
         store = await ext.Redis.connect(redis)
         messages = await store.subscribe("channel")
 
-        async def take(count: int) -> list[Any]:
+        async def take(messages: Any, count: int) -> list[Any]:
             return [await anext(messages) for _ in range(count)]
 
-        taking = asyncio.create_task(take(100))
+        taking = asyncio.create_task(take(messages, 100))
         for number in range(100):
             assert await store.publish("channel", str(number)) == 1
         assert await taking == [str(number) for number in range(100)]

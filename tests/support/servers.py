@@ -1,4 +1,4 @@
-"""Servers that tests start for themselves: PostgreSQL and Redis, each in a folder and on a Unix socket of its own."""
+"""PostgreSQL and Redis for tests, each in a folder and on a Unix socket of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 
 def find(name: str) -> str:
-    """The program, from PATH or where Debian hides PostgreSQL's; the test is skipped where there is none, except in CI."""
+    """The program, on PATH or where Debian has PostgreSQL's. Without it a test is skipped; in CI it fails."""
     places = [shutil.which(name), *sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)]
     found = next((str(place) for place in places if place), None)
     if found is None and os.environ.get("CI"):
