@@ -36,6 +36,7 @@ use super::local;
 #[cfg(feature = "loop")]
 use super::step::Stepped;
 use crate::py::cell::GilCell;
+use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{error, iter, names};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{Here, here};
@@ -128,6 +129,25 @@ pub struct RustFuture {
     name: &'static str,
 }
 
+impl Pooled for RustFuture {
+    type Values = (Self,);
+    const SPARE: usize = 256;
+
+    fn pool() -> &'static Pool<(Self,), Self> {
+        static POOL: Pool<(RustFuture,), RustFuture> = Pool::new();
+        &POOL
+    }
+
+    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, values.0)
+    }
+
+    #[inline]
+    fn release(values: (Self,), _py: Python<'_>) {
+        drop(values);
+    }
+}
+
 /// The loop has been told of this copy's class.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
@@ -141,6 +161,15 @@ impl RustFuture {
     /// be dropped.
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
         Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), Home::here()))
+    }
+
+    /// As a Python object. Only what `foreign` adds to it concerns the cycle collector: it is tracked from then on.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        pool::create_installed(py, (self,))
     }
 
     fn from_body(name: &'static str, body: Body) -> Self {

@@ -17,7 +17,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Output, RustFuture, plain};
 use super::callback::callback_waker;
 use crate::py::cell::GilCell;
-use crate::py::names;
+use crate::py::{gc, names};
 
 /// `asyncio.get_running_loop()`.
 pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -74,6 +74,7 @@ pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> 
     waiters.wait(py, &event_loop)?;
     let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
     drop(old);
+    gc::track(slf.as_any());
     Ok(())
 }
 

@@ -12,13 +12,11 @@ pub mod dict;
 pub mod error;
 #[cfg(feature = "loop")]
 pub mod finalize;
-#[cfg(feature = "loop")]
 pub mod gc;
 pub mod iter;
 #[cfg(feature = "loop")]
 pub mod method;
 pub mod names;
-#[cfg(feature = "loop")]
 pub mod pool;
 
 #[cfg(Py_GIL_DISABLED)]

@@ -248,7 +248,20 @@ pub fn trim<T: Pooled>(py: Python<'_>) {
     }
 }
 
+/// As `create`, for a class that no module installs: the first call does.
+///
+/// # Errors
+/// MemoryError.
+#[inline(always)]
+pub fn create_installed<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+    if T::pool().inner.get(py).is_none() {
+        install::<T>(py);
+    }
+    create(py, values)
+}
+
 /// Give the class its deallocator; before it has instances or subclasses.
+#[cold]
 pub fn install<T: Pooled>(py: Python<'_>) {
     let raw = T::type_object(py).as_type_ptr();
     // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
