@@ -55,7 +55,7 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let pointer = std::ptr::NonNull::from(&API).cast::<c_void>();
     // SAFETY: the table is a static; the name is that of the attribute.
     let capsule = unsafe { PyCapsule::new_with_pointer(module.py(), pointer, abi::NAME)? };
-    module.add("_bridge", capsule)
+    module.setattr("_bridge", capsule)
 }
 
 /// Run the body of an ABI function; `otherwise` is the answer of one that panicked.
