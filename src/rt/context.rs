@@ -75,6 +75,12 @@ pub fn drop_in_context(f: impl FnOnce()) {
     f();
 }
 
+/// Whether this thread drives a loop of this crate copy.
+#[cfg(feature = "pyo3-async-runtimes")]
+pub fn is_driving() -> bool {
+    here(|here| here.driving.get() == generation())
+}
+
 /// Whether this thread is inside a runtime that somebody runs, so that `block_on` would panic.
 pub fn is_inside_runtime() -> bool {
     Handle::try_current().is_ok_and(|current| Some(current.id()) != ENTERED.get())
