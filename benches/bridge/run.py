@@ -1,4 +1,4 @@
-"""What an await of a Rust future costs: pyloop's bridge, PyO3's `async fn` and pyo3-async-runtimes, side by side.
+"""What an await of a Rust future costs: pyloop, PyO3's `async fn` and pyo3-async-runtimes side by side.
 
     maturin develop --release -m benches/bridge/Cargo.toml
     python benches/bridge/run.py [--rounds 7] [--only ready,yield] [--markdown]
