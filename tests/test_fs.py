@@ -105,7 +105,8 @@ TWINS: dict[str, tuple[Act, Act, int]] = {
     "set_permissions": (lambda a: fs.set_permissions(a, 0o640), lambda a: os.chmod(a, 0o640), 1),
     "rename": (lambda a, b: fs.rename(a, b), os.replace, 2),
     "symlink": (lambda a, b: fs.symlink(a, b), os.symlink, 2),
-    "hard_link": (lambda a, b: fs.hard_link(a, b), os.link, 2),
+    # A link to the link itself, which is what `os.link` alone did on Linux before 3.14.
+    "hard_link": (lambda a, b: fs.hard_link(a, b), partial(os.link, follow_symlinks=False), 2),
 }
 NAMES = [
     "file",

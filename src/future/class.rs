@@ -283,7 +283,7 @@ impl Future {
 
     #[getter]
     fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(class_of(slf.as_any(), &asyncio(slf.py())?.future_class, &slf.py().get_type::<Self>()))
+        Ok(call::class_of(slf.as_any(), &asyncio(slf.py())?.future_class, &slf.py().get_type::<Self>()))
     }
 
     /// The value; its exception is raised, a cancelled future raises CancelledError, a pending one InvalidStateError.
@@ -550,16 +550,6 @@ impl Future {
 
     fn __clear__(&self) {
         Python::attach(|py| drop(self.state.take(py)));
-    }
-}
-
-/// `__class__`: asyncio's class for exactly ours (`isinstance` holds against both), for a Python subclass the real one.
-pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<'_, PyType>) -> Py<PyAny> {
-    let py = object.py();
-    if call::has_type(object, exact) {
-        asyncios.clone_ref(py).into_any()
-    } else {
-        object.get_type().into_any().unbind()
     }
 }
 

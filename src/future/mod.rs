@@ -12,6 +12,6 @@ pub mod waker;
 mod class;
 mod fast;
 
-pub use class::{Future, class_of, new_future};
+pub use class::{Future, new_future};
 pub use fast::install as install_fast_methods;
 pub use iter::FutureIter;

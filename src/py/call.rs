@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 /// `callable(*args)`, with the tuple that `call_soon` made: CPython reads the items in place.
 #[inline]
@@ -70,9 +70,15 @@ pub fn call_method_with_keyword<'py>(
 
 /// Whether this is an instance of exactly this class (no subclass): a pointer comparison.
 #[inline]
-pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, pyo3::types::PyType>) -> bool {
+pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
     // SAFETY: a live object.
     std::ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }.cast::<ffi::PyObject>(), class.as_ptr())
+}
+
+/// `__class__`: asyncio's class for exactly ours (`isinstance` holds against both), for a Python subclass the real one.
+pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<'_, PyType>) -> Py<PyAny> {
+    let py = object.py();
+    if has_type(object, exact) { asyncios.clone_ref(py).into_any() } else { object.get_type().into_any().unbind() }
 }
 
 /// Whether this is a coroutine made by `async def` (no subclass exists).

@@ -219,7 +219,7 @@ impl Task {
     #[getter]
     fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        Ok(crate::future::class_of(slf.as_any(), &asyncio(py)?.task_class, &py.get_type::<Self>()))
+        Ok(call::class_of(slf.as_any(), &asyncio(py)?.task_class, &py.get_type::<Self>()))
     }
 
     #[pyo3(signature = (result, /))]
