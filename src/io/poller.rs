@@ -34,7 +34,13 @@ pub struct Event {
     pub fd: RawFd,
     pub read: bool,
     pub write: bool,
+    /// A receive that gets less than it asked for may have left something: the end of the stream, an error, urgent data.
+    pub more_than_data: bool,
 }
+
+/// Whether a receive of less than was asked for says that the next one would block: an edge-triggered descriptor whose
+/// events tell of the end of the stream and of urgent data (epoll(7), questions and answers, 9).
+pub const SHORT_MEANS_DRAINED: bool = cfg!(target_os = "linux");
 
 /// How many events one look takes; more are found by the next.
 pub const EVENTS_AT_ONCE: usize = 256;
@@ -60,6 +66,9 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 #[cfg(target_os = "linux")]
+const MORE_THAN_DATA: libc::c_int = libc::EPOLLRDHUP | libc::EPOLLPRI;
+
+#[cfg(target_os = "linux")]
 impl Poller {
     pub fn new() -> io::Result<Self> {
         // SAFETY: a plain system call; a descriptor that it gives is ours alone.
@@ -79,7 +88,7 @@ impl Poller {
             events |= libc::EPOLLOUT;
         }
         if trigger == Trigger::Edge {
-            events |= libc::EPOLLET;
+            events |= libc::EPOLLET | MORE_THAN_DATA;
         }
         let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
         // A descriptor that was closed behind our back, and perhaps opened anew, is unknown to the kernel here.
@@ -113,7 +122,8 @@ impl Poller {
             let bits = event.events as libc::c_int;
             // An error or a hang-up is for both sides, as in `selectors.EpollSelector`.
             let (read, write) = (bits & !libc::EPOLLOUT != 0, bits & !libc::EPOLLIN != 0);
-            found(Event { fd: event.u64 as RawFd, read, write });
+            let more_than_data = bits & (MORE_THAN_DATA | libc::EPOLLERR | libc::EPOLLHUP) != 0;
+            found(Event { fd: event.u64 as RawFd, read, write, more_than_data });
         }
         Ok(count)
     }
@@ -185,7 +195,7 @@ impl Poller {
         let count = check(count)? as usize;
         for event in events.iter().take(count) {
             let read = event.filter == libc::EVFILT_READ;
-            found(Event { fd: event.ident as RawFd, read, write: !read });
+            found(Event { fd: event.ident as RawFd, read, write: !read, more_than_data: true });
         }
         Ok(count)
     }

@@ -22,7 +22,21 @@ use crate::py::cell::GilCell;
 use crate::py::error;
 
 /// One try of a call: None when it would block.
-type Attempt = Box<dyn FnMut(Python<'_>, RawFd) -> PyResult<Option<Py<PyAny>>> + Send>;
+type Attempt = Box<dyn FnMut(Python<'_>, RawFd) -> PyResult<Option<Tried>> + Send>;
+
+/// What a try of a call came to.
+enum Tried {
+    Done(Py<PyAny>),
+    /// A receive got less than it asked for.
+    Short(Py<PyAny>),
+}
+
+impl Tried {
+    /// `count` of `asked` bytes were received.
+    fn received(value: Py<PyAny>, count: usize, asked: usize) -> Self {
+        if 0 < count && count < asked { Self::Short(value) } else { Self::Done(value) }
+    }
+}
 
 /// A call that is tried until it does not block.
 struct Trying {
@@ -31,6 +45,8 @@ struct Trying {
     sock: Py<PyAny>,
     side: Side,
     attempt: Attempt,
+    /// It may say `Tried::Short`, and is not tried on a socket that is known to be drained.
+    receives: bool,
     /// The descriptor and the id under which we wait.
     waiting: Option<(RawFd, u64)>,
 }
@@ -62,8 +78,14 @@ impl Future for Trying {
                 Ok(fd) => fd,
                 Err(raised) => return Poll::Ready(Err(raised)),
             };
-            match (this.attempt)(py, fd) {
-                Ok(Some(value)) => Poll::Ready(Ok(value)),
+            let drained = this.receives && this.watch.is_drained(this.sock.bind(py), fd);
+            let tried = if drained { Ok(None) } else { (this.attempt)(py, fd) };
+            match tried {
+                Ok(Some(Tried::Done(value))) => Poll::Ready(Ok(value)),
+                Ok(Some(Tried::Short(value))) => {
+                    this.watch.drained(this.sock.bind(py), fd);
+                    Poll::Ready(Ok(value))
+                }
                 Err(raised) => Poll::Ready(Err(raised)),
                 Ok(None) => match this.wait(py, fd, cx) {
                     Ok(id) => {
@@ -97,7 +119,13 @@ pub struct Place {
 
 fn trying(name: &'static str, place: Place, sock: Py<PyAny>, side: Side, attempt: Attempt) -> RustFuture {
     let Place { event_loop, watch } = place;
-    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, waiting: None })
+    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, receives: false, waiting: None })
+}
+
+fn receiving(name: &'static str, place: Place, sock: Py<PyAny>, attempt: Attempt) -> RustFuture {
+    let Place { event_loop, watch } = place;
+    let side = Side::Read;
+    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, receives: true, waiting: None })
 }
 
 /// The answer of a system call: None when it would block or was interrupted.
@@ -148,10 +176,14 @@ pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize)
             };
             // SAFETY: `room` is valid for its length.
             let count = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0) };
-            answered(count).map(|count| count.map(|count| PyBytes::new(py, &room[..count]).into_any().unbind()))
+            let received = |count| {
+                let data = PyBytes::new(py, &room[..count]).into_any().unbind();
+                Tried::received(data, count, room.len())
+            };
+            answered(count).map(|count| count.map(received))
         })
     };
-    trying("sock_recv", place, sock, Side::Read, Box::new(attempt))
+    receiving("sock_recv", place, sock, Box::new(attempt))
 }
 
 /// `loop.sock_recv_into(sock, buf)`.
@@ -167,9 +199,13 @@ pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyRes
     let attempt = move |py: Python<'_>, fd: RawFd| {
         // SAFETY: the PyBuffer keeps the memory where it is; the GIL is held, so Python code does not touch it.
         let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
-        answered(count)?.map(|count| Ok(count.into_pyobject(py)?.into_any().unbind())).transpose()
+        let received = |count: usize| {
+            let value = count.into_pyobject(py)?.into_any().unbind();
+            Ok(Tried::received(value, count, buffer.len_bytes()))
+        };
+        answered(count)?.map(received).transpose()
     };
-    Ok(trying("sock_recv_into", place, sock, Side::Read, Box::new(attempt)))
+    Ok(receiving("sock_recv_into", place, sock, Box::new(attempt)))
 }
 
 fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
@@ -193,7 +229,7 @@ pub fn sendall(place: Place, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResu
         loop {
             let left = buffer.len_bytes() - sent;
             if left == 0 {
-                return Ok(Some(py.None()));
+                return Ok(Some(Tried::Done(py.None())));
             }
             // SAFETY: the PyBuffer keeps the memory where it is, and `sent` is within it.
             let count = unsafe { libc::send(fd, buffer.buf_ptr().cast::<u8>().add(sent).cast(), left, 0) };
@@ -219,7 +255,7 @@ pub fn method(
     let args = args.clone().unbind();
     let attempt = move |py: Python<'_>, _fd: RawFd| {
         let answer = this.bind(py).getattr(method)?.call1(args.bind(py));
-        unblocked(py, answer.map(Bound::unbind))
+        Ok(unblocked(py, answer.map(Bound::unbind))?.map(Tried::Done))
     };
     trying(name, place, sock.clone().unbind(), side, Box::new(attempt))
 }
@@ -231,7 +267,7 @@ pub fn accept(place: Place, sock: &Bound<'_, PyAny>) -> RustFuture {
         let answer = this.bind(py).call_method0(pyo3::intern!(py, "accept"));
         let Some(pair) = unblocked(py, answer.map(Bound::unbind))? else { return Ok(None) };
         pair.bind(py).get_item(0)?.call_method1(pyo3::intern!(py, "setblocking"), (false,))?;
-        Ok(Some(pair))
+        Ok(Some(Tried::Done(pair)))
     };
     trying("sock_accept", place, sock.clone().unbind(), Side::Read, Box::new(attempt))
 }
@@ -244,7 +280,7 @@ pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> Rus
         if !begun {
             begun = true;
             return Ok(unblocked(py, this.bind(py).call_method1(pyo3::intern!(py, "connect"), (&address,)))?
-                .map(|_| py.None()));
+                .map(|_| Tried::Done(py.None())));
         }
         let mut code: libc::c_int = 0;
         let mut size = size_of::<libc::c_int>() as libc::socklen_t;
@@ -255,7 +291,7 @@ pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> Rus
             return Err(error::os_error(&io::Error::last_os_error()));
         }
         match code {
-            0 => Ok(Some(py.None())),
+            0 => Ok(Some(Tried::Done(py.None()))),
             libc::EINPROGRESS | libc::EALREADY | libc::EAGAIN => Ok(None),
             code => Err(error::connect_failed(code, address.bind(py))),
         }

@@ -18,7 +18,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 
-use super::poller::{Event, Interest, Poller, Trigger};
+use super::poller::{Event, Interest, Poller, SHORT_MEANS_DRAINED, Trigger};
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -42,6 +42,20 @@ struct Watched {
     told: Interest,
     /// The socket object that an edge-triggered registration is for.
     owner: Option<Py<PyWeakrefReference>>,
+    /// What is known of the owner's data.
+    data: Data,
+}
+
+/// Whether a receive is worth a system call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Data {
+    /// As far as is known.
+    #[default]
+    Perhaps,
+    /// The last receive got less than it asked for, and no event has come since.
+    Drained,
+    /// Always: it is no TCP socket, or the end of the stream or urgent data have come.
+    Always,
 }
 
 impl Watched {
@@ -128,6 +142,9 @@ impl Watch {
     fn tell(&self, watched: &mut Watched, fd: RawFd) -> std::io::Result<()> {
         let wanted = watched.wanted();
         let before = std::mem::replace(&mut watched.told, wanted);
+        if watched.data == Data::Drained {
+            watched.data = Data::Perhaps;
+        }
         if wanted.is_empty() {
             self.poller.remove(fd, before);
             return Ok(());
@@ -201,7 +218,12 @@ impl Watch {
             watched.waiting(side).push((id, waker));
             let wanted = watched.wanted();
             let registered = owned && (wanted.read <= watched.told.read) && (wanted.write <= watched.told.write);
-            let old = if owned { None } else { std::mem::replace(&mut watched.owner, owner) };
+            let old = if owned {
+                None
+            } else {
+                watched.data = Data::Perhaps;
+                std::mem::replace(&mut watched.owner, owner)
+            };
             if !registered && let Err(failed) = self.tell(watched, fd) {
                 watched.waiting(side).pop();
                 return (Err(failed), old);
@@ -220,6 +242,26 @@ impl Watch {
             if watched.is_level() { None } else { watched.owner.as_ref().map(|owner| owner.clone_ref(py)) }
         });
         owner.is_some_and(|owner| owner.bind(py).upgrade().is_some_and(|known| known.is(sock)))
+    }
+
+    /// A receive on this socket got less than it asked for.
+    pub fn drained(&self, sock: &Bound<'_, PyAny>, fd: RawFd) {
+        if !SHORT_MEANS_DRAINED || !self.is_owned(sock, fd) {
+            return;
+        }
+        self.table.with(sock.py(), |table| {
+            if let Some(watched) = table.known(fd).filter(|watched| watched.data == Data::Perhaps) {
+                watched.data = if is_tcp(fd) { Data::Drained } else { Data::Always };
+            }
+        });
+    }
+
+    /// Whether a receive on this socket would block, as far as is known: an event will tell otherwise.
+    pub fn is_drained(&self, sock: &Bound<'_, PyAny>, fd: RawFd) -> bool {
+        let drained = self.table.with(sock.py(), |table| {
+            table.known(fd).is_some_and(|watched| watched.data == Data::Drained && watched.told.read)
+        });
+        drained && self.is_owned(sock, fd)
     }
 
     /// The future is gone: it waits no more. An event that comes all the same finds nobody.
@@ -260,6 +302,11 @@ impl Watch {
         wakers: &mut Vec<Waker>,
     ) {
         let Some(watched) = table.known(event.fd) else { return };
+        if event.more_than_data {
+            watched.data = Data::Always;
+        } else if event.read && watched.data == Data::Drained {
+            watched.data = Data::Perhaps;
+        }
         let (mut woken, mut level) = (0, false);
         for (side, ready) in [(Side::Read, event.read), (Side::Write, event.write)] {
             if !ready {
@@ -283,6 +330,24 @@ impl Watch {
             drop(self.poller.set(event.fd, interest, interest, Trigger::Edge));
         }
         table.look_again |= level;
+    }
+}
+
+/// Other streams end a receive early: at the border between two messages with descriptors (Unix), say.
+fn is_tcp(fd: RawFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let mut protocol: libc::c_int = 0;
+        let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+        let place = (&raw mut protocol).cast();
+        // SAFETY: `protocol` and `size` are valid places for the answer.
+        let asked = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL, place, &raw mut size) };
+        asked == 0 && protocol == libc::IPPROTO_TCP
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        false
     }
 }
 
