@@ -190,8 +190,11 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
-        let Some(known) = pool.known.get(py).filter(|known| known.class.as_ptr() == class) else {
-            // A Python subclass.
+        // While the interpreter ends only PyO3's own deallocator makes `Python::attach` work, for whatever `release`
+        // would run.
+        let pooled = |known: &&Known<_>| known.class.as_ptr() == class && ffi::Py_IsInitialized() != 0;
+        let Some(known) = pool.known.get(py).filter(pooled) else {
+            // Or a Python subclass.
             if let Some(inner) = pool.inner.get(py) {
                 inner(object);
             }
