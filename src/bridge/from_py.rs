@@ -6,10 +6,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -27,7 +28,7 @@ use crate::py::{call, error, names};
 /// Its first poll starts the awaitable on the event loop that was current when the future was made (a task is started
 /// eagerly when that poll is made on the loop's own thread), later ones wait for it without the GIL. It may be awaited
 /// on any thread and any runtime. Dropping it cancels the Python task. A task that was cancelled gives
-/// [`CancelledError`](crate::CancelledError).
+/// [`CancelledError`](crate::CancelledError); a loop that is closed before it has started the awaitable, a RuntimeError.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -54,10 +55,8 @@ pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
 /// None today.
 pub fn into_future_with_locals(locals: &TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
     let py = awaitable.py();
-    let event_loop = locals.event_loop(py);
     let inner = Inner {
-        native: NativeLoop::of(&event_loop),
-        event_loop: event_loop.unbind(),
+        home: Home::of(locals.event_loop(py)),
         context: locals.context(py).unbind(),
         awaitable: GilCell::new(Some(awaitable.unbind())),
         task: GilCell::default(),
@@ -76,8 +75,7 @@ pub struct PyFuture {
 }
 
 struct Inner {
-    event_loop: Py<PyAny>,
-    native: Option<NativeLoop>,
+    home: Home,
     context: Py<PyAny>,
     /// Until it is started.
     awaitable: GilCell<Option<Py<PyAny>>>,
@@ -94,7 +92,8 @@ impl Future for PyFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
         self.inner.waker.register(cx.waker());
         if !std::mem::replace(&mut self.started, true) {
-            self.inner.on_the_loop(Inner::start);
+            let start = Start(Some(Arc::clone(&self.inner)));
+            self.inner.home.run(|py| start.run(py));
         }
         match self.inner.take_result() {
             Some(result) => Poll::Ready(result),
@@ -107,42 +106,73 @@ impl Drop for PyFuture {
     fn drop(&mut self) {
         let done = self.inner.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if self.started && !done && !self.inner.dropped.swap(true, Ordering::SeqCst) {
-            self.inner.on_the_loop(Inner::cancel);
+            let inner = Arc::clone(&self.inner);
+            self.inner.home.run(move |py| inner.cancel(py));
         }
     }
 }
 
-/// What is done on the loop's thread.
-type Errand = fn(&Arc<Inner>, Python<'_>);
+/// The loop, and the way to its thread.
+struct Home {
+    event_loop: Py<PyAny>,
+    native: Option<NativeLoop>,
+}
 
-impl Inner {
-    /// Run an errand with the GIL on the loop's thread: now, if this is it.
-    fn on_the_loop(self: &Arc<Self>, errand: Errand) {
+impl Home {
+    fn of(event_loop: Bound<'_, PyAny>) -> Self {
+        Self { native: NativeLoop::of(&event_loop), event_loop: event_loop.unbind() }
+    }
+
+    /// Run an errand with the GIL on the loop's thread: now, if this is it. A loop that is closed drops it; so does the
+    /// end of the interpreter.
+    fn run(&self, errand: impl FnOnce(Python<'_>) + Send + 'static) {
         if let Some(native) = &self.native {
             if native.is_current() {
-                // At interpreter exit nothing waits any more.
-                Python::try_attach(|py| errand(self, py));
+                Python::try_attach(errand);
             } else {
-                let inner = Arc::clone(self);
                 native.run(move || {
-                    Python::try_attach(|py| errand(&inner, py));
+                    Python::try_attach(errand);
                 });
             }
             return;
         }
         attach_anywhere(|py| {
-            let here = names::running_loop(py).is_ok_and(|running| call::same(&running, self.event_loop.bind(py)));
-            if here {
-                errand(self, py);
-                return;
+            let event_loop = self.event_loop.bind(py);
+            if names::running_loop(py).is_ok_and(|running| call::same(&running, event_loop)) {
+                return errand(py);
             }
-            match Bound::new(py, ErrandCall { inner: Arc::clone(self), errand }) {
-                Ok(callable) => callback_waker(self.event_loop.bind(py), callable.into_any()).wake(),
+            let errand: Errand = Box::new(errand);
+            match Bound::new(py, ErrandCall(GilCell::new(Some(errand)))) {
+                Ok(callable) => callback_waker(event_loop, callable.into_any()).wake(),
                 Err(raised) => error::unraisable(py, raised, None),
             }
         });
     }
+}
 
+type Errand = Box<dyn FnOnce(Python<'_>) + Send>;
+
+/// The start of an awaitable on its way to the loop. Whoever waits is told when it does not arrive.
+struct Start(Option<Arc<Inner>>);
+
+impl Start {
+    fn run(mut self, py: Python<'_>) {
+        if let Some(inner) = self.0.take() {
+            inner.start(py);
+        }
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            inner.finish(Err(PyRuntimeError::new_err("Event loop is closed")));
+            attach_anywhere(|py| inner.discard(py));
+        }
+    }
+}
+
+impl Inner {
     fn take_result(&self) -> Option<Output> {
         let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         if result.is_some() {
@@ -159,15 +189,28 @@ impl Inner {
     }
 
     fn start(self: &Arc<Self>, py: Python<'_>) {
+        if self.dropped.load(Ordering::SeqCst) {
+            // Dropped while it was on its way.
+            return self.discard(py);
+        }
         let Some(awaitable) = self.awaitable.take(py) else { return };
         let awaitable = awaitable.into_bound(py);
-        if self.dropped.load(Ordering::SeqCst) {
-            // Dropped while it was on its way: as a task that is cancelled before its first step.
-            drop(awaitable.call_method0(pyo3::intern!(py, "close")));
-            return;
-        }
         if let Err(raised) = self.start_task(&awaitable) {
             self.finish(Err(raised));
+        }
+    }
+
+    /// It is not started any more: as for a task that is cancelled before its first step, nothing is said.
+    fn discard(&self, py: Python<'_>) {
+        let Some(awaitable) = self.awaitable.take(py) else { return };
+        let awaitable = awaitable.bind(py);
+        let future = names::is_future(awaitable).unwrap_or_default();
+        let end = if future { pyo3::intern!(py, "cancel") } else { pyo3::intern!(py, "close") };
+        // Any other awaitable has neither.
+        if let Ok(Some(end)) = awaitable.getattr_opt(end)
+            && let Err(raised) = end.call0()
+        {
+            error::unraisable(py, raised, Some(awaitable));
         }
     }
 
@@ -178,18 +221,22 @@ impl Inner {
             self.finish(result_of(&task));
             return Ok(());
         }
-        let call = Bound::new(py, DoneCall(Arc::clone(self)))?;
+        let call = Bound::new(py, DoneCall(Arc::downgrade(self)))?;
         task.call_method1(pyo3::intern!(py, "add_done_callback"), (call,))?;
         drop(self.task.replace(py, Some(task.unbind())));
+        if self.dropped.load(Ordering::SeqCst) {
+            // By the first step of the task.
+            self.cancel(py);
+        }
         Ok(())
     }
 
     /// The future to wait for: the awaitable itself, or a task made of it.
     fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = awaitable.py();
-        let event_loop = self.event_loop.bind(py);
+        let event_loop = self.home.event_loop.bind(py);
         let context = self.context.bind(py);
-        if self.native.is_some()
+        if self.home.native.is_some()
             && call::is_native_coroutine(awaitable)
             && event_loop.call_method0(pyo3::intern!(py, "get_task_factory"))?.is_none()
         {
@@ -242,32 +289,33 @@ fn eager_keywords(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
 
 /// An errand as a Python callable, for loops that are not pyloop's.
 #[pyclass(frozen, module = "pyloop._native")]
-struct ErrandCall {
-    inner: Arc<Inner>,
-    errand: Errand,
-}
+struct ErrandCall(GilCell<Option<Errand>>);
 
 #[pymethods]
 impl ErrandCall {
     fn __call__(&self, py: Python<'_>) {
-        (self.errand)(&self.inner, py);
+        if let Some(errand) = self.0.take(py) {
+            errand(py);
+        }
     }
 }
 
-/// The task's done callback.
+/// The task's done callback. It does not keep alive what has the task: a task that nobody runs any more must be able
+/// to go.
 #[pyclass(frozen, module = "pyloop._native")]
-struct DoneCall(Arc<Inner>);
+struct DoneCall(Weak<Inner>);
 
 #[pymethods]
 impl DoneCall {
     #[pyo3(signature = (future, /))]
     fn __call__(&self, future: &Bound<'_, PyAny>) {
         let py = future.py();
-        drop(self.0.task.take(py));
-        let dropped = self.0.dropped.load(Ordering::SeqCst);
+        // Asked in any case: an exception that nobody waits for is not reported.
         let result = result_of(future);
-        if !dropped {
-            self.0.finish(result);
+        let Some(inner) = self.0.upgrade() else { return };
+        drop(inner.task.take(py));
+        if !inner.dropped.load(Ordering::SeqCst) {
+            inner.finish(result);
         }
     }
 }
@@ -278,12 +326,16 @@ pub(super) fn next_item(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyR
     into_future_with_locals(locals, item)
 }
 
-/// Have the loop call `iterator.aclose()` and run that to its end.
+/// Have the loop call `iterator.aclose()` and run that to its end, after the cancellations that are on their way.
 pub(super) fn close(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = iterator.py();
     let Some(aclose) = iterator.getattr_opt(pyo3::intern!(py, "aclose"))? else { return Ok(()) };
-    let call = Bound::new(py, CloseCall { aclose: aclose.unbind(), locals: locals.clone() })?;
-    callback_waker(&locals.event_loop(py), call.into_any()).wake();
+    let call = Bound::new(py, CloseCall { aclose: aclose.unbind(), locals: locals.clone() })?.unbind();
+    let locals = locals.clone();
+    // By way of the queue: what was cancelled gets its step first.
+    Home::of(locals.event_loop(py)).run(move |py| {
+        callback_waker(&locals.event_loop(py), call.into_bound(py).into_any()).wake();
+    });
     Ok(())
 }
 
