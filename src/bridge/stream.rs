@@ -46,7 +46,7 @@ where
         Ok(value) => Python::attach(|py| into_object(py, value)),
         Err(failed) => Err(failed.into()),
     });
-    let source = GilCell::new(Source::Open(Box::pin(items), None));
+    let source = GilCell::new(Source::Open(Box::pin(items), Waiting::default()));
     Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)
 }
 
@@ -54,8 +54,7 @@ type Items = Pin<Box<dyn Stream<Item = Output> + Send>>;
 
 /// The stream between two polls.
 enum Source {
-    /// With the waker of whoever waits for the next item.
-    Open(Items, Option<Waker>),
+    Open(Items, Waiting),
     /// Taken out for a poll.
     Polled,
     Closed,
@@ -74,7 +73,7 @@ impl RustStream {
     }
 
     fn __anext__(&self) -> RustFuture {
-        RustFuture::new("__anext__", Next { source: Arc::clone(&self.source), most: None })
+        RustFuture::new("__anext__", Next::new(&self.source, None))
     }
 
     /// An async iterator over lists of 1 to `n` items: what is there, at most `n`.
@@ -119,16 +118,32 @@ impl RustBatches {
     }
 
     fn __anext__(&self) -> RustFuture {
-        RustFuture::new("__anext__", Next { source: Arc::clone(&self.source), most: Some(self.most) })
+        RustFuture::new("__anext__", Next::new(&self.source, Some(self.most)))
     }
 }
 
 fn close(py: Python<'_>, source: &GilCell<Source>) {
     if let Source::Open(items, waiting) = source.replace(py, Source::Closed) {
         drop_in_context(|| drop(items));
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
+        drop(waiting);
+    }
+}
+
+/// Those who wait for an item, by the address of their `Next`. The stream itself knows the last one only: whoever takes
+/// an item, or gives up, has the others ask again by dropping this.
+#[derive(Default)]
+struct Waiting(Vec<(usize, Waker)>);
+
+impl Waiting {
+    /// Who is left, now that an item has been taken; the list keeps its room when that is nobody.
+    fn others(&mut self) -> Option<Self> {
+        (!self.0.is_empty()).then(|| std::mem::take(self))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -136,48 +151,98 @@ fn close(py: Python<'_>, source: &GilCell<Source>) {
 struct Next {
     source: Arc<GilCell<Source>>,
     most: Option<usize>,
+    waits: bool,
+}
+
+impl Next {
+    fn new(source: &Arc<GilCell<Source>>, most: Option<usize>) -> Self {
+        Self { source: Arc::clone(source), most, waits: false }
+    }
 }
 
 impl Future for Next {
     type Output = Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
         Python::attach(|py| {
-            let taken = self.source.replace(py, Source::Polled);
-            let mut items = match taken {
-                Source::Open(items, _) => items,
+            let this = &mut *self;
+            let key = std::ptr::from_ref(this).addr();
+            let taken = this.source.replace(py, Source::Polled);
+            let (mut items, mut waiting) = match taken {
+                Source::Open(items, waiting) => (items, waiting),
                 Source::Closed => {
-                    drop(self.source.replace(py, Source::Closed));
+                    drop(this.source.replace(py, Source::Closed));
                     return Poll::Ready(Err(PyStopAsyncIteration::new_err(())));
                 }
                 Source::Polled => {
                     return Poll::Ready(Err(PyRuntimeError::new_err("the Rust stream is being polled already")));
                 }
             };
-            let polled = match self.most {
-                None => items.as_mut().poll_next(cx),
-                Some(most) => poll_batch(py, &mut items, most, cx),
+            let polled = {
+                let _closing = CloseOnPanic { py, source: &this.source };
+                match this.most {
+                    None => items.as_mut().poll_next(cx),
+                    Some(most) => poll_batch(py, &mut items, most, cx),
+                }
             };
+            if this.waits {
+                waiting.0.retain(|(known, _)| *known != key);
+            }
+            this.waits = polled.is_pending();
+            if this.waits {
+                waiting.0.push((key, cx.waker().clone()));
+            }
+            let others = if this.waits { None } else { waiting.others() };
             let ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
-            let waiting = polled.is_pending().then(|| cx.waker().clone());
             // It may have been closed by what the poll ran.
-            let left = self.source.with(py, |source| {
+            let left = this.source.with(py, |source| {
                 if ended {
                     *source = Source::Closed;
                 }
                 match source {
-                    Source::Closed => Some(items),
+                    Source::Closed => Some((items, waiting)),
                     _ => {
                         *source = Source::Open(items, waiting);
                         None
                     }
                 }
             });
-            if left.is_some() {
-                drop_in_context(|| drop(left));
+            if let Some((items, waiting)) = left {
+                drop_in_context(|| drop(items));
+                drop(waiting);
             }
+            drop(others);
             polled.map(|item| item.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(()))))
         })
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        if self.waits {
+            // At interpreter exit nobody waits any more.
+            attach_anywhere(|py| {
+                let waiting = self.source.with(py, |source| match source {
+                    Source::Open(_, waiting) => std::mem::take(waiting),
+                    _ => Waiting::default(),
+                });
+                drop(waiting);
+            });
+        }
+    }
+}
+
+/// A stream that panicked has ended.
+struct CloseOnPanic<'a, 'py> {
+    py: Python<'py>,
+    source: &'a GilCell<Source>,
+}
+
+impl Drop for CloseOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.source.replace(self.py, Source::Closed));
+        }
     }
 }
 
