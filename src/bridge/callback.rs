@@ -29,14 +29,20 @@ struct Threadsafe {
 pub(super) fn call_soon_threadsafe(event_loop: &Bound<'_, PyAny>, callable: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     let is_closed = || event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy();
-    if is_closed()? {
-        return Ok(());
-    }
-    match event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (callable,)) {
-        Ok(_) => Ok(()),
+    let call = || event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (callable,)).map(drop);
+    match is_closed().and_then(|closed| if closed { Ok(()) } else { call() }) {
+        Ok(()) => Ok(()),
+        // A signal's handler raised it, in the middle of the call: neither the wake nor the exception must be lost.
+        Err(raised) if error::ends_the_run(py, &raised) => {
+            let called = call_soon_threadsafe(event_loop, callable);
+            error::raise_soon(py, raised);
+            called
+        }
         // Closed meanwhile, by its own thread.
-        Err(_) if is_closed()? => Ok(()),
-        Err(raised) => Err(raised),
+        Err(raised) => match is_closed() {
+            Ok(true) => Ok(()),
+            _ => Err(raised),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors on their way out: which ones end the run, and how the others reach `call_exception_handler`.
 
 use std::any::Any;
+use std::ffi::{c_int, c_void};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
@@ -70,6 +71,23 @@ fn strerror(code: i32) -> String {
 /// Report an error that nobody can be given (`sys.unraisablehook`).
 pub fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
     error.write_unraisable(py, about);
+}
+
+/// Raise an exception of the main thread's there again, between two of its next bytecodes: KeyboardInterrupt, say, that
+/// a signal's handler raised where nobody can be given it.
+pub fn raise_soon(py: Python<'_>, error: PyErr) {
+    extern "C" fn raise(exception: *mut c_void) -> c_int {
+        // SAFETY: a pending call runs with the GIL held; the reference was given away for it.
+        unsafe { ffi::PyErr_SetRaisedException(exception.cast()) };
+        -1
+    }
+    let exception = error.into_value(py).into_ptr();
+    // SAFETY: the GIL is held; the call comes once and owns the reference that it is given.
+    if unsafe { ffi::Py_AddPendingCall(Some(raise), exception.cast()) } != 0 {
+        // SAFETY: too many are pending, so the reference is still ours.
+        let exception = unsafe { Bound::from_owned_ptr(py, exception) };
+        unraisable(py, PyErr::from_value(exception), None);
+    }
 }
 
 /// Run `f`, which belongs to somebody else and may panic; a panic becomes PanicException with its message.
