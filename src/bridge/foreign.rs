@@ -16,6 +16,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Output, RustFuture, plain};
 use super::callback::callback_waker;
+use super::local;
 use crate::py::cell::GilCell;
 use crate::py::{gc, names};
 
@@ -58,6 +59,7 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> PyResult<Option<Output>> {
 
 /// Poll for a task of another class, or for whoever drives it by hand.
 pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> PyResult<Poll<Output>> {
+    local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
     let polled = slf.get().poll(slf.py(), &plain(&waker))?;

@@ -194,6 +194,26 @@ impl NativeLoop {
         }
     }
 
+    /// Run `f` with the GIL held when the loop closes, on the closing thread if that is the loop's; a thread that ends
+    /// closes its part.
+    pub fn at_close(&self, f: impl FnOnce() + Send + 'static) {
+        unsafe extern "C" fn wait(_data: *mut c_void, _waker: *const abi::RawWaker) -> std::ffi::c_int {
+            0
+        }
+        unsafe extern "C" fn end(data: *mut c_void) {
+            // SAFETY: the pointer made below, given once.
+            let errand = unsafe { Box::from_raw(data.cast::<Errand>()) };
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)));
+        }
+        let errand: Errand = Box::new(f);
+        let data = Box::into_raw(Box::new(errand)).cast();
+        // SAFETY: ours until it is released; the functions take what `data` is.
+        if unsafe { (provider().loop_spawn)(self.0.as_ptr(), data, wait, end) } != 0 {
+            // SAFETY: refused, so it is still ours.
+            unsafe { end(data) };
+        }
+    }
+
     /// A waker that has the loop call `callable()`.
     pub fn callback(&self, callable: &Bound<'_, PyAny>) -> Option<Waker> {
         // SAFETY: ours until it is released; a live object, and the GIL is held.

@@ -1,27 +1,73 @@
 //! `spawn_local` on loops that are not of this crate copy: each thread that polls futures there has a local set, and
 //! the running loop is asked to poll it whenever it is woken.
 //!
-//! The set is never dropped: its tasks may hold what must not be touched when a thread ends or the interpreter is gone.
+//! The tasks end with the loops they were spawned under: when the last of these closes (a loop of pyloop's), when the
+//! thread next polls a future after that (any other), when the thread ends. What the main thread has left when the
+//! interpreter is gone is not touched any more.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::mem::ManuallyDrop;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::prelude::*;
-use tokio::task::LocalSet;
+use tokio::task::{LocalEnterGuard, LocalSet};
 
 use super::callback::callback_waker;
-use crate::py::{error, names};
+use super::link::NativeLoop;
+use crate::py::attach::attach_anywhere;
+use crate::py::{call, error, names};
+use crate::rt::context::{drop_in_context, in_context};
 #[cfg(feature = "pyo3-async-runtimes")]
-use crate::rt::context::{in_context, is_driving, is_inside_runtime};
-#[cfg(feature = "pyo3-async-runtimes")]
-use crate::rt::process::here;
-use crate::rt::process::{ThreadNumber, this_thread};
+use crate::rt::context::{is_driving, is_inside_runtime};
+use crate::rt::process::{ThreadNumber, generation, here, this_thread};
 
 thread_local! {
-    static LOCAL: OnceCell<(&'static LocalSet, Arc<Driver>)> = const { OnceCell::new() };
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+    /// A local task has been woken here: there is one.
+    static USED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread's local set.
+struct Local {
+    /// Dropped with the GIL held, or never.
+    set: ManuallyDrop<Rc<LocalSet>>,
+    /// Not dropped when the thread ends: tokio's own thread-local may be gone.
+    entered: ManuallyDrop<LocalEnterGuard>,
+    driver: Arc<Driver>,
+    /// Being polled.
+    driven: bool,
+    generation: u32,
+}
+
+impl Local {
+    fn new() -> Self {
+        let set = Rc::new(LocalSet::new());
+        let entered = ManuallyDrop::new(set.enter());
+        let driver =
+            Arc::new(Driver { thread: this_thread(), loops: Mutex::default(), unclaimed: AtomicBool::new(false) });
+        Self { set: ManuallyDrop::new(set), entered, driver, driven: false, generation: generation() }
+    }
+}
+
+impl Drop for Local {
+    /// The thread ends.
+    fn drop(&mut self) {
+        // SAFETY: taken once, in the destructor.
+        let set = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.set) });
+        attach_anywhere(|py| discard(py, ManuallyDrop::into_inner(set)));
+    }
+}
+
+/// Drop the tasks of a set, which may do anything.
+fn discard(py: Python<'_>, set: Rc<LocalSet>) {
+    if let Err(raised) = error::catch_panic(|| drop_in_context(|| drop(set))) {
+        error::unraisable(py, raised, None);
+    }
 }
 
 /// `tokio::task::spawn_local`, on the loop that runs in this thread or is the next to run in it.
@@ -45,49 +91,138 @@ pub fn can_spawn_local() -> bool {
 
 /// This thread has entered the background runtime: `spawn_local` works from now on.
 pub(super) fn enter() {
-    LOCAL.with(|local| {
-        local.get_or_init(|| {
-            let set: &'static LocalSet = Box::leak(Box::new(LocalSet::new()));
-            std::mem::forget(set.enter());
-            (set, Arc::new(Driver { thread: this_thread(), last: Mutex::default() }))
-        });
+    let entered = LOCAL.with_borrow_mut(|local| {
+        if local.as_ref().is_some_and(|local| local.generation == generation()) {
+            return false;
+        }
+        // The tasks of a forked child's parent are not touched.
+        std::mem::forget(local.replace(Local::new()));
+        true
     });
-    // The set learns who to wake.
-    drive();
+    if entered {
+        USED.set(false);
+        // The set learns who to wake.
+        drive();
+    }
 }
 
 /// Poll the local tasks of this thread.
 #[pyfunction]
 fn drive() {
-    LOCAL.with(|local| {
-        let Some((set, driver)) = local.get() else { return };
-        let waker = Waker::from(Arc::clone(driver));
-        let never = poll_fn(|_| Poll::<()>::Pending);
-        let polled = error::catch_panic(|| pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker)));
-        if let Err(raised) = polled {
-            Python::attach(|py| error::unraisable(py, raised, None));
+    let begun = LOCAL.with_borrow_mut(|local| {
+        let local = local.as_mut()?;
+        let begins = !std::mem::replace(&mut local.driven, true);
+        begins.then(|| (Rc::clone(&*local.set), Arc::clone(&local.driver)))
+    });
+    let Some((set, driver)) = begun else { return };
+    let waker = Waker::from(driver);
+    let never = poll_fn(|_| Poll::<()>::Pending);
+    let poll = || pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker));
+    let polled = error::catch_panic(|| here(|here| in_context(here, enter, poll)));
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(local) = local {
+            local.driven = false;
         }
     });
+    if let Err(raised) = polled.and_then(|polled| polled) {
+        Python::attach(|py| error::unraisable(py, raised, None));
+    }
 }
 
-/// Has the loop of its thread poll the local set.
+/// Before a poll on a loop that does not tell when it closes.
+#[inline]
+pub(super) fn sweep(py: Python<'_>) {
+    if USED.get() {
+        sweep_used(py);
+    }
+}
+
+/// Drop the local tasks of this thread if all loops that they were spawned under are closed.
+#[cold]
+fn sweep_used(py: Python<'_>) {
+    // The thread may be at its end.
+    let driver = LOCAL.try_with(|local| {
+        let local = local.try_borrow().ok()?;
+        local.as_ref().filter(|local| !local.driven).map(|local| Arc::clone(&local.driver))
+    });
+    let Ok(Some(driver)) = driver else { return };
+    if !driver.forget_closed_loops(py) {
+        return;
+    }
+    USED.set(false);
+    let old = LOCAL.with_borrow_mut(|local| {
+        let local = local.as_mut()?;
+        // SAFETY: replaced below, and not used in between.
+        unsafe { ManuallyDrop::drop(&mut local.entered) };
+        // The guard before the set that replaces it: each puts back what it found.
+        let set = Rc::new(LocalSet::new());
+        local.entered = ManuallyDrop::new(set.enter());
+        Some(ManuallyDrop::into_inner(std::mem::replace(&mut local.set, ManuallyDrop::new(set))))
+    });
+    if let Some(old) = old {
+        discard(py, old);
+    }
+    drive();
+}
+
+/// Has the loops of its thread poll the local set.
 struct Driver {
     thread: ThreadNumber,
-    /// Reaches the loop that ran in the thread when one was last looked for.
-    last: Mutex<Option<Waker>>,
+    /// The loops that ran in the thread when a local task was woken there.
+    loops: Mutex<Vec<Known>>,
+    /// A task was woken there last while no loop ran: it is for the next one.
+    unclaimed: AtomicBool,
+}
+
+struct Known {
+    event_loop: Py<PyAny>,
+    waker: Waker,
 }
 
 impl Driver {
+    fn loops(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// On the thread itself: the loop that runs there now.
     fn look_for_loop(&self, py: Python<'_>) -> PyResult<()> {
+        USED.set(true);
         let running = names::running_loop(py)?;
-        if running.is_none() {
+        self.unclaimed.store(running.is_none(), Ordering::Relaxed);
+        let known = |known: &Known| call::same(known.event_loop.bind(py), &running);
+        if running.is_none() || self.loops().iter().any(known) {
             return Ok(());
         }
         let waker = callback_waker(&running, pyo3::wrap_pyfunction!(drive, py)?.into_any());
-        let old = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
-        drop(old);
+        if let Some(native) = NativeLoop::of(&running) {
+            native.at_close(|| {
+                Python::attach(sweep_used);
+            });
+        }
+        self.loops().push(Known { event_loop: running.unbind(), waker });
         Ok(())
+    }
+
+    /// True: there was one at least, and all are closed.
+    fn forget_closed_loops(&self, py: Python<'_>) -> bool {
+        if self.unclaimed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let known: Vec<_> = self.loops().iter().map(|known| known.event_loop.clone_ref(py)).collect();
+        let is_closed = |event_loop: &Py<PyAny>| {
+            let closed = event_loop.bind(py).call_method0(pyo3::intern!(py, "is_closed"));
+            closed.and_then(|closed| closed.is_truthy()).unwrap_or_default()
+        };
+        let closed: Vec<_> = known.iter().filter(|event_loop| is_closed(event_loop)).collect();
+        let (gone, rest) = {
+            let mut loops = self.loops();
+            let (gone, rest) =
+                loops.drain(..).partition(|known| closed.iter().any(|closed| closed.is(&known.event_loop)));
+            *loops = rest;
+            (gone, loops.is_empty())
+        };
+        let _: Vec<Known> = gone;
+        rest && !closed.is_empty()
     }
 }
 
@@ -98,13 +233,11 @@ impl Wake for Driver {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.thread == this_thread()
-            && let Some(Err(raised)) = Python::try_attach(|py| self.look_for_loop(py))
+            && let Some(Err(raised)) = attach_anywhere(|py| self.look_for_loop(py))
         {
             Python::attach(|py| error::unraisable(py, raised, None));
         }
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(last) = last {
-            last.wake();
-        }
+        let wakers: Vec<Waker> = self.loops().iter().map(|known| known.waker.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -33,8 +33,8 @@ impl Drop for Driving {
     }
 }
 
-/// Run one poll inside a runtime. `at_enter` is called when this thread enters the background runtime for good (a
-/// higher layer's errand).
+/// Run one poll inside a runtime. `at_enter` is called when this thread enters the background runtime (for good, but in
+/// a forked child): a higher layer's errand.
 ///
 /// # Errors
 /// OSError when the background runtime is needed and cannot be started.
@@ -63,6 +63,7 @@ fn enter<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> PyResult<R> {
         // What a forked child finds is its parent's.
         Ok(_) => {
             let _guard = background.enter();
+            at_enter();
             Ok(f())
         }
     }

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use crate::py::attach::{park, unpark};
+use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::error;
 use crate::rt::context::{Driving, is_inside_runtime};
 
@@ -33,7 +34,24 @@ pub struct Engine {
 }
 
 thread_local! {
-    static LOCAL_SETS: RefCell<HashMap<u64, Rc<LocalSet>>> = RefCell::default();
+    static LOCAL_SETS: LocalSets = LocalSets::default();
+}
+
+/// By the loops' ids.
+#[derive(Default)]
+struct LocalSets(RefCell<HashMap<u64, Rc<LocalSet>>>);
+
+impl Drop for LocalSets {
+    /// The thread ends. Rust tasks hold what is Python's; those that the main thread has when the interpreter is gone
+    /// are not touched any more.
+    fn drop(&mut self) {
+        let sets = ManuallyDrop::new(std::mem::take(self.0.get_mut()));
+        attach_anywhere(|py| {
+            if let Err(raised) = error::catch_panic(|| drop(ManuallyDrop::into_inner(sets))) {
+                error::unraisable(py, raised, None);
+            }
+        });
+    }
 }
 
 impl Engine {
@@ -56,7 +74,10 @@ impl Engine {
 
     /// This thread's LocalSet for this loop.
     fn local_set(&self) -> Rc<LocalSet> {
-        LOCAL_SETS.with_borrow_mut(|sets| Rc::clone(sets.entry(self.id).or_insert_with(|| Rc::new(LocalSet::new()))))
+        LOCAL_SETS.with(|sets| {
+            let mut sets = sets.0.borrow_mut();
+            Rc::clone(sets.entry(self.id).or_insert_with(|| Rc::new(LocalSet::new())))
+        })
     }
 
     /// Block on `root`, and run the loop's Rust tasks beside it.
@@ -92,7 +113,7 @@ impl Engine {
     /// Drop the Rust tasks and the runtime; the caller holds the GIL. The LocalSet of another thread is dropped by
     /// that thread: when it ends, or when it next makes one.
     pub fn shut_down(&self) {
-        let set = LOCAL_SETS.try_with(|sets| sets.try_borrow_mut().ok().and_then(|mut sets| sets.remove(&self.id)));
+        let set = LOCAL_SETS.try_with(|sets| sets.0.try_borrow_mut().ok().and_then(|mut sets| sets.remove(&self.id)));
         {
             let _context = self.handle.enter();
             drop(set);
