@@ -4,6 +4,7 @@
 //!
 //! Any thread. Its lock is held for look-ups only, never while Python runs or a thread is waited for.
 
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -75,6 +76,20 @@ fn slot() -> MutexGuard<'static, Slot> {
     SLOT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+thread_local! {
+    static HELD: Cell<Option<MutexGuard<'static, Slot>>> = const { Cell::new(None) };
+}
+
+/// A fork is about to happen: no other thread has the lock then, as none will be in the child to give it back.
+pub(super) extern "C" fn hold() {
+    HELD.set(Some(slot()));
+}
+
+/// The fork has happened.
+pub(super) extern "C" fn give_back() {
+    drop(HELD.take());
+}
+
 /// Configure the background runtime, which is made from it at the first need. The default is tokio's multi-thread
 /// runtime with everything enabled; a current-thread runtime gets a thread that drives it. Without effect once it runs.
 pub fn init(builder: Builder) {
@@ -98,13 +113,19 @@ pub fn init_with_runtime(runtime: &'static Runtime) -> Result<(), ()> {
 /// The background runtime of this process, started if it is not running.
 ///
 /// # Errors
-/// OSError when its threads cannot be started.
+/// OSError when its threads cannot be started; RuntimeError in a forked child where they must not be.
 pub fn handle() -> PyResult<&'static Handle> {
     let mut slot = slot();
     if let Some(made) = slot.made.as_ref().filter(|made| made.generation == generation()) {
         return Ok(made.handle);
     }
     count_forks();
+    if slot.made.as_ref().is_some_and(|made| made.runtime.is_some()) && parks_in_one_table() {
+        return Err(PyRuntimeError::new_err(
+            "this process was forked from one with Rust threads that tokio's feature `parking_lot` does not forget: \
+             start it with multiprocessing's spawn or forkserver, or build the extension without that feature",
+        ));
+    }
     let default = || {
         let mut builder = Builder::new_multi_thread();
         builder.enable_all().thread_name(NAME);
@@ -120,6 +141,13 @@ pub fn handle() -> PyResult<&'static Handle> {
     drop(slot);
     Python::try_attach(stop_at_exit).unwrap_or(Ok(()))?;
     Ok(handle)
+}
+
+/// Whether tokio was built with its feature `parking_lot` (a part of `full`): a table of all threads that wait, with
+/// pointers to their stacks. A forked child that makes threads would follow those of its parent, which are gone, and
+/// crash now and then. std's locks, the alternative, say in their debug text whether they are poisoned.
+fn parks_in_one_table() -> bool {
+    !format!("{:?}", tokio::sync::Notify::new()).contains("poisoned")
 }
 
 /// The background runtime if it is running.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::py::attach::thread_ident;
 
+use super::background::{give_back, hold};
+
 /// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
 /// (runtimes, threads) does not work here.
 static GENERATION: AtomicU32 = AtomicU32::new(1);
@@ -20,11 +22,13 @@ pub fn generation() -> u32 {
 pub fn count_forks() {
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
+        give_back();
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler is async-signal-safe (an atomic addition) and lives as long as the process.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the handlers live as long as the process; in the child they do no more than write to atomics and give
+        // a lock back, which is async-signal-safe.
+        unsafe { libc::pthread_atfork(Some(hold), Some(give_back), Some(in_child)) };
     });
 }
 
