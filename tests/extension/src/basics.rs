@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts the futures that have not been dropped.
-struct Alive;
+pub struct Alive;
 
 impl Alive {
-    fn new() -> Self {
+    pub fn new() -> Self {
         LIVE.fetch_add(1, Ordering::SeqCst);
         Self
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 mod basics;
+mod faults;
 #[cfg(feature = "libraries")]
 mod libraries;
 mod moved;
@@ -28,6 +29,7 @@ fn pyloop_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WORKERS", WORKERS)?;
     module.add("BLOCKING", BLOCKING)?;
     basics::add(module)?;
+    faults::add(module)?;
     #[cfg(feature = "libraries")]
     libraries::add(module)?;
     moved::add(module)?;
