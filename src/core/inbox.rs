@@ -153,6 +153,48 @@ mod loom_tests {
             assert!(got == [1] || waiting);
         });
     }
+
+    /// A task's wakes (`TaskShared`): a flag keeps them out of the inbox while one is in it. The loop lowers it and then
+    /// polls, so it sees what was done before the last wake, in this turn or in the one that it is woken for.
+    #[test]
+    fn loom_no_wake_is_lost_in_its_flag() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::default());
+            let queued = Arc::new(AtomicBool::new(false));
+            let done = Arc::new(AtomicU8::new(0));
+            let producer = {
+                let (inbox, queued, done) = (inbox.clone(), queued.clone(), done.clone());
+                loom::thread::spawn(move || {
+                    let mut woken = false;
+                    for step in 1..=2 {
+                        done.store(step, Ordering::SeqCst);
+                        woken |= !queued.swap(true, Ordering::SeqCst) && inbox.push(());
+                    }
+                    woken
+                })
+            };
+            let mut seen = 0;
+            let mut turn = || {
+                inbox.enter();
+                loop {
+                    let mut batch = Vec::new();
+                    inbox.take(&mut batch);
+                    for () in batch {
+                        queued.store(false, Ordering::SeqCst);
+                        seen = done.load(Ordering::SeqCst);
+                    }
+                    if inbox.leave() {
+                        break;
+                    }
+                }
+            };
+            turn();
+            if producer.join().expect("the producer ends") {
+                turn();
+            }
+            assert_eq!(seen, 2);
+        });
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -64,6 +64,16 @@ pub mod sync {
         }
 
         sequential!(AtomicBool, bool);
+
+        impl AtomicBool {
+            pub fn swap(&self, value: bool, order: Ordering) -> bool {
+                all_in_one_order(order);
+                let before = self.0.swap(value, order);
+                all_in_one_order(order);
+                before
+            }
+        }
+
         sequential!(AtomicU8, u8);
     }
 }
