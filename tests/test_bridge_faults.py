@@ -1,16 +1,14 @@
-"""What befalls Rust futures: exits, closed loops, late wakes, signals, re-entrancy, races."""
+"""What befalls Rust futures: exits, closed loops, late wakes, re-entrancy, races."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import random
-import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -545,56 +543,3 @@ def test_loops_of_two_threads_share_an_extension(loop_factory: LoopFactory) -> N
         thread.join()
     made.clear()
     assert failed == []
-
-
-# Signals.
-
-
-class Interrupted(KeyboardInterrupt):
-    pass
-
-
-INTERRUPTED: dict[str, Any] = {
-    "parked": lambda: ext.sleep(30),
-    "in a poll": lambda: ext.polls_python(lambda: sum(range(100)) and None),
-    "yielding": lambda: ext.yield_once(),
-    "woken by threads": lambda: ext.raced(50),
-    "spawned": lambda: ext.spawned(),
-    "blocking": lambda: ext.blocking_call(lambda: sum(range(100))),
-    "local tasks": lambda: ext.spawns_local(),
-}
-
-
-@pytest.mark.parametrize("where", INTERRUPTED)
-def test_an_interrupt_leaves_the_run_and_the_loop_runs_again(
-    loop_factory: LoopFactory, unraisable: list[str], where: str
-) -> None:
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        raise Interrupted
-
-    async def work(shot: threading.Thread) -> None:
-        shot.start()
-        while True:
-            await INTERRUPTED[where]()
-
-    chance = random.Random(where)
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    main_thread = threading.get_ident()
-    try:
-        for _ in range(30):
-            soon = chance.uniform(0.0005, 0.003)
-            shot = threading.Timer(soon, signal.pthread_kill, (main_thread, signal.SIGUSR1))
-            loop = loop_factory()
-            working = loop.create_task(work(shot))
-            with pytest.raises(Interrupted):
-                loop.run_until_complete(working)
-            shot.join()
-            assert loop.run_until_complete(awaits(ext.ready(5))) == 5
-            loop.run_until_complete(awaits(ext.sleep(0.0005)))
-            if working.done():
-                working.exception()
-            let_go(loop)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    # Made, and not awaited any more.
-    assert [text for text in unraisable if "never awaited" not in text] == []
