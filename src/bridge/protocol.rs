@@ -208,7 +208,10 @@ impl RustFuture {
         if let Some(Some(message)) = &foreign.cancelled {
             visit.call(message)?;
         }
-        foreign.waiters.as_ref().map_or(Ok(()), |waiters| waiters.traverse(&visit))
+        match &foreign.waiters {
+            Some(waiters) if !waiters.is_held_elsewhere() => waiters.traverse(&visit),
+            _ => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
