@@ -151,12 +151,6 @@ impl ForeignWaiters {
         Ok(removed)
     }
 
-    /// Whether somebody beside the awaitable and the loop's callback has it: a waker that will be woken, perhaps. What
-    /// waits for that is in use then, though nothing in Python may say so.
-    pub fn is_held_elsewhere(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 2
-    }
-
     /// For the one awaitable that owns these waiters.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(Some(waiting)) = self.waiting.peek_in_traverse() else { return Ok(()) };

@@ -208,10 +208,7 @@ impl RustFuture {
         if let Some(Some(message)) = &foreign.cancelled {
             visit.call(message)?;
         }
-        match &foreign.waiters {
-            Some(waiters) if !waiters.is_held_elsewhere() => waiters.traverse(&visit),
-            _ => Ok(()),
-        }
+        foreign.waiters.as_ref().map_or(Ok(()), |waiters| waiters.traverse(&visit))
     }
 
     fn __clear__(&self) {
