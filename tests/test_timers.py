@@ -336,7 +336,7 @@ def test_sleeps_end_in_the_order_of_their_lengths(loop: Loop) -> None:
     seen: list[int] = []
 
     async def sleeper(i: int) -> None:
-        await asyncio.sleep(i * 0.002)
+        await asyncio.sleep(i * 0.02)  # a slow machine makes a sleeper late to begin
         seen.append(i)
 
     async def main() -> None:
