@@ -16,7 +16,7 @@ use crate::py::cell::GilCell;
 /// What a file is opened for.
 #[derive(Clone, Debug)]
 pub struct Mode {
-    /// As Python's io shows it: "rb+" for "r+b".
+    /// As Python's io shows it: "rb+" for "r+b", and for "w+b" before CPython 3.15.
     pub text: &'static str,
     /// r, w, a or x.
     kind: char,
@@ -36,7 +36,7 @@ impl Mode {
             "bx" => ("xb", 'x', false, true),
             "+br" => ("rb+", 'r', true, true),
             // io shows no difference.
-            "+bw" => ("rb+", 'w', true, true),
+            "+bw" => (if cfg!(Py_3_15) { "wb+" } else { "rb+" }, 'w', true, true),
             "+ab" => ("ab+", 'a', true, true),
             "+bx" => ("xb+", 'x', true, true),
             text if !text.contains('b') => {
