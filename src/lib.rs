@@ -91,6 +91,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
+    py::context::find_current(py)?;
     py::pool::install::<sched::handle::Handle>(py);
     py::pool::install::<sched::timer_handle::TimerHandle>(py);
     py::pool::install::<future::FutureIter>(py);

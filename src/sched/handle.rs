@@ -171,9 +171,14 @@ impl Handle {
         before.drop_ref(py);
     }
 
-    /// Run it. The error is one that ends the run.
+    /// Run it, in the turn. The error is one that ends the run.
     #[inline]
     pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::run_by(slf, true)
+    }
+
+    #[inline(always)]
+    fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
@@ -185,16 +190,14 @@ impl Handle {
             return Ok(());
         };
         let (callable, args) = (callable.into_bound(py), args.map(|args| args.into_bound(py)));
-        let context = context.into_bound(py);
         let call = || call::call_tuple(&callable, args.as_ref()).map(drop);
-        let ran = if !shares_context {
-            context::run_in(&context, call)
-        } else if gc::is_reachable(slf.as_any()) {
-            context::run_in(&this.own_context(py)?, call)
-        } else {
+        let ran = if turn && shares_context && !gc::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
-            contexts.run_in_copy(context, call, |copy| this.set_own_context(copy))
+            contexts.run_in_copy(context.into_bound(py), call, |copy| this.set_own_context(copy))
+        } else {
+            context.drop_ref(py);
+            context::run_in(&this.own_context(py)?, call)
         };
         match ran {
             Ok(()) => Ok(()),
@@ -354,7 +357,7 @@ impl Handle {
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::run(slf)
+        Self::run_by(slf, false)
     }
 
     #[getter]

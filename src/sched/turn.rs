@@ -70,7 +70,9 @@ impl Future for Turns {
             let state = event_loop.get();
             state.shared.register(cx.waker());
             state.shared.inbox.enter();
-            match this.run(&event_loop, cx) {
+            let ran = this.run(&event_loop, cx);
+            state.contexts.leave(py);
+            match ran {
                 Ok(Next::Stop) => Poll::Ready(state.leave_task(py, event_loop.as_any())),
                 Ok(Next::Park) => Poll::Pending,
                 Ok(Next::Again) => {
@@ -114,8 +116,8 @@ impl Turns {
                 return Ok(Next::Stop);
             }
             if state.ready.with(py, |ready| ready.is_empty()) {
-                state.leave_task(py, event_loop.as_any())?;
                 state.contexts.forget(py);
+                state.leave_task(py, event_loop.as_any())?;
                 pool::trim::<Handle>(py);
                 pool::trim::<TimerHandle>(py);
                 // A context or `leave_task` may have run a destructor.
@@ -132,6 +134,7 @@ impl Turns {
 
     fn take_messages(&mut self, py: Python<'_>, state: &LoopState) {
         if state.shared.inbox.take(&mut self.messages) {
+            state.contexts.leave(py);
             let count = self.messages.len() as u64;
             state.counters.with(py, |counters| counters.messages += count);
             for message in self.messages.drain(..) {
@@ -255,20 +258,31 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
 fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
-        Entry::Step { task, run } => run(py, &task.into_bound(py)),
+        Entry::Step { task, run } => {
+            state.contexts.leave(py);
+            run(py, &task.into_bound(py))
+        }
+        // These leave the context of the last callback, or stay in it.
+        Entry::Handle(handle) => {
+            state.leave_task(py, event_loop.as_any())?;
+            run_once(&handle.into_bound(py))
+        }
+        Entry::Timer(handle) => {
+            state.leave_task(py, event_loop.as_any())?;
+            run_once(handle.into_bound(py).as_super())
+        }
         other => {
+            state.contexts.leave(py);
             state.leave_task(py, event_loop.as_any())?;
             match other {
-                Entry::Handle(handle) => run_once(&handle.into_bound(py)),
                 Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
-                Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
                 Entry::Done { callback, future, context } => {
                     run_done(event_loop, &callback.into_bound(py), &future.into_bound(py), &context.into_bound(py))
                 }
                 Entry::Native { subject, run } => run(py, subject.bind(py)),
                 Entry::Foreign(handle) => run_foreign(py, &handle),
-                Entry::Step { .. } => unreachable!("matched above"),
+                Entry::Handle(_) | Entry::Timer(_) | Entry::Step { .. } => unreachable!("matched above"),
             }
         }
     }
@@ -342,6 +356,7 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
     let began = Instant::now();
     let ran = run_entry(event_loop, state, entry);
     let took = began.elapsed().as_secs_f64();
+    state.contexts.leave(py);
     let limit: f64 = event_loop.getattr(pyo3::intern!(py, "slow_callback_duration"))?.extract()?;
     if took >= limit {
         asyncio(py)?.helper(py, "report_slow")?.call1((subject, took))?;
