@@ -88,6 +88,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     rt::process::count_forks();
     sched::run::at_begin(bridge::home::receive);
     sched::run::at_end(task::rest);
+    sched::state::step_with(task::run_step);
     bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);

@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 use super::{abi, cx, link};
 use crate::py::cell::GilCell;
-use crate::py::error;
 use crate::sched::state::{Entry, ours};
 use crate::sched::{Deliver, LoopShared, LoopState};
 
@@ -207,18 +206,7 @@ impl Wake for Callback {
 impl Deliver for Callback {
     fn deliver(self: Arc<Self>, py: Python<'_>, state: &LoopState) {
         self.queued.store(false, Ordering::SeqCst);
-        state.push(py, Entry::Native { subject: self.callable.clone_ref(py), run: call });
-    }
-}
-
-fn call(py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<()> {
-    match callable.call0() {
-        Ok(_) => Ok(()),
-        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
-        Err(raised) => {
-            error::unraisable(py, raised, Some(callable));
-            Ok(())
-        }
+        state.push(py, Entry::Native(self.callable.clone_ref(py)));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error, gc, pool};
-use crate::sched::state::{Entry, LoopState, ours};
+use crate::sched::state::{Done, Entry, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
 #[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
@@ -159,7 +159,8 @@ impl Future {
             let state = ours.get();
             crate::sched::run::check_closed(state)?;
             if !state.debug.get(py) {
-                state.push(py, Entry::Done { callback: callable, future: slf.clone().into_any().unbind(), context });
+                let done = Done { callback: callable, future: slf.clone().into_any().unbind(), context };
+                state.push(py, Entry::Done(Box::new(done)));
                 state.wake_if_away();
                 return Ok(());
             }

@@ -86,7 +86,7 @@ pub fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 /// RuntimeError when the context is entered already, TypeError when it is none.
 #[inline(always)]
-pub fn run_in<'py, R>(context: &Bound<'py, PyAny>, f: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+pub fn run_in<'py, R>(context: &Bound<'py, PyAny>, f: impl FnOnce() -> R) -> PyResult<R> {
     struct Exit<'a, 'py>(&'a Bound<'py, PyAny>);
     impl Drop for Exit<'_, '_> {
         #[inline]
@@ -98,7 +98,7 @@ pub fn run_in<'py, R>(context: &Bound<'py, PyAny>, f: impl FnOnce() -> PyResult<
     }
     enter(context)?;
     let _exit = Exit(context);
-    f()
+    Ok(f())
 }
 
 /// The current context of a thread and its variables.

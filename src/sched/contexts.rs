@@ -77,18 +77,18 @@ impl Contexts {
         Ok(fresh)
     }
 
-    /// Run `f` in a context with the snapshot's variables that is nobody else's. When `f` fails, `failed` gets the
-    /// context, which has been left.
+    /// Run `f` in a context with the snapshot's variables that is nobody else's. When `f` fails (gives false),
+    /// `failed` gets the context, which has been left.
     ///
     /// # Errors
-    /// Those of `f`; MemoryError.
+    /// MemoryError.
     #[inline(always)]
-    pub fn run_in_copy<'py, R>(
+    pub fn run_in_copy<'py>(
         &self,
         snapshot: Bound<'py, PyAny>,
-        f: impl FnOnce() -> PyResult<R>,
+        f: impl FnOnce() -> bool,
         failed: impl FnOnce(&Bound<'py, PyAny>),
-    ) -> PyResult<R> {
+    ) -> PyResult<()> {
         let py = snapshot.py();
         let current = context::current(py);
         let is_there = self.0.with(py, |state| match (&state.entered, &current) {
@@ -105,14 +105,13 @@ impl Contexts {
             self.leave(py);
             self.enter(snapshot)?;
         }
-        let ran = f();
-        if ran.is_err()
+        if !f()
             && let Some(entered) = self.exit(py)
         {
             failed(&entered.copy.into_bound(py));
             entered.snapshot.drop_ref(py);
         }
-        ran
+        Ok(())
     }
 
     #[inline]

@@ -190,18 +190,26 @@ impl Handle {
             return Ok(());
         };
         let (callable, args) = (callable.into_bound(py), args.map(|args| args.into_bound(py)));
-        let call = || call::call_tuple(&callable, args.as_ref()).map(drop);
-        let ran = if turn && shares_context && !gc::is_reachable(slf.as_any()) {
+        // The error goes past the calls below: a result that may be one is moved about as a whole.
+        let mut raised = None;
+        let call = || match call::call_tuple(&callable, args.as_ref()) {
+            Ok(_) => true,
+            Err(error) => {
+                raised = Some(error);
+                false
+            }
+        };
+        let entered = if turn && shares_context && !gc::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
             contexts.run_in_copy(context.into_bound(py), call, |copy| this.set_own_context(copy))
         } else {
             context.drop_ref(py);
-            context::run_in(&this.own_context(py)?, call)
+            this.own_context(py).and_then(|own| context::run_in(&own, call)).map(drop)
         };
-        match ran {
-            Ok(()) => Ok(()),
-            Err(raised) => this.report(slf, &callable, args, raised),
+        match entered.err().or(raised) {
+            None => Ok(()),
+            Some(raised) => this.report(slf, &callable, args, raised),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Guarded by the GIL (`GilCell`), not by the thread: `call_soon` from a wrong thread is a mistake, not undefined
 //! behaviour. What other threads need without the GIL is in `LoopShared`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -22,7 +22,28 @@ use crate::py::cell::GilCell;
 /// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
 pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 
-/// What can be ready.
+static STEP: OnceLock<Step> = OnceLock::new();
+
+/// Have the steps of tasks run by `step` (a higher layer's).
+pub fn step_with(step: Step) {
+    STEP.get_or_init(|| step);
+}
+
+/// Run a task's step.
+#[inline]
+pub(super) fn step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    STEP.get().map_or(Ok(()), |step| step(py, task))
+}
+
+/// A done callback of one of our futures: `callback(future)` in `context`.
+#[derive(Debug)]
+pub struct Done {
+    pub callback: Py<PyAny>,
+    pub future: Py<PyAny>,
+    pub context: Py<PyAny>,
+}
+
+/// What can be ready. Two words, as there may be a hundred thousand.
 #[derive(Debug)]
 pub enum Entry {
     /// `call_soon`.
@@ -33,12 +54,11 @@ pub enum Entry {
     Watcher(Py<Handle>),
     /// A timer that came due.
     Timer(Py<TimerHandle>),
-    /// A done callback of one of our futures: `callback(future)` in `context`.
-    Done { callback: Py<PyAny>, future: Py<PyAny>, context: Py<PyAny> },
+    Done(Box<Done>),
     /// The next step of a task.
-    Step { task: Py<PyAny>, run: Step },
-    /// Native work of the loop's own (reading the wake-up socket).
-    Native { subject: Py<PyAny>, run: Step },
+    Step(Py<PyAny>),
+    /// What is called as it is, in the loop's own context (a client's callback, reading the wake-up socket).
+    Native(Py<PyAny>),
     /// A handle of asyncio's own class: its `_run` is called.
     Foreign(Py<PyAny>),
 }
@@ -119,14 +139,12 @@ impl LoopState {
                     Entry::Handle(handle) | Entry::Watcher(handle) => visit.call(handle)?,
                     Entry::ThreadSafe(handle) => visit.call(handle)?,
                     Entry::Timer(handle) => visit.call(handle)?,
-                    Entry::Done { callback, future, context } => {
-                        visit.call(callback)?;
-                        visit.call(future)?;
-                        visit.call(context)?;
+                    Entry::Done(done) => {
+                        visit.call(&done.callback)?;
+                        visit.call(&done.future)?;
+                        visit.call(&done.context)?;
                     }
-                    Entry::Step { task: object, .. }
-                    | Entry::Native { subject: object, .. }
-                    | Entry::Foreign(object) => visit.call(object)?,
+                    Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => visit.call(object)?,
                 }
             }
         }

@@ -18,7 +18,7 @@ use tokio::task::coop;
 use super::alarm::Alarm;
 use super::handle::Handle;
 use super::shared::Deliver;
-use super::state::{Entry, LoopState};
+use super::state::{Done, Entry, LoopState, step};
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
@@ -230,7 +230,7 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
     let mut finished = Ok(true);
     while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
         match entry {
-            Entry::Step { .. } => steps += 1,
+            Entry::Step(_) => steps += 1,
             _ => callbacks += 1,
         }
         let ran = if debug { run_entry_timed(event_loop, state, entry) } else { run_entry(event_loop, state, entry) };
@@ -258,9 +258,9 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
 fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
-        Entry::Step { task, run } => {
+        Entry::Step(task) => {
             state.contexts.leave(py);
-            run(py, &task.into_bound(py))
+            step(py, &task.into_bound(py))
         }
         // These leave the context of the last callback, or stay in it.
         Entry::Handle(handle) => {
@@ -277,12 +277,13 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             match other {
                 Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
-                Entry::Done { callback, future, context } => {
+                Entry::Done(done) => {
+                    let Done { callback, future, context } = *done;
                     run_done(event_loop, &callback.into_bound(py), &future.into_bound(py), &context.into_bound(py))
                 }
-                Entry::Native { subject, run } => run(py, subject.bind(py)),
+                Entry::Native(callable) => run_native(&callable.into_bound(py)),
                 Entry::Foreign(handle) => run_foreign(py, &handle),
-                Entry::Handle(_) | Entry::Timer(_) | Entry::Step { .. } => unreachable!("matched above"),
+                Entry::Handle(_) | Entry::Timer(_) | Entry::Step(_) => unreachable!("matched above"),
             }
         }
     }
@@ -312,7 +313,7 @@ fn run_done(
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    match context::run_in(context, || call::call_one(callback, future).map(drop)) {
+    match context::run_in(context, || call::call_one(callback, future).map(drop)).flatten() {
         Ok(()) => Ok(()),
         Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
         Err(raised) => {
@@ -327,6 +328,18 @@ fn run_done(
                 &message,
                 &[("exception", &exception), ("handle", &handle)],
             )
+        }
+    }
+}
+
+fn run_native(callable: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = callable.py();
+    match callable.call0() {
+        Ok(_) => Ok(()),
+        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Err(raised) => {
+            error::unraisable(py, raised, Some(callable));
+            Ok(())
         }
     }
 }
@@ -348,10 +361,8 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
         Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
         Entry::ThreadSafe(handle) => handle.clone_ref(py).into_any(),
         Entry::Timer(handle) => handle.clone_ref(py).into_any(),
-        Entry::Done { callback, .. } => callback.clone_ref(py),
-        Entry::Step { task: object, .. } | Entry::Native { subject: object, .. } | Entry::Foreign(object) => {
-            object.clone_ref(py)
-        }
+        Entry::Done(done) => done.callback.clone_ref(py),
+        Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
     };
     let began = Instant::now();
     let ran = run_entry(event_loop, state, entry);

@@ -30,8 +30,7 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
         Some(home) => {
             let state = home.get();
             let lane = this.state.with(py, |state| state.lane);
-            let entry = Entry::Step { task: task.clone().into_any().unbind(), run: run_step };
-            state.push_to(py, lane, entry);
+            state.push_to(py, lane, Entry::Step(task.clone().into_any().unbind()));
             state.wake_if_away();
             Ok(())
         }
@@ -46,9 +45,9 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
     }
 }
 
-/// `Step` of the ready queue.
-pub(super) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: only `schedule` makes entries with this function, always with a task.
+/// The turn's `Entry::Step`.
+pub(crate) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `schedule` makes such entries, always with a task.
     let task = unsafe { task.cast_unchecked::<Task>() };
     match task.get().home() {
         Some(home) => step_at_home(task, home.bind(py)),
@@ -192,7 +191,7 @@ fn step_in(
     home: Option<&LoopState>,
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    context::run_in(context, || one_step(task, names, event_loop, home))
+    context::run_in(context, || one_step(task, names, event_loop, home))?
 }
 
 /// Lends the task's waker for the length of a step.

@@ -8,4 +8,5 @@ mod registry;
 mod state;
 
 pub use class::{Task, spawn};
+pub(crate) use drive::run_step;
 pub use registry::rest;
