@@ -218,9 +218,9 @@ impl Future {
     }
 
     /// The error to throw into a task that waits for this done future; None: it has a result.
-    pub fn failure(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+    pub fn failure(&self, py: Python<'_>) -> Option<PyErr> {
         let has_result = self.state.with(py, |state| matches!(state.outcome, Outcome::Result(_)));
-        if has_result { Ok(None) } else { Ok(self.take_result(py).err()) }
+        if has_result { None } else { self.take_result(py).err() }
     }
 
     /// `set_exception`'s argument as an exception, with asyncio's checks.

@@ -229,12 +229,16 @@ fn one_step(
     if future.get().is_done(py) {
         return already_done(task);
     }
-    let thrown = what_to_throw(task, names)?;
-    let (coroutine, first) = this.state.with(py, |state| {
+    let (plain, coroutine, first) = this.state.with(py, |state| {
+        let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
+        if plain {
+            state.wait = Wait::Running;
+        }
         let begun = std::mem::replace(&mut state.begun, true);
-        (state.coroutine.as_ref().map(|known| known.get().clone_ref(py)), !begun)
+        (plain, state.coroutine.as_ref().map(|known| known.get().clone_ref(py)), !begun)
     });
     let Some(coroutine) = coroutine else { return Ok(()) };
+    let thrown = if plain { None } else { what_to_throw(task, names) };
     let object = Address::of(task.as_any());
     if home.is_none() {
         this.shared.get_or_init(|| {
@@ -298,14 +302,13 @@ fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
 }
 
 /// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
-#[inline]
-fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyErr>> {
+fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<PyErr> {
     let (py, this) = (task.py(), task.get());
     let (wait, must_cancel) = this
         .state
         .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
     let mut thrown = match wait {
-        Wait::Woken(future) => future.into_bound(py).get().failure(py)?,
+        Wait::Woken(future) => future.into_bound(py).get().failure(py),
         Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
         Wait::Mistaken(answer) => Some(*answer),
         _ => None,
@@ -313,10 +316,10 @@ fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> PyResult<Option<PyE
     if must_cancel {
         let cancelled = thrown.as_ref().is_some_and(|thrown| thrown.is_instance(py, names.cancelled_error.bind(py)));
         if !cancelled {
-            thrown = Some(task.as_super().get().cancelled_error(py)?);
+            thrown = Some(task.as_super().get().cancelled_error(py).unwrap_or_else(|raised| raised));
         }
     }
-    Ok(thrown)
+    thrown
 }
 
 fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaited: Bound<'_, Future>) -> PyResult<()> {
