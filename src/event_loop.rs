@@ -301,16 +301,20 @@ impl Loop {
     }
 
     /// Receive up to `n` bytes; empty at the end of the stream.
-    fn sock_recv(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, n: isize) -> PyResult<RustFuture> {
+    fn sock_recv<'py>(slf: &Bound<'py, Self>, sock: Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, RustFuture>> {
         let place = Self::sock_place(slf, &sock)?;
         let n = usize::try_from(n).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
-        Ok(sock::recv(place, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n))
+        sock::recv(place, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n).into_object(slf.py())
     }
 
     /// Receive into a buffer; how many bytes.
-    fn sock_recv_into(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+    fn sock_recv_into<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        buf: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
         let place = Self::sock_place(slf, &sock)?;
-        sock::recv_into(place, sock.unbind(), buf)
+        sock::recv_into(place, sock.unbind(), buf)?.into_object(slf.py())
     }
 
     /// Receive a datagram: `(data, address)`.
@@ -339,9 +343,13 @@ impl Loop {
     }
 
     /// Send all of a buffer.
-    fn sock_sendall(slf: &Bound<'_, Self>, sock: Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
+    fn sock_sendall<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
         let place = Self::sock_place(slf, &sock)?;
-        sock::sendall(place, sock.unbind(), data)
+        sock::sendall(place, sock.unbind(), data)?.into_object(slf.py())
     }
 
     /// Send a datagram; how many bytes.

@@ -50,11 +50,11 @@ struct Watched {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Data {
     /// As far as is known.
-    #[default]
     Perhaps,
     /// The last receive got less than it asked for, and no event has come since.
     Drained,
     /// Always: it is no TCP socket, or the end of the stream or urgent data have come.
+    #[default]
     Always,
 }
 
@@ -221,7 +221,7 @@ impl Watch {
             let old = if owned {
                 None
             } else {
-                watched.data = Data::Perhaps;
+                watched.data = if SHORT_MEANS_DRAINED && is_tcp(fd) { Data::Perhaps } else { Data::Always };
                 std::mem::replace(&mut watched.owner, owner)
             };
             if !registered && let Err(failed) = self.tell(watched, fd) {
@@ -246,12 +246,12 @@ impl Watch {
 
     /// A receive on this socket got less than it asked for.
     pub fn drained(&self, sock: &Bound<'_, PyAny>, fd: RawFd) {
-        if !SHORT_MEANS_DRAINED || !self.is_owned(sock, fd) {
+        if !self.is_owned(sock, fd) {
             return;
         }
         self.table.with(sock.py(), |table| {
             if let Some(watched) = table.known(fd).filter(|watched| watched.data == Data::Perhaps) {
-                watched.data = if is_tcp(fd) { Data::Drained } else { Data::Always };
+                watched.data = Data::Drained;
             }
         });
     }
