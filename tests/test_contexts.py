@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -205,6 +206,82 @@ def test_the_values_of_a_context_go_when_its_callbacks_have_run(loop: Loop) -> N
     turn(loop)
     gc.collect()
     assert dead() is None
+
+
+def test_what_runs_between_callbacks_is_in_a_context_of_its_own(loop: Loop, readable: socket.socket) -> None:
+    """The loop may stay in one context for several callbacks; nothing else may find itself there."""
+    seen: list[tuple[str, str]] = []
+
+    def note(who: str, *_: object) -> None:
+        seen.append((who, word.get()))
+        word.set(f"by {who}")
+
+    async def step() -> None:
+        note("a task")
+        await asyncio.sleep(0)
+        seen.append(("the task again", word.get()))
+
+    done = loop.create_future()
+    done.add_done_callback(functools.partial(note, "a done callback"))
+    done.set_result(None)
+    loop.add_reader(readable, lambda: (note("a reader"), loop.remove_reader(readable)))
+    task = loop.create_task(step())
+    for i in range(3):
+        loop.call_soon(note, f"callback {i}")
+        loop.call_later(0, note, f"timer {i}")
+        loop.call_soon_threadsafe(note, f"other thread's {i}")
+    loop.run_until_complete(task)
+    turn(loop, 2)
+    assert {who: value for who, value in seen if who != "the task again"} == {
+        **{f"{kind} {i}": "outside" for kind in ("callback", "timer", "other thread's") for i in range(3)},
+        **dict.fromkeys(("a task", "a done callback", "a reader"), "outside"),
+    }
+    assert dict(seen)["the task again"] == "by a task"
+    assert word.get() == "outside"
+
+
+def test_a_handle_that_is_run_by_hand_leaves_the_callback_its_context(loop: Loop) -> None:
+    seen: list[str] = []
+    ran: list[str] = []
+
+    def inner() -> None:
+        ran.append(word.get())
+        word.set("by hand")
+
+    def outer() -> None:
+        word.set("outer")
+        other = loop.call_soon(inner)
+        other._run()
+        other.cancel()
+        seen.append(word.get())
+
+    loop.call_soon(outer)
+    loop.call_soon(lambda: seen.append(word.get()))
+    turn(loop, 2)
+    assert (ran, seen) == (["outer"], ["outer", "outside"])
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit, ZeroDivisionError, None])
+def test_a_run_ends_in_the_context_that_it_began_in(
+    loop: Loop, how: type[BaseException] | None, handled: list[Context]
+) -> None:
+    def last() -> None:
+        word.set("by the callback")
+        if how:
+            raise how
+
+    loop.call_soon(lambda: None)
+    loop.call_soon(loop.stop)
+    loop.call_soon(last)
+    ends = how if how in (KeyboardInterrupt, SystemExit) else None
+    with pytest.raises(ends) if ends else contextlib.nullcontext():
+        loop.run_forever()
+    assert word.get() == "outside"
+    word.set("changed")
+    seen: list[str] = []
+    loop.call_soon(lambda: seen.append(word.get()))
+    turn(loop, 2)
+    assert (seen, word.get()) == (["changed"], "changed")
 
 
 def test_a_nested_call_inherits_what_the_callback_set(loop: Loop) -> None:
