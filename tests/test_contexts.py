@@ -224,7 +224,7 @@ def test_what_runs_between_callbacks_is_in_a_context_of_its_own(loop: Loop, read
     done = loop.create_future()
     done.add_done_callback(functools.partial(note, "a done callback"))
     done.set_result(None)
-    loop.add_reader(readable, lambda: (note("a reader"), loop.remove_reader(readable)))
+    loop.add_reader(readable, note, "a reader")
     task = loop.create_task(step())
     for i in range(3):
         loop.call_soon(note, f"callback {i}")
@@ -232,6 +232,7 @@ def test_what_runs_between_callbacks_is_in_a_context_of_its_own(loop: Loop, read
         loop.call_soon_threadsafe(note, f"other thread's {i}")
     loop.run_until_complete(task)
     turn(loop, 2)
+    loop.remove_reader(readable)
     assert {who: value for who, value in seen if who != "the task again"} == {
         **{f"{kind} {i}": "outside" for kind in ("callback", "timer", "other thread's") for i in range(3)},
         **dict.fromkeys(("a task", "a done callback", "a reader"), "outside"),
