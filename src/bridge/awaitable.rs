@@ -15,7 +15,8 @@
 //! its registration, `link`) and does nothing more: the future has its waker. Any other task sees an asyncio future
 //! (`foreign`).
 //!
-//! The future is taken out of the cell while it is polled: it may run Python code that comes back here.
+//! The future has a cell of its own, which is whoever's that made the stage `Running` or took it from `Created` or
+//! `Idle`: a poll may run Python code that comes back here, and finds the stage.
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use pin_project::pin_project;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -36,18 +38,35 @@ use super::local;
 #[cfg(feature = "loop")]
 use super::step::Stepped;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{error, iter, names};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{Here, here};
 
-/// What the future inside ends with.
+/// What a future ends with.
 pub type Output = PyResult<Py<PyAny>>;
+
+/// The same, as it is handed up from the poll: two words.
+pub(super) type Done = Slim<Py<PyAny>>;
+
+/// An `Output` as `Done`.
+#[pin_project]
+struct Slimmed<F>(#[pin] F);
+
+impl<F: Future<Output = Output>> Future for Slimmed<F> {
+    type Output = Done;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+        self.project().0.poll(cx).map_err(Box::new)
+    }
+}
 
 /// The future inside: one that may move between threads, or one that must stay on its own.
 pub(super) enum Body {
-    Send(Pin<Box<dyn Future<Output = Output> + Send>>),
-    Local(ManuallyDrop<Pin<Box<dyn Future<Output = Output>>>>, Home),
+    Send(Pin<Box<dyn Future<Output = Done> + Send>>),
+    Local(ManuallyDrop<Pin<Box<dyn Future<Output = Done>>>>, Home),
 }
 
 // SAFETY: the `Local` future is polled and dropped on its own thread only: `poll` and `drop` compare the thread, and
@@ -56,13 +75,13 @@ unsafe impl Send for Body {}
 
 impl Body {
     #[inline]
-    fn poll(&mut self, here: &Here, cx: &mut Context<'_>) -> PyResult<Poll<Output>> {
+    fn poll(&mut self, here: &Here, cx: &mut Context<'_>) -> Slim<Poll<Done>> {
         match self {
             Self::Send(future) => Ok(future.as_mut().poll(cx)),
             Self::Local(future, home) if home.is_at(here) => Ok(future.as_mut().poll(cx)),
-            Self::Local(..) => Err(PyRuntimeError::new_err(
+            Self::Local(..) => Err(Box::new(PyRuntimeError::new_err(
                 "a Rust future that is not Send was awaited on another thread than the one that made it",
-            )),
+            ))),
         }
     }
 }
@@ -83,21 +102,19 @@ impl Drop for Body {
 
 /// Poll, and drop the future at once when it is done: its destructor belongs to the same runtime.
 #[inline]
-fn poll_body(here: &Here, mut body: Body, cx: &mut Context<'_>) -> PyResult<(Poll<Output>, Option<Body>)> {
-    let polled = body.poll(here, cx)?;
-    let body = if polled.is_pending() {
-        Some(body)
-    } else {
-        drop(body);
-        None
-    };
-    Ok((polled, body))
+fn poll_body(here: &Here, body: &mut Option<Body>, cx: &mut Context<'_>) -> Slim<Poll<Done>> {
+    let Some(future) = body else { unreachable!("a future that may be polled is there") };
+    let polled = future.poll(here, cx);
+    if !matches!(polled, Ok(Poll::Pending)) {
+        *body = None;
+    }
+    polled
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
-    Created(Body),
-    Idle(Body),
+    Created,
+    Idle,
     Running,
     Closing,
     Dropped,
@@ -111,7 +128,7 @@ pub(super) struct Foreign {
     /// Cancelled: the CancelledError's message.
     pub cancelled: Option<Option<Py<PyAny>>>,
     /// The result of a poll that `add_done_callback` had to make.
-    pub early: Option<Output>,
+    pub early: Option<Done>,
     pub waiters: Option<Arc<ForeignWaiters>>,
 }
 
@@ -126,6 +143,7 @@ pub(super) struct State {
 #[pyclass(frozen, weakref, module = "pyloop")]
 pub struct RustFuture {
     pub(super) state: GilCell<State>,
+    body: GilCell<Option<Body>>,
     name: &'static str,
 }
 
@@ -154,12 +172,22 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 impl RustFuture {
     /// From a future that may be polled by any thread. `name`: what it is called in reports and task dumps.
     pub fn new(name: &'static str, future: impl Future<Output = Output> + Send + 'static) -> Self {
+        Self::new_slim(name, Slimmed(future))
+    }
+
+    /// As `new`.
+    pub(super) fn new_slim(name: &'static str, future: impl Future<Output = Done> + Send + 'static) -> Self {
         Self::from_body(name, Body::Send(Box::pin(future)))
     }
 
     /// From a future that must stay on this thread: it must be awaited here. Let go of elsewhere, it comes back here to
     /// be dropped.
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
+        Self::new_local_slim(name, Slimmed(future))
+    }
+
+    /// As `new_local`.
+    pub(super) fn new_local_slim(name: &'static str, future: impl Future<Output = Done> + 'static) -> Self {
         Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), Home::here()))
     }
 
@@ -174,7 +202,8 @@ impl RustFuture {
 
     fn from_body(name: &'static str, body: Body) -> Self {
         home::receive();
-        Self { state: GilCell::new(State { stage: Stage::Created(body), blocking: false, foreign: None }), name }
+        let state = State { stage: Stage::Created, blocking: false, foreign: None };
+        Self { state: GilCell::new(state), body: GilCell::new(Some(body)), name }
     }
 
     /// Its name, as given or as made from the type of the future: `"crate::function::{{closure}}"` reads
@@ -199,7 +228,7 @@ impl RustFuture {
         if first {
             slf.get().begin_await(slf.py())?;
         }
-        match Self::advance(slf)? {
+        match Self::advance(slf).map_err(|raised| *raised)? {
             Poll::Ready(value) => Ok(Stepped::Returned(value.into_bound(slf.py()))),
             Poll::Pending => Ok(Stepped::Polled(slf.clone().into_any())),
         }
@@ -207,7 +236,7 @@ impl RustFuture {
 
     /// Poll with the waker of the step that is running, else with one for the running loop.
     #[inline]
-    pub(super) fn advance(slf: &Bound<'_, Self>) -> PyResult<Poll<Py<PyAny>>> {
+    pub(super) fn advance(slf: &Bound<'_, Self>) -> Slim<Poll<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
         if this.state.with(py, |state| state.foreign.is_some())
             && let Some(result) = foreign::resumed(slf)?
@@ -231,8 +260,8 @@ impl RustFuture {
     }
 
     #[inline]
-    fn ended(py: Python<'_>, result: Output) -> PyResult<Py<PyAny>> {
-        result.map_err(|raised| iter::raised_by_coroutine(py, raised))
+    fn ended(py: Python<'_>, result: Done) -> Done {
+        result.map_err(|raised| Box::new(iter::raised_by_coroutine(py, *raised)))
     }
 
     #[cold]
@@ -253,53 +282,45 @@ impl RustFuture {
 
     /// One poll.
     #[inline]
-    pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> PyResult<Poll<Output>> {
-        let body = self.begin_poll(py)?;
+    pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<Done>> {
+        self.begin_poll(py)?;
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
-        let polled =
-            error::catch_panic(|| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))));
-        let (polled, body) = match polled {
-            Ok(Ok(Ok((polled, body)))) => (Ok(polled), body),
-            Ok(Ok(Err(raised)) | Err(raised)) | Err(raised) => (Err(raised), None),
-        };
-        let closed = self.state.with(py, |state| match (body, &state.stage) {
-            (Some(body), Stage::Running) => {
-                state.stage = Stage::Idle(body);
-                None
-            }
-            (body, _) => {
-                state.stage = Stage::Over;
-                body
-            }
+        let polled = error::catch_panic_slim(|| {
+            self.body.with(py, |body| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))?))
+        });
+        let pending = matches!(polled, Ok(Poll::Pending));
+        let closed = self.state.with(py, |state| {
+            let closed = pending && state.stage != Stage::Running;
+            state.stage = if pending && !closed { Stage::Idle } else { Stage::Over };
+            closed
         });
         if let Some(began) = began {
             self.report_slow(py, began)?;
         }
-        if closed.is_some() {
-            drop_body(closed)?;
-            return Err(PyRuntimeError::new_err("the Rust future was closed while it was polled"));
+        if closed {
+            drop_body(self.body.take(py))?;
+            return Err(Box::new(PyRuntimeError::new_err("the Rust future was closed while it was polled")));
+        }
+        if polled.is_err() {
+            // It panicked, and is there still.
+            drop_body(self.body.take(py))?;
         }
         polled
     }
 
     #[inline]
-    fn begin_poll(&self, py: Python<'_>) -> PyResult<Body> {
-        let taken = self.state.with(py, |state| match std::mem::replace(&mut state.stage, Stage::Running) {
-            Stage::Created(body) | Stage::Idle(body) => Ok(body),
-            refused => {
-                let running = matches!(refused, Stage::Running | Stage::Closing);
-                state.stage = refused;
-                Err(running)
-            }
+    fn begin_poll(&self, py: Python<'_>) -> Slim<()> {
+        let found = self.state.with(py, |state| match state.stage {
+            Stage::Created | Stage::Idle => std::mem::replace(&mut state.stage, Stage::Running),
+            found => found,
         });
-        taken.map_err(|running| {
-            PyRuntimeError::new_err(if running {
-                "the Rust future is being polled already"
-            } else {
-                "cannot reuse already awaited Rust future"
-            })
-        })
+        let refused = match found {
+            Stage::Created | Stage::Idle => return Ok(()),
+            Stage::Running | Stage::Closing => "the Rust future is being polled already",
+            Stage::Dropped | Stage::Over => "cannot reuse already awaited Rust future",
+        };
+        Err(Box::new(PyRuntimeError::new_err(refused)))
     }
 
     /// Debug mode: tell of a poll that took longer than `loop.slow_callback_duration`, by the future's name.
@@ -320,28 +341,21 @@ impl RustFuture {
     /// # Errors
     /// The PanicException of its destructor.
     pub fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let (body, waiters) = self.state.with(py, |state| {
+        let (ours, waiters) = self.state.with(py, |state| {
             state.blocking = false;
-            let body = match std::mem::take(&mut state.stage) {
-                Stage::Created(body) | Stage::Idle(body) => {
-                    state.stage = Stage::Dropped;
-                    Some(body)
-                }
-                Stage::Running => {
-                    state.stage = Stage::Closing;
-                    None
-                }
-                other => {
-                    state.stage = other;
-                    None
-                }
+            let found = state.stage;
+            state.stage = match found {
+                Stage::Created | Stage::Idle => Stage::Dropped,
+                Stage::Running => Stage::Closing,
+                other => other,
             };
-            (body, state.foreign.as_ref().and_then(|foreign| foreign.waiters.clone()))
+            let ours = matches!(found, Stage::Created | Stage::Idle);
+            (ours, state.foreign.as_ref().and_then(|foreign| foreign.waiters.clone()))
         });
         if let Some(waiters) = waiters {
             waiters.disarm();
         }
-        drop_body(body)
+        if ours { drop_body(self.body.take(py)) } else { Ok(()) }
     }
 
     /// It is awaited now.
@@ -352,15 +366,12 @@ impl RustFuture {
     /// True: it had not been awaited before.
     #[inline]
     pub(super) fn begin(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| match std::mem::take(&mut state.stage) {
-            Stage::Created(body) => {
-                state.stage = Stage::Idle(body);
-                true
+        self.state.with(py, |state| {
+            let begins = state.stage == Stage::Created;
+            if begins {
+                state.stage = Stage::Idle;
             }
-            other => {
-                state.stage = other;
-                false
-            }
+            begins
         })
     }
 
@@ -395,13 +406,9 @@ impl Drop for RustFuture {
             if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
                 waiters.clear(py);
             }
-            let (body, awaited) = match stage {
-                Stage::Created(body) => (body, false),
-                Stage::Idle(body) => (body, true),
-                _ => return,
-            };
+            let Some(body) = self.body.take(py) else { return };
             let _preserved = error::PreserveError::new(py);
-            if !awaited {
+            if stage == Stage::Created {
                 warn_never_awaited(py, &self.name());
             }
             if let Err(raised) = drop_body(Some(body)) {

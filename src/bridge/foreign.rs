@@ -14,10 +14,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::awaitable::{Output, RustFuture, plain};
+use super::awaitable::{Done, RustFuture, plain};
 use super::callback::callback_waker;
 use super::local;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 use crate::py::{gc, names};
 
 /// `asyncio.get_running_loop()`.
@@ -40,7 +41,7 @@ pub(super) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyR
 
 /// A task of another class goes on with it: what it is to be told instead of another poll.
 #[cold]
-pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> PyResult<Option<Output>> {
+pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
     let (py, this) = (slf.py(), slf.get());
     let (early, cancelled, old) =
         this.with_foreign(py, |foreign| (foreign.early.take(), foreign.cancelled.take(), foreign.waiters.take()));
@@ -49,16 +50,16 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> PyResult<Option<Output>> {
     {
         // Another task waits for it: it goes on doing so.
         drop(this.with_foreign(py, |foreign| foreign.waiters.replace(waiting)));
-        return Err(this.awaited_twice());
+        return Err(Box::new(this.awaited_twice()));
     }
     match cancelled {
-        Some(message) => Err(cancelled_error(py, message)?),
+        Some(message) => Err(Box::new(cancelled_error(py, message)?)),
         None => Ok(early),
     }
 }
 
 /// Poll for a task of another class, or for whoever drives it by hand.
-pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> PyResult<Poll<Output>> {
+pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<Done>> {
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));

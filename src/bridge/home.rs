@@ -8,13 +8,13 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::awaitable::Output;
+use super::awaitable::Done;
 use super::link::NativeLoop;
 use crate::py::attach::attach_anywhere;
 use crate::py::error;
 use crate::rt::process::{Here, ThreadNumber, here, this_thread};
 
-type LocalFuture = Pin<Box<dyn Future<Output = Output>>>;
+type LocalFuture = Pin<Box<dyn Future<Output = Done>>>;
 
 /// A thread: its number is never used twice, its ident is what a loop knows its thread by.
 #[derive(Clone, Copy, Debug)]

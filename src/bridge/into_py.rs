@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::awaitable::{Output, RustFuture};
+use super::awaitable::{Done, Output, RustFuture};
 use super::locals::{self, TaskLocals};
 use crate::py::names;
 use crate::rt::background;
@@ -64,7 +64,7 @@ where
     T: for<'a> IntoPyObject<'a>,
     E: Into<PyErr>,
 {
-    RustFuture::new_local(name, Converted { future: fut }).into_object(py).map(Bound::into_any)
+    RustFuture::new_local_slim(name, Converted { future: fut }).into_object(py).map(Bound::into_any)
 }
 
 /// [`future_into_py`] for a future that is `Send`: it may be awaited by any thread.
@@ -77,7 +77,7 @@ where
     T: for<'py> IntoPyObject<'py>,
     E: Into<PyErr>,
 {
-    RustFuture::new(type_name::<F>(), Converted { future: fut }).into_object(py).map(Bound::into_any)
+    RustFuture::new_slim(type_name::<F>(), Converted { future: fut }).into_object(py).map(Bound::into_any)
 }
 
 /// [`send_future_into_py`] with these locals for what the future calls (`into_future`, `get_current_locals`).
@@ -90,7 +90,7 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     let name = type_name::<F>();
-    RustFuture::new(name, Converted { future: locals::scope(locals, fut) }).into_object(py).map(Bound::into_any)
+    RustFuture::new_slim(name, Converted { future: locals::scope(locals, fut) }).into_object(py).map(Bound::into_any)
 }
 
 /// [`future_into_py`] with these locals for what the future calls.
@@ -123,7 +123,7 @@ where
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn(locals::scope(locals, fut))).await)?.map_err(Into::into)
     };
-    RustFuture::new(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
 }
 
 /// A Python awaitable that runs `f` on a thread where it may block. Cancelling gives the result up; a function that
@@ -149,7 +149,7 @@ where
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn_blocking(f)).await)?.map_err(Into::into)
     };
-    RustFuture::new(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
 }
 
 /// A Python awaitable for work that must not be cut off at an await (a commit that is on the wire): it runs on the
@@ -186,7 +186,7 @@ where
         drop(cancelled.disarm());
         joined(ended)?.map_err(Into::into)
     };
-    RustFuture::new(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
 }
 
 /// A spawned task's result; its panic goes on here.
@@ -212,14 +212,14 @@ where
     T: for<'py> IntoPyObject<'py>,
     E: Into<PyErr>,
 {
-    type Output = Output;
+    type Output = Done;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         Poll::Ready(match ready!(self.project().future.poll(cx)) {
             // SAFETY: a `Converted` is polled by `RustFuture::poll`, which has a token.
-            Ok(value) => into_object(unsafe { Python::assume_attached() }, value),
-            Err(failed) => Err(failed.into()),
+            Ok(value) => into_object(unsafe { Python::assume_attached() }, value).map_err(Box::new),
+            Err(failed) => Err(Box::new(failed.into())),
         })
     }
 }

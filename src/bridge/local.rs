@@ -118,14 +118,14 @@ fn drive() {
     let waker = Waker::from(driver);
     let never = poll_fn(|_| Poll::<()>::Pending);
     let poll = || pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker));
-    let polled = error::catch_panic(|| here(|here| in_context(here, enter, poll)));
+    let polled = error::catch_panic_slim(|| here(|here| in_context(here, enter, poll)));
     LOCAL.with_borrow_mut(|local| {
         if let Some(local) = local {
             local.driven = false;
         }
     });
-    if let Err(raised) = polled.and_then(|polled| polled) {
-        Python::attach(|py| error::unraisable(py, raised, None));
+    if let Err(raised) = polled {
+        Python::attach(|py| error::unraisable(py, *raised, None));
     }
 }
 

@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
+use crate::py::error::Slim;
 use crate::py::{context, error, iter};
 
 #[pymethods]
@@ -33,7 +34,7 @@ impl RustFuture {
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
         // Some tasks drive a coroutine by this alone.
-        match Self::advance_and_yield(slf)? {
+        match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
             Poll::Pending => Ok(Some(slf.clone())),
             Poll::Ready(value) => {
                 if !value.is_none(slf.py()) {
@@ -51,7 +52,7 @@ impl RustFuture {
         if slf.get().begin(py) && !value.is_none() {
             return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
         }
-        match Self::advance_and_yield(slf)? {
+        match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
             Poll::Pending => Ok(slf.clone()),
             Poll::Ready(value) => Err(iter::stop_iteration(py, value.into_bound(py))),
         }
@@ -106,8 +107,8 @@ impl RustFuture {
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
         let stage = slf.get().state.with(slf.py(), |state| match state.stage {
-            Stage::Created(_) => "created",
-            Stage::Idle(_) => "pending",
+            Stage::Created => "created",
+            Stage::Idle => "pending",
             Stage::Running | Stage::Closing => "running",
             Stage::Dropped | Stage::Over => "finished",
         });
@@ -224,7 +225,7 @@ impl RustFuture {
 impl RustFuture {
     /// Poll; pending, it is about to be yielded.
     #[inline]
-    fn advance_and_yield(slf: &Bound<'_, Self>) -> PyResult<Poll<Py<PyAny>>> {
+    fn advance_and_yield(slf: &Bound<'_, Self>) -> Slim<Poll<Py<PyAny>>> {
         let polled = Self::advance(slf)?;
         if polled.is_pending() {
             slf.get().state.with(slf.py(), |state| state.blocking = true);

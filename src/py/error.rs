@@ -90,11 +90,24 @@ pub fn raise_soon(py: Python<'_>, error: PyErr) {
     }
 }
 
+/// A result whose error is one word: what is handed up through several functions should fit into registers.
+pub type Slim<T> = Result<T, Box<PyErr>>;
+
+/// As `catch_panic`, for what may fail by itself, too.
+#[inline]
+pub fn catch_panic_slim<R>(f: impl FnOnce() -> Slim<R>) -> Slim<R> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        Ok(done) => done,
+        Err(payload) => Err(Box::new(panic_error(payload))),
+    }
+}
+
 /// Run `f`, which belongs to somebody else and may panic; a panic becomes PanicException with its message.
 pub fn catch_panic<R>(f: impl FnOnce() -> R) -> PyResult<R> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(panic_error)
 }
 
+#[cold]
 fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
     let message = match payload.downcast::<String>() {
         Ok(message) => *message,

@@ -36,20 +36,33 @@ pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
 }
 
 /// As `stop_iteration`, for `__next__`: with the exception set, PyO3's "no more items" ends the iteration with it.
+///
+/// The exception is put together here, as `StopIteration(value)` would make it, and with the exception being handled as
+/// its context: CPython's `_PyGen_SetStopIterationValue` goes by way of a call, which costs as much as the poll.
 #[inline]
 pub fn set_stop_iteration(value: Bound<'_, PyAny>) {
-    let py = value.py();
-    // SAFETY: live objects. A tuple or an exception given to PyErr_SetObject would be taken for constructor arguments
-    // or for the exception itself (CPython's _PyGen_SetStopIterationValue has the same distinction).
+    // SAFETY: memory from the class's allocator, zeroed as `BaseException.__new__` has it but for `args` and `value`, each
+    // of which gets a reference of its own; without memory CPython has set MemoryError.
     unsafe {
-        if ffi::PyTuple_Check(value.as_ptr()) != 0 || ffi::PyExceptionInstance_Check(value.as_ptr()) != 0 {
-            match py.get_type::<PyStopIteration>().call1((value,)) {
-                Ok(exception) => PyErr::from_value(exception).restore(py),
-                Err(error) => error.restore(py),
-            }
+        let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
+        let Some(allocate) = (*class).tp_alloc else { return ffi::PyErr_SetNone(class.cast()) };
+        let args = ffi::PyTuple_New(1);
+        if args.is_null() {
             return;
         }
-        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
+        ffi::PyTuple_SET_ITEM(args, 0, value.clone().into_ptr());
+        let exception = allocate(class, 0);
+        if exception.is_null() {
+            return ffi::Py_DECREF(args);
+        }
+        let fields = exception.cast::<ffi::PyStopIterationObject>();
+        (*fields).args = args;
+        (*fields).value = value.into_ptr();
+        let handled = ffi::PyErr_GetHandledException();
+        if !handled.is_null() {
+            ffi::PyException_SetContext(exception, handled);
+        }
+        ffi::PyErr_SetRaisedException(exception);
     }
 }
 

@@ -119,17 +119,16 @@ unsafe extern "C" fn entry<F: Fast>(
         let py = Python::assume_attached();
         let args = Args { py, values, count: count as usize, names, life: PhantomData };
         let this = Borrowed::from_ptr(py, slf).cast_unchecked::<F::Class>();
-        let done = match error::catch_panic(|| F::call(&this, args)) {
-            Ok(Some(done)) => done,
-            Ok(None) => return usual::<F>(py, slf, values, count as usize, names),
-            Err(panicked) => Err(panicked),
+        let raise = |raised: PyErr| {
+            raised.restore(py);
+            std::ptr::null_mut()
         };
-        match done {
-            Ok(value) => value.into_ptr(),
-            Err(raised) => {
-                raised.restore(py);
-                std::ptr::null_mut()
-            }
+        let called =
+            error::catch_panic_slim(|| Ok(F::call(&this, args).map(|done| done.map_or_else(raise, Bound::into_ptr))));
+        match called {
+            Ok(Some(value)) => value,
+            Ok(None) => usual::<F>(py, slf, values, count as usize, names),
+            Err(panicked) => raise(*panicked),
         }
     }
 }

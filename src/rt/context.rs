@@ -6,11 +6,11 @@
 
 use std::cell::Cell;
 
-use pyo3::prelude::*;
 use tokio::runtime::{Handle, Id};
 
 use super::background;
 use super::process::{Here, generation, here};
+use crate::py::error::Slim;
 
 thread_local! {
     /// The background runtime that this thread has entered.
@@ -39,7 +39,7 @@ impl Drop for Driving {
 /// # Errors
 /// OSError when the background runtime is needed and cannot be started.
 #[inline]
-pub fn in_context<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> PyResult<R> {
+pub fn in_context<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
     if here.has_runtime() {
         return Ok(f());
     }
@@ -47,7 +47,7 @@ pub fn in_context<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> PyRe
 }
 
 #[cold]
-fn enter<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> PyResult<R> {
+fn enter<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
     let background = background::handle()?;
     match Handle::try_current() {
         Err(_) => {
