@@ -164,6 +164,8 @@ impl Pooled for RustFuture {
     fn release(values: (Self,), _py: Python<'_>) {
         drop(values);
     }
+
+    const BEGIN_AWAIT: Option<fn(&Self, Python<'_>) -> PyResult<()>> = Some(Self::begin_await);
 }
 
 /// The loop has been told of this copy's class.

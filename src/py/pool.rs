@@ -8,6 +8,7 @@
 
 use std::ptr::NonNull;
 
+use pyo3::Borrowed;
 use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,6 +33,9 @@ pub trait Pooled: PyClass<Frozen = True> + Sync {
     fn make(values: Self::Values, py: Python<'_>) -> PyResult<Bound<'_, Self>>;
     /// Let go of what an instance held; it may run Python code.
     fn release(values: Self::Values, py: Python<'_>);
+    /// `__await__` gives the object itself, after this: PyO3's wrapper around it would cost as much again. It must not
+    /// panic.
+    const BEGIN_AWAIT: Option<fn(&Self, Python<'_>) -> PyResult<()>> = None;
 }
 
 /// The Rust values in an instance of `C`: its own, after that of its native base class.
@@ -222,6 +226,21 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     }
 }
 
+unsafe extern "C" fn await_itself<T: Pooled>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the slot is called with the GIL held, with an instance of the class or of a subclass.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        match T::BEGIN_AWAIT.map_or(Ok(()), |begin| begin(this.get(), py)) {
+            Ok(()) => ffi::Py_NewRef(object),
+            Err(raised) => {
+                raised.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    }
+}
+
 /// From now on every instance that goes is kept, until `keep_few`: what makes them by the hundred thousand and lets them
 /// go again would spend a fifth of its time on the kernel's pages.
 pub fn keep_all<T: Pooled>(py: Python<'_>) {
@@ -272,6 +291,9 @@ pub fn install<T: Pooled>(py: Python<'_>) {
         let Some(inner) = (*raw).tp_dealloc else { return };
         if T::pool().inner.set(py, inner).is_ok() {
             (*raw).tp_dealloc = Some(dealloc::<T>);
+            if T::BEGIN_AWAIT.is_some() && !(*raw).tp_as_async.is_null() {
+                (*(*raw).tp_as_async).am_await = Some(await_itself::<T>);
+            }
             ffi::PyType_Modified(raw);
         }
     }
