@@ -226,11 +226,11 @@ impl RustFuture {
 
     /// A task of ours steps it: as its coroutine, without the iterator protocol.
     #[cfg(feature = "loop")]
-    pub(super) fn step<'py>(slf: &Bound<'py, Self>, first: bool) -> PyResult<Stepped<'py>> {
+    pub(super) fn step<'py>(slf: &Bound<'py, Self>, first: bool) -> Slim<Stepped<'py>> {
         if first {
             slf.get().begin_await(slf.py())?;
         }
-        match Self::advance(slf).map_err(|raised| *raised)? {
+        match Self::advance(slf)? {
             Poll::Ready(value) => Ok(Stepped::Returned(value.into_bound(slf.py()))),
             Poll::Pending => Ok(Stepped::Polled(slf.clone().into_any())),
         }

@@ -6,6 +6,7 @@ use super::awaitable::RustFuture;
 use super::capsule;
 use crate::future::Future;
 use crate::py::call;
+use crate::py::error::Slim;
 use crate::py::iter::{Sent, send_none, stop_value};
 
 /// What a step of a coroutine came to.
@@ -28,7 +29,7 @@ pub enum Stepped<'py> {
 /// # Errors
 /// What the coroutine raises.
 #[inline]
-pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<PyErr>, first: bool) -> PyResult<Stepped<'py>> {
+pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, first: bool) -> Slim<Stepped<'py>> {
     let py = coroutine.py();
     let yielded = match thrown {
         None => {
@@ -45,7 +46,7 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<PyErr>, first: bo
             let thrown = thrown.into_value(py);
             match coroutine.call_method1(pyo3::intern!(py, "throw"), (thrown,)) {
                 Ok(yielded) => yielded,
-                Err(raised) => return stop_value(py, raised).map(Stepped::Returned),
+                Err(raised) => return Ok(stop_value(py, raised).map(Stepped::Returned)?),
             }
         }
     };

@@ -5,6 +5,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};
 
+use super::error::Slim;
+
 /// What a coroutine did with what it was sent.
 #[derive(Debug)]
 pub enum Sent<'py> {
@@ -16,7 +18,7 @@ pub enum Sent<'py> {
 
 /// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.
 #[inline]
-pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();
     // SAFETY: live objects; `result` is set to a new reference unless an error is returned.
@@ -24,7 +26,7 @@ pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
         match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
             ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Bound::from_owned_ptr(py, result))),
-            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+            ffi::PySendResult::PYGEN_ERROR => Err(Box::new(PyErr::fetch(py))),
         }
     }
 }

@@ -273,7 +273,7 @@ fn one_step(
         }
         Err(raised) => {
             registry::unregister(task, home)?;
-            failed(future, names, raised)
+            failed(future, names, *raised)
         }
     }
 }
@@ -302,21 +302,21 @@ fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
 }
 
 /// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
-fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<PyErr> {
+fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<Box<PyErr>> {
     let (py, this) = (task.py(), task.get());
     let (wait, must_cancel) = this
         .state
         .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
     let mut thrown = match wait {
-        Wait::Woken(future) => future.into_bound(py).get().failure(py),
-        Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err(),
-        Wait::Mistaken(answer) => Some(*answer),
+        Wait::Woken(future) => future.into_bound(py).get().failure(py).map(Box::new),
+        Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err().map(Box::new),
+        Wait::Mistaken(answer) => Some(answer),
         _ => None,
     };
     if must_cancel {
         let cancelled = thrown.as_ref().is_some_and(|thrown| thrown.is_instance(py, names.cancelled_error.bind(py)));
         if !cancelled {
-            thrown = Some(task.as_super().get().cancelled_error(py).unwrap_or_else(|raised| raised));
+            thrown = Some(Box::new(task.as_super().get().cancelled_error(py).unwrap_or_else(|raised| raised)));
         }
     }
     thrown
