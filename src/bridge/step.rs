@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 use super::awaitable::RustFuture;
 use super::capsule;
 use crate::future::Future;
-use crate::py::call;
 use crate::py::error::Slim;
 use crate::py::iter::{Sent, send_none, stop_value};
 
@@ -34,7 +33,10 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, firs
     let yielded = match thrown {
         None => {
             // A Rust future that is the task's whole coroutine is polled without the iterator protocol.
-            if let Ok(future) = coroutine.cast_exact::<RustFuture>() {
+            // Asked first: a cast that fails makes an error.
+            if coroutine.is_exact_instance_of::<RustFuture>()
+                && let Ok(future) = coroutine.cast_exact::<RustFuture>()
+            {
                 return RustFuture::step(future, first);
             }
             match send_none(coroutine)? {
@@ -59,7 +61,7 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
         return Stepped::Gave;
     }
     let py = yielded.py();
-    if call::has_type(&yielded, &py.get_type::<RustFuture>()) {
+    if yielded.is_exact_instance_of::<RustFuture>() {
         return Stepped::Polled(yielded);
     }
     match yielded.cast_into::<Future>() {

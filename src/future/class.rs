@@ -272,7 +272,7 @@ impl Future {
 
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::initialize(slf, r#loop, call::has_type(slf.as_any(), &slf.py().get_type::<Self>()))
+        Self::initialize(slf, r#loop, slf.is_exact_instance_of::<Self>())
     }
 
     #[classmethod]

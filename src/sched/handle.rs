@@ -111,12 +111,11 @@ impl Handle {
     pub fn begin_waiting(slf: &Bound<'_, Self>) {
         let (py, this) = (slf.py(), slf.get());
         if this.event_loop.get().shared.lifecycle.is_running() {
-            let args =
-                this.state.with(py, |state| state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py)));
-            if let Some(args) = args {
-                gc::untrack(args.bind(py));
-                args.drop_ref(py);
-            }
+            this.state.with(py, |state| {
+                if let Some(args) = state.callback.as_ref().and_then(|callback| callback.args.as_ref()) {
+                    gc::untrack(args.bind(py));
+                }
+            });
         } else {
             gc::track(slf.as_any());
         }

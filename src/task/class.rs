@@ -192,7 +192,7 @@ impl Task {
         eager_start: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let exact = call::has_type(slf.as_any(), &py.get_type::<Self>());
+        let exact = slf.is_exact_instance_of::<Self>();
         Future::initialize(slf.as_super(), r#loop, exact)?;
         if let Err(refused) = check_coroutine(&coro) {
             // asyncio: a task that never was is not reported as destroyed.

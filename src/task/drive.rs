@@ -393,7 +393,7 @@ pub(super) fn drop_rust(task: &Bound<'_, Task>) -> PyResult<()> {
 /// `awaited.cancel(msg=message)`, natively for our own.
 pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>) -> PyResult<bool> {
     let py = awaited.py();
-    if call::has_type(awaited, &py.get_type::<Future>()) {
+    if awaited.is_exact_instance_of::<Future>() {
         // SAFETY: the type was compared.
         return Future::cancel_with(unsafe { awaited.cast_unchecked::<Future>() }, message);
     }
