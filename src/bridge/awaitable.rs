@@ -173,22 +173,26 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 impl RustFuture {
     /// From a future that may be polled by any thread. `name`: what it is called in reports and task dumps.
+    #[inline]
     pub fn new(name: &'static str, future: impl Future<Output = Output> + Send + 'static) -> Self {
         Self::new_slim(name, Slimmed(future))
     }
 
     /// As `new`.
+    #[inline]
     pub(super) fn new_slim(name: &'static str, future: impl Future<Output = Done> + Send + 'static) -> Self {
         Self::from_body(name, Body::Send(Box::pin(future)))
     }
 
     /// From a future that must stay on this thread: it must be awaited here. Let go of elsewhere, it comes back here to
     /// be dropped.
+    #[inline]
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
         Self::new_local_slim(name, Slimmed(future))
     }
 
     /// As `new_local`.
+    #[inline]
     pub(super) fn new_local_slim(name: &'static str, future: impl Future<Output = Done> + 'static) -> Self {
         Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), Home::here()))
     }
@@ -199,9 +203,10 @@ impl RustFuture {
     /// MemoryError.
     #[inline]
     pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        pool::create_installed(py, (self,))
+        pool::create_installed(py, || (self,))
     }
 
+    #[inline]
     fn from_body(name: &'static str, body: Body) -> Self {
         home::receive();
         let state = State { stage: Stage::Created, blocking: false, foreign: None };

@@ -64,15 +64,15 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
     if yielded.is_exact_instance_of::<RustFuture>() {
         return Stepped::Polled(yielded);
     }
-    match yielded.cast_into::<Future>() {
-        Ok(future) if future.get().is_exact(py) => Stepped::Waits(future),
-        // A subclass is asked by its own methods.
-        Ok(derived) => Stepped::Other(derived.into_any()),
-        Err(other) => {
-            let other = other.into_inner();
-            if capsule::registered(&other).is_some() { Stepped::Polled(other) } else { Stepped::Other(other) }
-        }
+    if yielded.is_instance_of::<Future>() {
+        return match yielded.cast_into::<Future>() {
+            Ok(future) if future.get().is_exact(py) => Stepped::Waits(future),
+            // A subclass is asked by its own methods.
+            Ok(derived) => Stepped::Other(derived.into_any()),
+            Err(other) => Stepped::Other(other.into_inner()),
+        };
     }
+    if capsule::registered(&yielded).is_some() { Stepped::Polled(yielded) } else { Stepped::Other(yielded) }
 }
 
 /// Whether this is a Rust future, ours or another extension module's, that is a coroutine, too.

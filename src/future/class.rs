@@ -407,7 +407,7 @@ impl Future {
 
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
         slf.get().event_loop(slf.py())?;
-        let iter = pool::create::<FutureIter>(slf.py(), (FutureIter::new(slf.clone().unbind()),))?;
+        let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
         gc::track(iter.as_any());
         Ok(iter.unbind())
     }

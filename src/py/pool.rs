@@ -141,14 +141,14 @@ impl<V: Values<C>, C> Pool<V, C> {
     }
 }
 
-/// A new instance, untracked.
+/// A new instance, untracked. `make` is called when there is memory, so that the values are written where they stay.
 ///
 /// # Errors
 /// MemoryError.
 #[inline(always)]
-pub fn create<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
     let pool = T::pool();
-    let Some(known) = pool.known.get(py) else { return create_first(py, values) };
+    let Some(known) = pool.known.get(py) else { return create_first(py, make()) };
     let spare = pool.spare.with(py, |spare| spare.list.pop());
     // SAFETY: memory of the class's size from its allocator, whole once the values are written: PyO3 keeps nothing else
     // in an instance of a frozen class that may go to any thread, but for the list of weak references, which starts
@@ -167,7 +167,7 @@ pub fn create<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_
                 made
             }
         };
-        values.write(object, known.offsets);
+        make().write(object, known.offsets);
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
 }
@@ -275,11 +275,11 @@ pub fn trim<T: Pooled>(py: Python<'_>) {
 /// # Errors
 /// MemoryError.
 #[inline(always)]
-pub fn create_installed<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
     if T::pool().inner.get(py).is_none() {
         install::<T>(py);
     }
-    create(py, values)
+    create(py, make)
 }
 
 /// Give the class its deallocator; before it has instances or subclasses.

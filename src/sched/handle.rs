@@ -75,20 +75,26 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The value; of no use outside an instance.
+    /// What makes the value, which is of no use outside an instance.
     ///
     /// # Errors
     /// MemoryError.
     #[inline(always)]
-    pub(super) fn value(parts: Parts<'_>, event_loop: &Bound<'_, LoopState>) -> PyResult<Self> {
+    pub(super) fn maker<'py>(
+        parts: Parts<'py>,
+        event_loop: &Bound<'py, LoopState>,
+    ) -> PyResult<impl FnOnce() -> Self + use<'py>> {
         let (context, shares_context) = match parts.context {
             Some(context) => (context, false),
             None => (event_loop.get().contexts.snapshot(event_loop.py())?, true),
         };
-        let callback = Callback { callable: parts.callable.unbind(), args: parts.args.map(Bound::unbind) };
-        let context = context.unbind();
-        let state = State { callback: Some(callback), origin: None, context, shares_context, cancelled: false };
-        Ok(Self { state: GilCell::new(state), event_loop: event_loop.clone().unbind() })
+        let event_loop = event_loop.clone();
+        Ok(move || {
+            let callback = Callback { callable: parts.callable.unbind(), args: parts.args.map(Bound::unbind) };
+            let context = context.unbind();
+            let state = State { callback: Some(callback), origin: None, context, shares_context, cancelled: false };
+            Self { state: GilCell::new(state), event_loop: event_loop.unbind() }
+        })
     }
 
     /// A handle, not queued and not tracked.
@@ -98,7 +104,8 @@ impl Handle {
     #[inline(always)]
     pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let handle: Bound<'_, Self> = pool::create(py, (Self::value(parts, event_loop)?,))?;
+        let make = Self::maker(parts, event_loop)?;
+        let handle: Bound<'_, Self> = pool::create(py, || (make(),))?;
         if event_loop.get().debug.get(py) {
             handle.get().note_origin(py)?;
         }

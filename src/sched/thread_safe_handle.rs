@@ -41,7 +41,8 @@ impl ThreadSafeHandle {
     pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let own = Self { running: GilCell::new(None) };
-        let handle: Bound<'_, Self> = pool::create(py, (Handle::value(parts, event_loop)?, own))?;
+        let make = Handle::maker(parts, event_loop)?;
+        let handle: Bound<'_, Self> = pool::create(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }

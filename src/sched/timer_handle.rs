@@ -32,7 +32,8 @@ impl TimerHandle {
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let own = Self { when, scheduled: GilCell::new(true) };
-        let handle: Bound<'_, Self> = pool::create(py, (Handle::value(parts, event_loop)?, own))?;
+        let make = Handle::maker(parts, event_loop)?;
+        let handle: Bound<'_, Self> = pool::create(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }
