@@ -394,7 +394,7 @@ def pytest(run: Run, py: Python, args: list[str], show: bool, debug: bool, again
 
 
 def second_try(run: Run, py: Python, args: list[str], debug: bool) -> None:
-    """Runs a few failed tests again, with nothing beside them: a test of time fails when others have the processor.
+    """Runs a few failed tests again, with nothing beside them: a test of time fails when others are busy.
 
     What passes now counts as passed, and the summary names it.
     """

@@ -313,7 +313,7 @@ fn run_done(
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    match context::run_in(context, || call::call_one(callback, future).map(drop)).flatten() {
+    match context::run_in(context, || call::call_one(callback, future).map(drop)).and_then(|called| called) {
         Ok(()) => Ok(()),
         Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
         Err(raised) => {
