@@ -170,6 +170,7 @@ def test_dropping_the_rust_future_cancels_the_python_task(loop: Loop) -> None:
     log = list[str]()
 
     async def wait() -> None:
+        log.append("started")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -177,8 +178,11 @@ def test_dropping_the_rust_future_cancels_the_python_task(loop: Loop) -> None:
             raise
 
     async def main() -> None:
-        assert await ext.gives_up(wait(), 0.001) is None
-        await until(lambda: log == ["cancelled"])
+        delay = 0.001
+        while not log:  # it may be given up before its first step
+            assert await ext.gives_up(wait(), delay) is None
+            delay *= 2
+        await until(lambda: log == ["started", "cancelled"])
         await until(lambda: len(asyncio.all_tasks()) == 1)
 
     loop.run_until_complete(main())

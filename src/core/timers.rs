@@ -99,6 +99,11 @@ impl<T> Timers<T> {
         gone.into_iter().map(|timer| timer.item).collect()
     }
 
+    /// How many timers there have been.
+    pub fn pushed(&self) -> u64 {
+        self.seq
+    }
+
     pub fn len(&self) -> usize {
         self.heap.len()
     }

@@ -96,6 +96,8 @@ pub struct LoopState {
     pub shared: Arc<LoopShared>,
     pub ready: GilCell<ReadyQueue<Entry>>,
     pub timers: GilCell<Timers<Py<TimerHandle>>>,
+    /// How many timers there had been when `track_waiting` last looked through them.
+    tracked_timers: GilCell<u64>,
     pub debug: GilCell<bool>,
     /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
     pub task_is_current: GilCell<Option<Py<PyAny>>>,
@@ -117,6 +119,7 @@ impl Default for LoopState {
             shared: Arc::new(LoopShared::default()),
             ready: GilCell::default(),
             timers: GilCell::default(),
+            tracked_timers: GilCell::default(),
             debug: GilCell::default(),
             task_is_current: GilCell::default(),
             resting: GilCell::default(),
@@ -219,7 +222,12 @@ impl LoopState {
                 }
             }
         });
-        self.timers.with(py, |timers| timers.iter().for_each(|handle| Handle::track(handle.bind(py).as_super())));
+        let pushed = self.timers.with(py, |timers| timers.pushed());
+        // Those of the runs before are the collector's already: many short runs must not look through them each time.
+        if self.tracked_timers.get(py) != pushed {
+            self.tracked_timers.set(py, pushed);
+            self.timers.with(py, |timers| timers.iter().for_each(|handle| Handle::track(handle.bind(py).as_super())));
+        }
     }
 
     /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.
