@@ -10,8 +10,8 @@ use crate::sched::state::Step;
 /// One that waits.
 #[derive(Debug)]
 pub enum Waiter {
-    /// `add_done_callback(callable, context=context)`.
-    Call { callable: Py<PyAny>, context: Py<PyAny> },
+    /// `add_done_callback(callable, context=context)`; `shared`: the context is a snapshot (`sched::contexts`).
+    Call { callable: Py<PyAny>, context: Py<PyAny>, shared: bool },
     /// A task of ours whose next step this is.
     Task { task: Py<PyAny>, wake: Step },
     /// A Rust task.

@@ -13,7 +13,7 @@ use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error, gc, pool};
-use crate::sched::state::{Done, Entry, LoopState, ours};
+use crate::sched::state::{Done, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
 #[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
@@ -147,25 +147,27 @@ impl Future {
                 waker.wake();
                 Ok(())
             }
-            Waiter::Call { callable, context } => Self::call_soon(slf, callable, context),
+            Waiter::Call { callable, context, shared } => Self::call_soon(slf, callable, context, shared),
         }
     }
 
     /// `loop.call_soon(callable, self, context=context)`.
-    fn call_soon(slf: &Bound<'_, Self>, callable: Py<PyAny>, context: Py<PyAny>) -> PyResult<()> {
+    fn call_soon(slf: &Bound<'_, Self>, callable: Py<PyAny>, context: Py<PyAny>, shared: bool) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().event_loop(py)?;
         if let Some(ours) = ours(&event_loop) {
             let state = ours.get();
             crate::sched::run::check_closed(state)?;
             if !state.debug.get(py) {
-                let done = Done { callback: callable, future: slf.clone().into_any().unbind(), context };
-                state.push(py, Entry::Done(Box::new(done)));
+                let future = slf.clone().into_any().unbind();
+                state.push_done(py, Done { callback: callable, future, context, shared });
                 state.wake_if_away();
                 return Ok(());
             }
         }
         let args = (callable, slf);
+        let context = context.into_bound(py);
+        let context = if shared { context::copy(&context)? } else { context };
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "context"), context)?;
         event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords)).map(drop)
@@ -348,12 +350,13 @@ impl Future {
     #[pyo3(signature = (r#fn, /, *, context = None))]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        slf.get().event_loop(py)?;
-        let context = match context {
-            Some(context) if !context.is_none(py) => context,
-            _ => context::copy_current(py)?.unbind(),
+        let event_loop = slf.get().event_loop(py)?;
+        let (context, shared) = match (context, ours(&event_loop)) {
+            (Some(context), _) if !context.is_none(py) => (context, false),
+            (_, Some(home)) => (home.get().contexts.snapshot(py)?.unbind(), true),
+            _ => (context::copy_current(py)?.unbind(), false),
         };
-        match slf.get().wait(py, Waiter::Call { callable: r#fn, context }) {
+        match slf.get().wait(py, Waiter::Call { callable: r#fn, context, shared }) {
             Ok(()) => Ok(()),
             Err(waiter) => Self::schedule_one(slf, waiter),
         }
@@ -466,19 +469,23 @@ impl Future {
     #[getter]
     fn _callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         enum Known {
-            Call(Py<PyAny>, Py<PyAny>),
+            Call(Py<PyAny>, Py<PyAny>, bool),
             Task(Py<PyAny>),
         }
         let known: Vec<_> = self.state.with(py, |state| {
             let known = state.waiters.as_slice().iter().filter_map(|waiter| match waiter {
-                Waiter::Call { callable, context } => Some(Known::Call(callable.clone_ref(py), context.clone_ref(py))),
+                Waiter::Call { callable, context, shared } => {
+                    Some(Known::Call(callable.clone_ref(py), context.clone_ref(py), *shared))
+                }
                 Waiter::Task { task, .. } => Some(Known::Task(task.clone_ref(py))),
                 Waiter::Rust(_) => None,
             });
             known.collect()
         });
         let pair = |known| match known {
-            Known::Call(callable, context) => Ok((callable, Some(context))),
+            // What nobody is to enter is not shown.
+            Known::Call(callable, context, true) => Ok((callable, Some(context::copy(context.bind(py))?.unbind()))),
+            Known::Call(callable, context, false) => Ok((callable, Some(context))),
             Known::Task(task) => Ok((Py::new(py, TaskWakeup::new(task, None))?.into_any(), None)),
         };
         let pairs = known.into_iter().map(pair).collect::<PyResult<Vec<_>>>()?;
@@ -533,7 +540,7 @@ impl Future {
         }
         for waiter in state.waiters.as_slice() {
             match waiter {
-                Waiter::Call { callable, context } => {
+                Waiter::Call { callable, context, .. } => {
                     visit.call(callable)?;
                     visit.call(context)?;
                 }

@@ -41,6 +41,8 @@ pub struct Done {
     pub callback: Py<PyAny>,
     pub future: Py<PyAny>,
     pub context: Py<PyAny>,
+    /// The context is a snapshot (`contexts`).
+    pub shared: bool,
 }
 
 /// What can be ready. Two words, as there may be a hundred thousand.
@@ -54,7 +56,7 @@ pub enum Entry {
     Watcher(Py<Handle>),
     /// A timer that came due.
     Timer(Py<TimerHandle>),
-    Done(Box<Done>),
+    Done(Box<Option<Done>>),
     /// The next step of a task.
     Step(Py<PyAny>),
     /// What is called as it is, in the loop's own context (a client's callback, reading the wake-up socket).
@@ -108,10 +110,15 @@ pub struct LoopState {
     /// A step polled a Rust future: tokio's cooperative budget may be used up.
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
-    pub(super) contexts: Contexts,
+    pub contexts: Contexts,
     pub(super) engine: GilCell<Option<Arc<Engine>>>,
     pub counters: GilCell<Counters>,
+    /// The boxes of done callbacks that have run.
+    spare: GilCell<Vec<Box<Option<Done>>>>,
 }
+
+/// How many such boxes are kept.
+const SPARE: usize = 1024;
 
 impl Default for LoopState {
     fn default() -> Self {
@@ -129,6 +136,7 @@ impl Default for LoopState {
             contexts: Contexts::default(),
             engine: GilCell::default(),
             counters: GilCell::default(),
+            spare: GilCell::default(),
         }
     }
 }
@@ -143,6 +151,7 @@ impl LoopState {
                     Entry::ThreadSafe(handle) => visit.call(handle)?,
                     Entry::Timer(handle) => visit.call(handle)?,
                     Entry::Done(done) => {
+                        let Some(done) = &**done else { continue };
                         visit.call(&done.callback)?;
                         visit.call(&done.future)?;
                         visit.call(&done.context)?;
@@ -186,6 +195,31 @@ impl LoopState {
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
         self.ready.with(py, |ready| ready.push(entry));
+    }
+
+    /// Queue a done callback in the NORMAL lane.
+    #[inline]
+    pub fn push_done(&self, py: Python<'_>, done: Done) {
+        let boxed = match self.spare.with(py, Vec::pop) {
+            Some(mut empty) => {
+                *empty = Some(done);
+                empty
+            }
+            None => Box::new(Some(done)),
+        };
+        self.push(py, Entry::Done(boxed));
+    }
+
+    /// What is in the box, which is kept for the next one.
+    #[inline]
+    pub(super) fn unbox(&self, py: Python<'_>, mut boxed: Box<Option<Done>>) -> Option<Done> {
+        let done = boxed.take();
+        self.spare.with(py, |spare| {
+            if spare.len() < SPARE {
+                spare.push(boxed);
+            }
+        });
+        done
     }
 
     #[inline]

@@ -271,19 +271,19 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             state.leave_task(py, event_loop.as_any())?;
             run_once(handle.into_bound(py).as_super())
         }
+        Entry::Done(done) => {
+            state.leave_task(py, event_loop.as_any())?;
+            state.unbox(py, done).map_or(Ok(()), |done| run_done(event_loop, done))
+        }
         other => {
             state.contexts.leave(py);
             state.leave_task(py, event_loop.as_any())?;
             match other {
                 Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
                 Entry::Watcher(handle) => Handle::run(handle.bind(py)),
-                Entry::Done(done) => {
-                    let Done { callback, future, context } = *done;
-                    run_done(event_loop, &callback.into_bound(py), &future.into_bound(py), &context.into_bound(py))
-                }
                 Entry::Native(callable) => run_native(&callable.into_bound(py)),
                 Entry::Foreign(handle) => run_foreign(py, &handle),
-                Entry::Handle(_) | Entry::Timer(_) | Entry::Step(_) => unreachable!("matched above"),
+                Entry::Handle(_) | Entry::Timer(_) | Entry::Done(_) | Entry::Step(_) => unreachable!("matched above"),
             }
         }
     }
@@ -306,23 +306,35 @@ fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
 }
 
 /// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
-fn run_done(
-    event_loop: &Bound<'_, LoopState>,
-    callback: &Bound<'_, PyAny>,
-    future: &Bound<'_, PyAny>,
-    context: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
     let py = event_loop.py();
-    match context::run_in(context, || call::call_one(callback, future).map(drop)).and_then(|called| called) {
-        Ok(()) => Ok(()),
-        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
-        Err(raised) => {
+    let (callback, future) = (done.callback.into_bound(py), done.future.into_bound(py));
+    let mut context = done.context.into_bound(py);
+    let mut raised = None;
+    let call = || match call::call_one(&callback, &future) {
+        Ok(_) => true,
+        Err(error) => {
+            raised = Some(error);
+            false
+        }
+    };
+    let contexts = &event_loop.get().contexts;
+    let entered = if done.shared {
+        contexts.run_in_copy(context.clone(), call, |copy| context = copy.clone())
+    } else {
+        contexts.leave(py);
+        context::run_in(&context, call).map(drop)
+    };
+    match entered.err().or(raised) {
+        None => Ok(()),
+        Some(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Some(raised) => {
             let debug = event_loop.get().debug.get(py);
-            let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((callback, (future,), debug))?;
+            let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((&callback, (&future,), debug))?;
             let message = format!("Exception in callback {text}");
             let exception = raised.value(py).as_any().clone();
             // asyncio names the handle here; what is kept of it is its text.
-            let handle = asyncio(py)?.helper(py, "done_handle")?.call1((callback, future, event_loop, context))?;
+            let handle = asyncio(py)?.helper(py, "done_handle")?.call1((&callback, &future, event_loop, &context))?;
             error::call_exception_handler(
                 event_loop.as_any(),
                 &message,
@@ -361,7 +373,7 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
         Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
         Entry::ThreadSafe(handle) => handle.clone_ref(py).into_any(),
         Entry::Timer(handle) => handle.clone_ref(py).into_any(),
-        Entry::Done(done) => done.callback.clone_ref(py),
+        Entry::Done(done) => done.as_ref().as_ref().map_or_else(|| py.None(), |done| done.callback.clone_ref(py)),
         Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
     };
     let began = Instant::now();
