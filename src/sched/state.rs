@@ -114,6 +114,7 @@ pub struct LoopState {
     pub(super) engine: GilCell<Option<Arc<Engine>>>,
     pub counters: GilCell<Counters>,
     /// The boxes of done callbacks that have run.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: GilCell<Vec<Box<Option<Done>>>>,
 }
 
