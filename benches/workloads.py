@@ -330,6 +330,29 @@ async def sock_echo(n: int) -> float:
     return elapsed
 
 
+@workload("the system calls of that, without any loop", ops=CONNECTIONS, only="pyloop")
+async def sock_bare(n: int) -> float:
+    """Two sends and two receives: more than this no loop can save."""
+    pairs = []
+    with socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS) as listener:
+        for _ in range(CONNECTIONS):
+            sock = socket.create_connection(listener.getsockname())
+            pairs.append((sock, listener.accept()[0]))
+    start = clock()
+    for _ in range(n):
+        for ours, _theirs in pairs:
+            ours.send(MESSAGE)
+        for _ours, theirs in pairs:
+            theirs.send(theirs.recv(4096))
+        for ours, _theirs in pairs:
+            ours.recv(4096)
+    elapsed = clock() - start
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    return elapsed
+
+
 @workload("streams echo, 64 connections, 1 KiB", ops=CONNECTIONS)
 async def streams_echo(n: int) -> float:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
