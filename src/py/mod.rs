@@ -19,5 +19,7 @@ pub mod method;
 pub mod names;
 pub mod pool;
 
+#[cfg(Py_LIMITED_API)]
+compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");
