@@ -52,6 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
     global _stderr
     _stderr = os.dup(2)  # pytest points 2 at a file while a test runs
     config.add_cleanup(lambda: os.close(_stderr))
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as a shell has it for what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "since(major, minor): not selected on Pythons older than this")
     config.addinivalue_line("markers", "before(major, minor): not selected from this Python on")
 

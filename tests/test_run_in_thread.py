@@ -51,6 +51,26 @@ def test_it_runs_in_a_callback_of_a_running_loop(pyloop: ModuleType, loop: Loop)
     assert seen == ["value"]
 
 
+def test_the_loop_that_is_blocked_meanwhile_hears_of_its_signals(pyloop: ModuleType, loop: Loop) -> None:
+    seen: list[str] = []
+
+    async def raises() -> None:
+        signal.raise_signal(signal.SIGUSR1)  # in the helper thread: Python's handlers run in the main one
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        heard = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, heard.set)
+        pyloop.run_in_thread(raises())
+        seen.append("ended")
+        await heard.wait()
+        seen.append("heard")
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+    loop.run_until_complete(main())
+    assert seen == ["ended", "heard"]
+
+
 def test_it_runs_in_a_plain_thread(pyloop: ModuleType) -> None:
     seen: list[str] = []
     thread = threading.Thread(target=lambda: seen.append(pyloop.run_in_thread(asyncio.sleep(0, "value"))))

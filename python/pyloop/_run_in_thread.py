@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import os
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Iterator
 from types import FrameType
@@ -29,7 +31,7 @@ def run_in_thread[T](main: Awaitable[T], *, debug: bool | None = None) -> T:
     if not inspect.isawaitable(main):
         raise TypeError(f"an awaitable is required, got {main!r}")
     run = _Run(main, debug)
-    with run.inside_of_another(), run.cancelled_by_sigint():
+    with run, run.inside_of_another(), run.cancelled_by_sigint():
         try:
             run.thread.start()
             run.wait()
@@ -48,7 +50,11 @@ _here = threading.local()
 
 
 class _Run:
-    """One helper thread; `cancel` is for any thread and for signal handlers, so nothing here takes a lock."""
+    """One helper thread; `cancel` is for any thread and for signal handlers, so nothing here takes a lock.
+
+    Who waits reads from a socket, to which CPython's signal handler writes, too: a signal that comes just
+    before the wait begins would go unheard by a thread that waits for a lock.
+    """
 
     def __init__(self, main: Awaitable[Any], debug: bool | None) -> None:
         self.main = main
@@ -56,8 +62,9 @@ class _Run:
         self.context = contextvars.copy_context()
         self.thread = threading.Thread(target=self._run, name="pyloop-run")
         self.ended = False
-        self.end = threading.Lock()
-        self.end.acquire()
+        self.bell, self.button = socket.socketpair()
+        self.button.setblocking(False)
+        self.outer_wakeup = -1
         self.task: asyncio.Task[Any] | None = None
         self.inner: _Run | None = None
         self.cancelled = self.interrupted = False
@@ -78,12 +85,26 @@ class _Run:
             self.error = error
         finally:
             self.ended = True
-            self.end.release()
+            with contextlib.suppress(OSError):  # full, or nobody waits any more
+                self.button.send(b"\0")
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.outer_wakeup = signal.set_wakeup_fd(self.button.fileno(), warn_on_full_buffer=False)
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self.outer_wakeup)
+        self.bell.close()
+        self.button.close()
 
     def wait(self) -> None:
-        """Until it has ended. A bare lock: an exception of a signal handler may leave an Event locked."""
-        if not self.ended:
-            self.end.acquire()
+        """Until it has ended."""
+        while not self.ended:
+            signals = self.bell.recv(4096).replace(b"\0", b"")
+            if signals and self.outer_wakeup != -1:  # a loop that runs in this thread hears of them, too
+                with contextlib.suppress(OSError):
+                    os.write(self.outer_wakeup, signals)
 
     def cancel(self) -> None:
         """Cancel the task once: a second CancelledError would end what it does to clean up."""
