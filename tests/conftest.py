@@ -96,6 +96,14 @@ def guard() -> Iterator[Guard]:
     _fail(complaints)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
+    if call.excinfo and signal.getitimer(signal.ITIMER_REAL)[0]:
+        # A test that failed late is reported on, not interrupted.
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+    return (yield)
+
+
 class _patience:
     def __enter__(self) -> None:
         self._handler = signal.signal(signal.SIGALRM, self._hung)

@@ -219,7 +219,7 @@ def interrupted(script: str, times: int = 1, kind: str = "asyncio") -> str:
                         break
                     printed += line
                 process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=8)
+            rest, errors = process.communicate(timeout=6)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -95,16 +95,23 @@ class _Run:
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self.outer_wakeup)
+            self.bell.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # signals that came with the end
+                self.listen()
         self.bell.close()
         self.button.close()
 
     def wait(self) -> None:
         """Until it has ended."""
         while not self.ended:
-            signals = self.bell.recv(4096).replace(b"\0", b"")
-            if signals and self.outer_wakeup != -1:  # a loop that runs in this thread hears of them, too
-                with contextlib.suppress(OSError):
-                    os.write(self.outer_wakeup, signals)
+            self.listen()
+
+    def listen(self) -> None:
+        """Hear the bell; a loop that runs in this thread hears of the signals, too."""
+        signals = self.bell.recv(4096).replace(b"\0", b"")
+        if signals and self.outer_wakeup != -1:
+            with contextlib.suppress(OSError):
+                os.write(self.outer_wakeup, signals)
 
     def cancel(self) -> None:
         """Cancel the task once: a second CancelledError would end what it does to clean up."""
