@@ -41,7 +41,7 @@ def run_in_thread[T](main: Awaitable[T], *, debug: bool | None = None) -> T:
                 if run.thread.ident is not None:
                     run.wait()
             raise
-    run.thread.join()
+        run.thread.join()
     result: T = run.outcome()
     return result
 
