@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Run
 from support.guard import Context
-from support.loops import Loop
+from support.loops import Loop, turn
 
 Pool = concurrent.futures.ThreadPoolExecutor
 
@@ -153,6 +153,10 @@ def test_a_shutdown_that_takes_too_long_warns_and_goes_on(loop: Loop, run: Run) 
     loop.set_default_executor(pool)
     run(main())
     pool.shutdown()
+    for thread in threading.enumerate():
+        if "_do_shutdown" in thread.name:  # it calls the loop when it is done
+            thread.join()
+    turn(loop)
 
 
 def test_shutdown_takes_a_timeout_that_is_long_enough(loop: Loop, run: Run) -> None:
