@@ -241,7 +241,8 @@ def test_what_runs_between_callbacks_is_in_a_context_of_its_own(loop: Loop, read
     assert word.get() == "outside"
 
 
-def test_a_handle_that_is_run_by_hand_leaves_the_callback_its_context(loop: Loop) -> None:
+@pytest.mark.parametrize("name", WAYS)
+def test_a_handle_that_is_run_by_hand_leaves_the_callback_its_context(loop: Loop, name: str) -> None:
     seen: list[str] = []
     ran: list[str] = []
 
@@ -251,7 +252,8 @@ def test_a_handle_that_is_run_by_hand_leaves_the_callback_its_context(loop: Loop
 
     def outer() -> None:
         word.set("outer")
-        other = loop.call_soon(inner)
+        schedule: Callable[..., asyncio.Handle] = getattr(loop, name)
+        other = schedule(*([] if "soon" in name else [60]), inner)
         other._run()
         other.cancel()
         seen.append(word.get())

@@ -293,6 +293,7 @@ impl RustFuture {
         self.begin_poll(py)?;
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
+        // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.
         let polled = error::catch_panic_slim(|| {
             self.body.with(py, |body| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))?))
         });
@@ -309,9 +310,11 @@ impl RustFuture {
             drop_body(self.body.take(py))?;
             return Err(Box::new(PyRuntimeError::new_err("the Rust future was closed while it was polled")));
         }
-        if polled.is_err() {
+        if polled.is_err()
             // It panicked, and is there still.
-            drop_body(self.body.take(py))?;
+            && let Err(second) = drop_body(self.body.take(py))
+        {
+            error::unraisable(py, second, None);
         }
         polled
     }

@@ -31,7 +31,8 @@ impl<T> GilCell<T> {
         self.value.get_mut()
     }
 
-    /// Run `f` on the value. `f` must not run Python code, dropping a `Py<_>` included.
+    /// Run `f` on the value. `f` must not run Python code, dropping a `Py<_>` included, unless something else (a stage)
+    /// keeps everybody who could come back from the cell.
     ///
     /// # Panics
     /// When called from within itself.

@@ -47,8 +47,7 @@ impl Contexts {
     #[inline(always)]
     pub fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let current = context::current(py).map(|current| current.variables);
-        let known = self.known(py, current);
-        match known {
+        match self.known(py, current) {
             Some(known) => Ok(known),
             None => self.fresh(py),
         }

@@ -183,8 +183,9 @@ impl Handle {
         Self::run_by(slf, true)
     }
 
+    /// As `run`, by the turn or by hand: then inside of whatever context there is.
     #[inline(always)]
-    fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
+    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.

@@ -49,13 +49,13 @@ impl ThreadSafeHandle {
         Ok(handle)
     }
 
-    /// Run it. The error is one that ends the run.
+    /// Run it, by the turn or by hand. The error is one that ends the run.
     #[inline]
-    pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let started = Running { thread: thread_ident(), gate: None };
         let outer = this.running.replace(py, Some(started));
-        let ran = Handle::run(slf.as_super());
+        let ran = Handle::run_by(slf.as_super(), turn);
         let ended = this.running.replace(py, outer);
         match ended.and_then(|ended| ended.gate) {
             None => ran,
@@ -134,7 +134,7 @@ impl ThreadSafeHandle {
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::settle(slf)?;
-        Self::run(slf)
+        Self::run_by(slf, false)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -257,35 +257,26 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
 #[inline]
 fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
+    match &entry {
+        Entry::Step(_) => state.contexts.leave(py),
+        // These stay in the context of the last callback, or leave it.
+        Entry::Handle(_) | Entry::ThreadSafe(_) | Entry::Timer(_) | Entry::Done(_) => {
+            state.leave_task(py, event_loop.as_any())?;
+        }
+        Entry::Watcher(_) | Entry::Native(_) | Entry::Foreign(_) => {
+            state.contexts.leave(py);
+            state.leave_task(py, event_loop.as_any())?;
+        }
+    }
     match entry {
-        Entry::Step(task) => {
-            state.contexts.leave(py);
-            step(py, &task.into_bound(py))
-        }
-        // These leave the context of the last callback, or stay in it.
-        Entry::Handle(handle) => {
-            state.leave_task(py, event_loop.as_any())?;
-            run_once(&handle.into_bound(py))
-        }
-        Entry::Timer(handle) => {
-            state.leave_task(py, event_loop.as_any())?;
-            run_once(handle.into_bound(py).as_super())
-        }
-        Entry::Done(done) => {
-            state.leave_task(py, event_loop.as_any())?;
-            state.unbox(py, done).map_or(Ok(()), |done| run_done(event_loop, done))
-        }
-        other => {
-            state.contexts.leave(py);
-            state.leave_task(py, event_loop.as_any())?;
-            match other {
-                Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
-                Entry::Watcher(handle) => Handle::run(handle.bind(py)),
-                Entry::Native(callable) => run_native(&callable.into_bound(py)),
-                Entry::Foreign(handle) => run_foreign(py, &handle),
-                Entry::Handle(_) | Entry::Timer(_) | Entry::Done(_) | Entry::Step(_) => unreachable!("matched above"),
-            }
-        }
+        Entry::Step(task) => step(py, &task.into_bound(py)),
+        Entry::Handle(handle) => run_once(&handle.into_bound(py)),
+        Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
+        Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
+        Entry::Watcher(handle) => Handle::run(handle.bind(py)),
+        Entry::Done(done) => state.unbox(py, done).map_or(Ok(()), |done| run_done(event_loop, done)),
+        Entry::Native(callable) => run_native(&callable.into_bound(py)),
+        Entry::Foreign(handle) => run_foreign(py, &handle),
     }
 }
 
@@ -300,7 +291,7 @@ fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
 /// `call_soon_threadsafe`: as `run_once`.
 #[inline]
 fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
-    let ran = ThreadSafeHandle::run(handle);
+    let ran = ThreadSafeHandle::run_by(handle, true);
     Handle::end_waiting(handle.as_super());
     ran
 }
