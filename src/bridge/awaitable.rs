@@ -40,7 +40,7 @@ use super::step::Stepped;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::pool::{self, Pool, Pooled};
-use crate::py::{error, iter, names};
+use crate::py::{error, iter, names, stop};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{Here, here};
 
@@ -161,8 +161,9 @@ impl Pooled for RustFuture {
     }
 
     #[inline]
-    fn release(values: (Self,), _py: Python<'_>) {
+    fn release(values: (Self,), py: Python<'_>) {
         drop(values);
+        stop::take_back(py);
     }
 
     const BEGIN_AWAIT: Option<fn(&Self, Python<'_>) -> PyResult<()>> = Some(Self::begin_await);

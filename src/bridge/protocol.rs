@@ -12,7 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::py::error::Slim;
-use crate::py::{context, error, iter};
+use crate::py::{context, error, iter, stop};
 
 #[pymethods]
 impl RustFuture {
@@ -37,9 +37,7 @@ impl RustFuture {
         match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
             Poll::Pending => Ok(Some(slf.clone())),
             Poll::Ready(value) => {
-                if !value.is_none(slf.py()) {
-                    iter::set_stop_iteration(value.into_bound(slf.py()));
-                }
+                stop::end_iteration(slf, value.into_bound(slf.py()));
                 Ok(None)
             }
         }
@@ -54,7 +52,7 @@ impl RustFuture {
         }
         match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
             Poll::Pending => Ok(slf.clone()),
-            Poll::Ready(value) => Err(iter::stop_iteration(py, value.into_bound(py))),
+            Poll::Ready(value) => Err(stop::stop_iteration(py, value.into_bound(py))),
         }
     }
 

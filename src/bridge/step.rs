@@ -6,7 +6,8 @@ use super::awaitable::RustFuture;
 use super::capsule;
 use crate::future::Future;
 use crate::py::error::Slim;
-use crate::py::iter::{Sent, send_none, stop_value};
+use crate::py::iter::{Sent, send_none};
+use crate::py::stop::stop_value;
 
 /// What a step of a coroutine came to.
 #[derive(Debug)]

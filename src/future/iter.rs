@@ -6,8 +6,9 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Future;
 use crate::py::cell::GilCell;
-use crate::py::iter::{stop_iteration, thrown};
+use crate::py::iter::{Sent, thrown};
 use crate::py::pool::{Pool, Pooled};
+use crate::py::stop;
 
 /// The iterator behind `Future.__await__`.
 #[pyclass(frozen, module = "pyloop._native")]
@@ -18,6 +19,29 @@ pub struct FutureIter {
 impl FutureIter {
     pub(super) fn new(future: Py<Future>) -> Self {
         Self { future: GilCell::new(Some(future)) }
+    }
+
+    fn advance<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
+        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.clone_ref(py))) else {
+            return Ok(Sent::Returned(py.None().into_bound(py)));
+        };
+        let (done, blocking) = future.get().state.with(py, |state| {
+            let before = state.blocking;
+            if !state.is_done() {
+                state.blocking = true;
+            }
+            (state.is_done(), before)
+        });
+        if !done {
+            if blocking {
+                return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            }
+            return Ok(Sent::Yielded(future.into_bound(py).into_any()));
+        }
+        if let Some(known) = self.future.take(py) {
+            known.drop_ref(py);
+        }
+        Ok(Sent::Returned(future.get().take_result(py)?))
     }
 }
 
@@ -39,6 +63,7 @@ impl Pooled for FutureIter {
         if let Some(future) = values.0.future.into_inner() {
             future.drop_ref(py);
         }
+        stop::take_back(py);
     }
 }
 
@@ -48,33 +73,22 @@ impl FutureIter {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Future>>> {
-        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.clone_ref(py))) else {
-            return Ok(None);
-        };
-        let (done, blocking) = future.get().state.with(py, |state| {
-            let before = state.blocking;
-            if !state.is_done() {
-                state.blocking = true;
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match slf.get().advance(slf.py())? {
+            Sent::Yielded(future) => Ok(Some(future)),
+            Sent::Returned(value) => {
+                stop::end_iteration(slf, value);
+                Ok(None)
             }
-            (state.is_done(), before)
-        });
-        if !done {
-            if blocking {
-                return Err(PyRuntimeError::new_err("await wasn't used with future"));
-            }
-            return Ok(Some(future));
         }
-        if let Some(known) = self.future.take(py) {
-            known.drop_ref(py);
-        }
-        let value = future.get().take_result(py)?;
-        if value.is_none() { Ok(None) } else { Err(stop_iteration(py, value)) }
     }
 
     #[pyo3(signature = (_value, /))]
-    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<Future>> {
-        self.__next__(py)?.ok_or_else(|| stop_iteration(py, py.None().into_bound(py)))
+    fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.advance(py)? {
+            Sent::Yielded(future) => Ok(future),
+            Sent::Returned(value) => Err(stop::stop_iteration(py, value)),
+        }
     }
 
     #[pyo3(signature = (typ, val = None, tb = None, /))]

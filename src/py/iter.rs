@@ -31,52 +31,6 @@ pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
     }
 }
 
-/// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `send` gives back.
-pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
-    set_stop_iteration(value);
-    PyErr::fetch(py)
-}
-
-/// As `stop_iteration`, for `__next__`: with the exception set, PyO3's "no more items" ends the iteration with it.
-///
-/// The exception is put together here, as `StopIteration(value)` would make it, and with the exception being handled as
-/// its context: CPython's `_PyGen_SetStopIterationValue` goes by way of a call, which costs as much as the poll.
-#[inline]
-pub fn set_stop_iteration(value: Bound<'_, PyAny>) {
-    // SAFETY: memory from the class's allocator, zeroed as `BaseException.__new__` has it but for `args` and `value`, each
-    // of which gets a reference of its own; without memory CPython has set MemoryError.
-    unsafe {
-        let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
-        let Some(allocate) = (*class).tp_alloc else { return ffi::PyErr_SetNone(class.cast()) };
-        let args = ffi::PyTuple_New(1);
-        if args.is_null() {
-            return;
-        }
-        ffi::PyTuple_SET_ITEM(args, 0, value.clone().into_ptr());
-        let exception = allocate(class, 0);
-        if exception.is_null() {
-            return ffi::Py_DECREF(args);
-        }
-        let fields = exception.cast::<ffi::PyStopIterationObject>();
-        (*fields).args = args;
-        (*fields).value = value.into_ptr();
-        let handled = ffi::PyErr_GetHandledException();
-        if !handled.is_null() {
-            ffi::PyException_SetContext(exception, handled);
-        }
-        ffi::PyErr_SetRaisedException(exception);
-    }
-}
-
-/// The value of a StopIteration, or the error back.
-pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
-    if error.is_instance_of::<PyStopIteration>(py) {
-        error.value(py).getattr(pyo3::intern!(py, "value"))
-    } else {
-        Err(error)
-    }
-}
-
 /// An exception that a Rust future ends with, as if a coroutine raised it: with the exception being handled as its
 /// context, and StopIteration as RuntimeError (PEP 479).
 pub fn raised_by_coroutine(py: Python<'_>, raised: PyErr) -> PyErr {

@@ -18,6 +18,7 @@ pub mod iter;
 pub mod method;
 pub mod names;
 pub mod pool;
+pub mod stop;
 
 #[cfg(Py_LIMITED_API)]
 compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");

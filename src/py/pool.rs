@@ -241,6 +241,14 @@ unsafe extern "C" fn await_itself<T: Pooled>(object: *mut ffi::PyObject) -> *mut
     }
 }
 
+/// Whether `release` is called when the object is freed, by whom ever it was made.
+#[inline]
+pub fn is_pooled<T: Pooled>(object: &Bound<'_, T>) -> bool {
+    let known = T::pool().known.get(object.py());
+    // SAFETY: a live object.
+    known.is_some_and(|known| known.class.as_ptr() == unsafe { ffi::Py_TYPE(object.as_ptr()) })
+}
+
 /// From now on every instance that goes is kept, until `keep_few`: what makes them by the hundred thousand and lets them
 /// go again would spend a fifth of its time on the kernel's pages.
 pub fn keep_all<T: Pooled>(py: Python<'_>) {

@@ -1,0 +1,131 @@
+//! `raise StopIteration(value)`, which is how an awaitable hands its result to the `await` above it.
+//!
+//! CPython's `_PyGen_SetStopIterationValue` goes by way of a call, which costs as much as the poll of a ready future:
+//! here the exception is put together in place. An `await` takes the value out and lets go of the exception at once,
+//! then of the awaitable; so one exception is kept and lent again and again, by awaitables that take it back
+//! (`take_back`) when they are freed. One that somebody kept, or wrote to, is his.
+
+use std::ptr::NonNull;
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::cell::GilCell;
+use super::pool::{self, Pooled};
+
+type Exception = NonNull<ffi::PyStopIterationObject>;
+
+#[derive(Clone, Copy)]
+enum Spare {
+    None,
+    /// Ours alone, without a value.
+    Free(Exception),
+    /// Raised, and not taken back yet: one of its references is ours.
+    Lent(Exception),
+}
+
+// SAFETY: a Python object, which is used with the GIL held.
+unsafe impl Send for Spare {}
+
+static SPARE: GilCell<Spare> = GilCell::new(Spare::None);
+
+/// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `send` gives back.
+pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
+    raise(value, false);
+    PyErr::fetch(py)
+}
+
+/// The same for `__next__` of `iterator`, which then gives PyO3's "no more items" (all there is to do for None). Its
+/// class calls `take_back` in `Pooled::release`.
+#[inline]
+pub fn end_iteration<T: Pooled>(iterator: &Bound<'_, T>, value: Bound<'_, PyAny>) {
+    if !value.is_none() {
+        // SAFETY: a live object. Its only reference is that of the `await` above it, which lets go of it next.
+        let goes = unsafe { ffi::Py_REFCNT(iterator.as_ptr()) } == 1;
+        raise(value, goes && pool::is_pooled(iterator));
+    }
+}
+
+#[inline]
+fn raise(value: Bound<'_, PyAny>, lend: bool) {
+    let py = value.py();
+    // SAFETY: an exception that is ours alone or memory from its class's allocator, zeroed, as `BaseException.__new__` has
+    // it but for `args` and `value`, each of which gets a reference of its own (a spare one has `()` and NULL there). The
+    // reference that is raised is given away. Without memory CPython has set MemoryError.
+    unsafe {
+        let args = ffi::PyTuple_New(1);
+        if args.is_null() {
+            return;
+        }
+        ffi::PyTuple_SET_ITEM(args, 0, value.clone().into_ptr());
+        let found = SPARE.get(py);
+        let exception = if lend && let Spare::Free(spare) = found {
+            spare
+        } else {
+            let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
+            let made = (*class).tp_alloc.and_then(|allocate| NonNull::new(allocate(class, 0)));
+            let Some(made) = made else { return ffi::Py_DECREF(args) };
+            made.cast()
+        };
+        let object = exception.as_ptr().cast::<ffi::PyObject>();
+        if lend && !matches!(found, Spare::Lent(_)) {
+            SPARE.set(py, Spare::Lent(exception));
+            ffi::Py_INCREF(object);
+        }
+        ffi::Py_XDECREF(std::mem::replace(&mut (*exception.as_ptr()).args, args));
+        (*exception.as_ptr()).value = value.into_ptr();
+        let handled = ffi::PyErr_GetHandledException();
+        if !handled.is_null() {
+            ffi::PyException_SetContext(object, handled);
+        }
+        ffi::PyErr_SetRaisedException(object);
+    }
+}
+
+/// Whoever was lent the exception goes: it is spare again, or no longer ours.
+#[inline]
+pub fn take_back(py: Python<'_>) {
+    let Spare::Lent(exception) = SPARE.get(py) else { return };
+    // SAFETY: one reference to the exception is ours. With no other nobody sees what is done to it; what it held is let
+    // go of last, for that may run any code.
+    unsafe {
+        let fields = exception.as_ptr();
+        let object = fields.cast::<ffi::PyObject>();
+        if ffi::Py_REFCNT(object) == 1 && is_plain(fields) {
+            let empty = ffi::PyTuple_New(0);
+            let args = std::mem::replace(&mut (*fields).args, empty);
+            let value = std::mem::replace(&mut (*fields).value, std::ptr::null_mut());
+            SPARE.set(py, Spare::Free(exception));
+            ffi::Py_XDECREF(args);
+            ffi::Py_XDECREF(value);
+        } else {
+            SPARE.set(py, Spare::None);
+            ffi::Py_DECREF(object);
+        }
+    }
+}
+
+/// Nothing was added to it: no traceback, no notes, no attributes, no cause and no context.
+///
+/// # Safety
+/// A live StopIteration.
+#[inline]
+unsafe fn is_plain(fields: *const ffi::PyStopIterationObject) -> bool {
+    // SAFETY: the caller's word; `suppress_context` is a C `char`.
+    unsafe {
+        let added = [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause];
+        added.iter().all(|object| object.is_null())
+            && (&raw const (*fields).suppress_context).cast::<u8>().read() == 0
+            && !(*fields).args.is_null()
+    }
+}
+
+/// The value of a StopIteration, or the error back.
+pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
+    if error.is_instance_of::<PyStopIteration>(py) {
+        error.value(py).getattr(pyo3::intern!(py, "value"))
+    } else {
+        Err(error)
+    }
+}
