@@ -92,6 +92,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     bridge::capsule::install(module)?;
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
+    py::slots::install_await::<future::Future>(&py.get_type::<future::Future>());
+    py::slots::install_await::<future::Future>(&py.get_type::<task::Task>());
     py::context::find_current(py)?;
     py::pool::install::<sched::handle::Handle>(py);
     py::pool::install::<sched::timer_handle::TimerHandle>(py);

@@ -106,14 +106,14 @@ def test_what_was_written_to_one_does_not_come_back(make: Make) -> None:
         assert stop.__cause__ is stop.__context__ is None
 
 
-def test_the_exception_being_handled_is_its_context(make: Make) -> None:
+def test_the_exception_being_handled_is_its_context_before_3_14(make: Make) -> None:
     for _ in range(2):
         try:
             raise KeyError
         except KeyError as handled:
             error, stop = handled, ended(make(1))
             through_yield_from(make, 2)
-        assert stop.__context__ is error
+        assert stop.__context__ is (error if sys.version_info < (3, 14) else None)
         assert ended(make(3)).__context__ is None
 
 

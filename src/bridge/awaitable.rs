@@ -29,7 +29,7 @@ use std::time::Instant;
 use pin_project::pin_project;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyType};
 
 use super::foreign::{self, ForeignWaiters};
 use super::home::{self, Home};
@@ -40,6 +40,7 @@ use super::step::Stepped;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::pool::{self, Pool, Pooled};
+use crate::py::slots::{self, Await};
 use crate::py::{error, iter, names, stop};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{Here, here};
@@ -166,7 +167,17 @@ impl Pooled for RustFuture {
         stop::take_back(py);
     }
 
-    const BEGIN_AWAIT: Option<fn(&Self, Python<'_>) -> PyResult<()>> = Some(Self::begin_await);
+    fn install_slots(class: &Bound<'_, PyType>) {
+        slots::install_await::<Self>(class);
+    }
+}
+
+impl Await for RustFuture {
+    #[inline]
+    fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().begin_await(slf.py())?;
+        Ok(slf.clone().into_any())
+    }
 }
 
 /// The loop has been told of this copy's class.

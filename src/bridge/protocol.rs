@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::py::error::Slim;
+use crate::py::slots::Await;
 use crate::py::{context, error, iter, stop};
 
 #[pymethods]
@@ -23,9 +24,8 @@ impl RustFuture {
         Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
     }
 
-    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        slf.begin_await(slf.py())?;
-        Ok(slf)
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::iterator(slf)
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

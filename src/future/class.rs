@@ -6,13 +6,13 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::callbacks::{TaskWakeup, Waiter, Waiters};
-use super::iter::FutureIter;
 use super::state::{Failure, Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error, gc, pool};
+use crate::py::slots::Await;
+use crate::py::{call, context, error};
 use crate::sched::state::{Done, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -408,15 +408,12 @@ impl Future {
         Ok(self.cancelled_error(py)?.into_value(py))
     }
 
-    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
-        slf.get().event_loop(slf.py())?;
-        let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
-        gc::track(iter.as_any());
-        Ok(iter.unbind())
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::iterator(slf)
     }
 
-    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<Py<FutureIter>> {
-        Self::__await__(slf)
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::iterator(slf)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {

@@ -2,13 +2,25 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Future;
 use crate::py::cell::GilCell;
 use crate::py::iter::{Sent, thrown};
-use crate::py::pool::{Pool, Pooled};
-use crate::py::stop;
+use crate::py::pool::{self, Pool, Pooled};
+use crate::py::slots::{self, Await, Next};
+use crate::py::{gc, stop};
+
+impl Await for Future {
+    #[inline]
+    fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().event_loop(slf.py())?;
+        let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
+        gc::track(iter.as_any());
+        Ok(iter.into_any())
+    }
+}
 
 /// The iterator behind `Future.__await__`.
 #[pyclass(frozen, module = "pyloop._native")]
@@ -22,7 +34,7 @@ impl FutureIter {
     }
 
     fn advance<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
-        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.clone_ref(py))) else {
+        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.bind(py).clone())) else {
             return Ok(Sent::Returned(py.None().into_bound(py)));
         };
         let (done, blocking) = future.get().state.with(py, |state| {
@@ -36,7 +48,7 @@ impl FutureIter {
             if blocking {
                 return Err(PyRuntimeError::new_err("await wasn't used with future"));
             }
-            return Ok(Sent::Yielded(future.into_bound(py).into_any()));
+            return Ok(Sent::Yielded(future.into_any()));
         }
         if let Some(known) = self.future.take(py) {
             known.drop_ref(py);
@@ -65,6 +77,23 @@ impl Pooled for FutureIter {
         }
         stop::take_back(py);
     }
+
+    fn install_slots(class: &Bound<'_, PyType>) {
+        slots::install_next::<Self>(class);
+    }
+}
+
+impl Next for FutureIter {
+    #[inline]
+    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match slf.get().advance(slf.py())? {
+            Sent::Yielded(future) => Ok(Some(future)),
+            Sent::Returned(value) => {
+                stop::end_iteration(slf, value);
+                Ok(None)
+            }
+        }
+    }
 }
 
 #[pymethods]
@@ -74,13 +103,7 @@ impl FutureIter {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match slf.get().advance(slf.py())? {
-            Sent::Yielded(future) => Ok(Some(future)),
-            Sent::Returned(value) => {
-                stop::end_iteration(slf, value);
-                Ok(None)
-            }
-        }
+        Self::next(slf)
     }
 
     #[pyo3(signature = (_value, /))]

@@ -18,6 +18,7 @@ pub mod iter;
 pub mod method;
 pub mod names;
 pub mod pool;
+pub mod slots;
 pub mod stop;
 
 #[cfg(Py_LIMITED_API)]

@@ -8,12 +8,12 @@
 
 use std::ptr::NonNull;
 
-use pyo3::Borrowed;
 use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 
 use super::cell::GilCell;
 use super::gc;
@@ -33,9 +33,8 @@ pub trait Pooled: PyClass<Frozen = True> + Sync {
     fn make(values: Self::Values, py: Python<'_>) -> PyResult<Bound<'_, Self>>;
     /// Let go of what an instance held; it may run Python code.
     fn release(values: Self::Values, py: Python<'_>);
-    /// `__await__` gives the object itself, after this: PyO3's wrapper around it would cost as much again. It must not
-    /// panic.
-    const BEGIN_AWAIT: Option<fn(&Self, Python<'_>) -> PyResult<()>> = None;
+    /// What else is installed with the class.
+    fn install_slots(_class: &Bound<'_, PyType>) {}
 }
 
 /// The Rust values in an instance of `C`: its own, after that of its native base class.
@@ -226,21 +225,6 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     }
 }
 
-unsafe extern "C" fn await_itself<T: Pooled>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the slot is called with the GIL held, with an instance of the class or of a subclass.
-    unsafe {
-        let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-        match T::BEGIN_AWAIT.map_or(Ok(()), |begin| begin(this.get(), py)) {
-            Ok(()) => ffi::Py_NewRef(object),
-            Err(raised) => {
-                raised.restore(py);
-                std::ptr::null_mut()
-            }
-        }
-    }
-}
-
 /// Whether `release` is called when the object is freed, by whom ever it was made.
 #[inline]
 pub fn is_pooled<T: Pooled>(object: &Bound<'_, T>) -> bool {
@@ -293,16 +277,15 @@ pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Val
 /// Give the class its deallocator; before it has instances or subclasses.
 #[cold]
 pub fn install<T: Pooled>(py: Python<'_>) {
-    let raw = T::type_object(py).as_type_ptr();
+    let class = T::type_object(py);
+    let raw = class.as_type_ptr();
     // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
     unsafe {
         let Some(inner) = (*raw).tp_dealloc else { return };
         if T::pool().inner.set(py, inner).is_ok() {
             (*raw).tp_dealloc = Some(dealloc::<T>);
-            if T::BEGIN_AWAIT.is_some() && !(*raw).tp_as_async.is_null() {
-                (*(*raw).tp_as_async).am_await = Some(await_itself::<T>);
-            }
             ffi::PyType_Modified(raw);
+            T::install_slots(&class);
         }
     }
 }

@@ -75,9 +75,13 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
         }
         ffi::Py_XDECREF(std::mem::replace(&mut (*exception.as_ptr()).args, args));
         (*exception.as_ptr()).value = value.into_ptr();
-        let handled = ffi::PyErr_GetHandledException();
-        if !handled.is_null() {
-            ffi::PyException_SetContext(object, handled);
+        // As `_PyGen_SetStopIterationValue`: later ones have no context.
+        #[cfg(not(Py_3_14))]
+        {
+            let handled = ffi::PyErr_GetHandledException();
+            if !handled.is_null() {
+                ffi::PyException_SetContext(object, handled);
+            }
         }
         ffi::PyErr_SetRaisedException(object);
     }
