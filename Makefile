@@ -2,7 +2,7 @@
 # what a machine lacks. PYTHON="python3.13" (a name, a version or a path; several with spaces) overrides the search.
 # ARGS="..." goes to pytest, the conformance suite, cargo test, the benchmarks or the demo.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint rust-test py-test py-test-debug conformance bench clean pythons
+.PHONY: help demo test build lint rust-test py-test py-test-debug conformance bench sanitize clean pythons
 
 export PYTHON ARGS
 
@@ -17,6 +17,7 @@ help:
 	@echo "make py-test-debug   the same with asyncio's debug mode on"
 	@echo "make conformance     CPython's own asyncio tests on our loop"
 	@echo "make bench           against asyncio and other loops; fills the table of README.md"
+	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=thread"
 	@echo "make pythons         which CPythons there are, and what is missing"
 	@echo "make clean           remove builds, virtualenvs and caches"
 	@echo
@@ -24,6 +25,9 @@ help:
 
 demo test build lint rust-test py-test py-test-debug conformance bench:
 	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house.py $@
+
+sanitize:
+	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/sanitize
 
 pythons:
 	@sh scripts/find_python.sh --check

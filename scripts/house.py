@@ -472,10 +472,14 @@ print(folder if any(os.path.exists(os.path.join(folder, name + end)) for end in 
 """
 
 
+def libpython(py: Python) -> str:
+    """The folder with its libpython, which many a Python does not come with: then it is empty."""
+    return subprocess.run([py.path, "-c", _LIBPYTHON], capture_output=True, text=True).stdout.strip()
+
+
 def _rust_env(py: Python) -> dict[str, str]:
-    """For clippy and the unit tests. The tests link libpython, which many a Python does not come with."""
-    libdir = subprocess.run([py.path, "-c", _LIBPYTHON], capture_output=True, text=True).stdout.strip()
-    if libdir:
+    """For clippy and the unit tests. The tests link libpython."""
+    if libdir := libpython(py):
         name = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
         return {"PYO3_PYTHON": py.path, name: os.pathsep.join(filter(None, [libdir, os.environ.get(name)]))}
     # The tests are of the parts that know no Python, so its symbols may stay open: only a call looks one up.

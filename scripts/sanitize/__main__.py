@@ -1,0 +1,167 @@
+"""`make sanitize`: the tests under ThreadSanitizer and AddressSanitizer, with Python on top.
+
+    make sanitize ARGS="thread"                         one of them
+    make sanitize ARGS="thread tests/test_bridge.py"    and what pytest is to run
+
+pyloop, the tests' extension module and Rust's standard library are built for the sanitizer. Python is not: it
+is started by a program that has the sanitizer's runtime in it (launcher.rs). What a sanitizer reports is a
+failure; the reports are in reports/sanitize/. Not a part of `make test`: it takes some twenty minutes.
+
+It needs the source of Rust's standard library (`rustup component add rust-src`, Debian: rust-src), the
+sanitizers' runtimes (rustup's toolchains have them; otherwise clang's, Debian: clang libclang-rt-dev), and a
+CPython with a libpython to link.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from house import (
+    ARGS,
+    EXTENSION,
+    LOCKED,
+    REPORTS,
+    Python,
+    Run,
+    count_cargo,
+    count_words,
+    judge_ignored,
+    judge_pytest,
+    libpython,
+    pythons,
+)
+
+HERE = Path(__file__).resolve().parent
+FOUND = REPORTS / "sanitize"
+
+OPTIONS = {
+    # A forked child may start threads; exit codes are the programs' own.
+    "thread": f"suppressions={HERE / 'thread.supp'}:die_after_fork=0:exitcode=0:history_size=4",
+    # What Python keeps until its end is no leak.
+    "address": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
+}
+
+# The tests, but for those that cannot pass.
+TESTS = [
+    *("tests", "--ignore=tests/test_rust_main.py"),  # builds programs of its own
+    "--ignore=tests/test_scale.py",  # time and memory
+    "--ignore=tests/test_examples.py",  # time
+    # Counts CPython's own blocks of memory, and there are none (PYTHONMALLOC).
+    "--deselect=tests/test_references.py::test_a_reference_that_is_left_behind_is_seen",
+    # Counts threads; ThreadSanitizer has one of its own.
+    "--deselect=tests/test_bridge_ends.py::test_futures_of_an_extension_need_its_runtime_alone",
+    # ThreadSanitizer holds a signal back until the next system call, and there is none.
+    "--deselect=tests/test_signals_ctrl_c.py::test_ctrl_c_reaches_a_callback",
+]
+
+
+@dataclass(frozen=True)
+class Sanitized(Python):
+    """A CPython whose extension modules are built for a sanitizer."""
+
+    kind: str
+    flags: str
+
+    @property
+    def target(self) -> Path:
+        return super().target.parent / f"sanitize-{self.kind}"
+
+    @property
+    def venv(self) -> Path:
+        return self.target / "venv"
+
+    @property
+    def launcher(self) -> Path:
+        return self.venv / "bin" / "python-sanitized"
+
+    def env(self, **extra: str) -> dict[str, str]:
+        """RUSTC_BOOTSTRAP: a stable toolchain takes `-Z`, too."""
+        more = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": self.flags, "CARGO_TARGET_DIR": str(self.target)}
+        name = f"{self.kind[0].upper()}SAN_OPTIONS"
+        options = f"{OPTIONS[self.kind]}:log_path={FOUND / self.kind}"
+        # A debug build's backtraces take seconds.
+        more |= {name: options, "RUST_BACKTRACE": "0"}
+        if self.kind == "address":  # then it knows each Python object
+            more["PYTHONMALLOC"] = "malloc"
+        library = libpython(self)
+        return super().env(**more, LD_LIBRARY_PATH=library, **extra)
+
+
+def _rustc(*args: str) -> str:
+    return subprocess.run(["rustc", *args], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _flags(kind: str) -> str:
+    flags = f"-Zsanitizer={kind} -Cunsafe-allow-abi-mismatch=sanitizer"
+    libraries = Path(_rustc("--print", "target-libdir"))
+    if not list(libraries.glob(f"librustc*rt.{kind[0]}san.a")):
+        if not shutil.which("clang"):
+            sys.exit(f"missing: the {kind} sanitizer's runtime (rustup's toolchains have it, or clang)")
+        flags += f" -Zexternal-clangrt -Clinker=clang -Clink-arg=-fsanitize={kind}"
+    return flags
+
+
+def sanitize(run: Run, py: Sanitized, args: list[str]) -> None:
+    name, host = py.kind, re.search(r"host: (\S+)", _rustc("-vV"))
+    assert host
+    build = ["-Zbuild-std", "--target", host[1], *LOCKED]
+    made = py.target / host[1] / "debug"
+    if not py.prepare(run, ["test"]):
+        return
+    for old in FOUND.glob(f"{name}.*"):
+        old.unlink()
+    if not args:
+        tests = ["cargo", "test", *build, "--lib", "--tests", "--features", "pyo3-async-runtimes"]
+        run.step(f"{name} cargo test", tests, py.env(), count_cargo, judge_ignored)
+    module = {"PYO3_BUILD_EXTENSION_MODULE": "1"}
+    for what, crate in (
+        ("pyloop", ["-p", "pyloop-native"]),
+        ("extension", ["--manifest-path", EXTENSION / "Cargo.toml"]),
+    ):
+        if not run.step(f"{name} build {what}", ["cargo", "build", *build, *crate], py.env(**module)):
+            return
+    version = f"-lpython{py.version}"
+    link = ["-L", libpython(py), f"-Clink-arg={version}", "-Clink-arg=-rdynamic", "-o", py.launcher]
+    command = ["rustc", "--edition", "2024", *py.flags.split(), HERE / "launcher.rs", *link]
+    if not run.step(f"{name} launcher", command, py.env()):
+        return
+    packages = next((py.venv / "lib").glob("python3.*/site-packages"))
+    shutil.copytree(HERE.parent.parent / "python" / "pyloop", packages / "pyloop", dirs_exist_ok=True)
+    for old in (packages / "pyloop").glob("_native*.so"):
+        old.unlink()
+    shutil.copy(made / "lib_native.so", packages / "pyloop" / "_native.so")
+    shutil.copy(made / "libpyloop_extension.so", packages / "pyloop_extension.so")
+    command = [py.launcher, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(args or TESTS)]
+    run.step(f"{name} pytest", command, py.env(), count_words, judge_pytest, minutes=60)
+    found = list(FOUND.glob(f"{name}.*"))
+    for report in found:
+        print(report.read_text(errors="replace")[:20_000])
+    if found:
+        run.missed([f"{name} reports"], f"{len(found)} in {FOUND}")
+
+
+def main() -> int:
+    run = Run()
+    kinds = [arg for arg in ARGS if arg in OPTIONS] or list(OPTIONS)
+    args = [arg for arg in ARGS if arg not in OPTIONS]
+    library = Path(_rustc("--print", "sysroot")) / "lib" / "rustlib" / "src" / "rust" / "library"
+    if not library.exists():
+        sys.exit("missing: the source of Rust's standard library: rustup component add rust-src")
+    found = [py for py in pythons() if libpython(py)]
+    if not found:
+        sys.exit("missing: a CPython with a libpython to link")
+    FOUND.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        sanitize(run, Sanitized(found[0].version, found[0].path, kind, _flags(kind)), args)
+    return run.summary()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
