@@ -62,10 +62,12 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
         return Stepped::Gave;
     }
     let py = yielded.py();
-    if yielded.is_exact_instance_of::<RustFuture>() {
+    // What is most often yielded is asked for first: a subclass is looked for along the bases.
+    let is_future = yielded.is_exact_instance_of::<Future>();
+    if !is_future && is_rust(&yielded) {
         return Stepped::Polled(yielded);
     }
-    if yielded.is_instance_of::<Future>() {
+    if is_future || yielded.is_instance_of::<Future>() {
         return match yielded.cast_into::<Future>() {
             Ok(future) if future.get().is_exact(py) => Stepped::Waits(future),
             // A subclass is asked by its own methods.
@@ -73,7 +75,13 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
             Err(other) => Stepped::Other(other.into_inner()),
         };
     }
-    if capsule::registered(&yielded).is_some() { Stepped::Polled(yielded) } else { Stepped::Other(yielded) }
+    Stepped::Other(yielded)
+}
+
+/// Whether this is a Rust future, ours or another extension module's.
+#[inline]
+fn is_rust(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<RustFuture>() || capsule::registered(object).is_some()
 }
 
 /// Whether this is a Rust future, ours or another extension module's, that is a coroutine, too.
