@@ -39,7 +39,7 @@ CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_coun
 # So many failed tests get a second try, as CPython's own regrtest gives them with --rerun.
 SECOND_TRIES = 3
 # Tests that build Rust programs, which are the same for each Python: with the first one, not in debug mode.
-ONCE = ["--ignore=tests/test_rust_main.py"]
+ONCE = ["--ignore=tests/test_rust_main.py", "--ignore=tests/test_rust_library.py"]
 BENCH_START, BENCH_END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 # What a developer's shell may say and a test must not hear.

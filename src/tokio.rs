@@ -2,9 +2,10 @@
 //!
 //! What differs: a future is polled in place, by the task that awaits it, and does not run before it is awaited
 //! ([`spawn_into_py`](crate::spawn_into_py) is the function that runs it on a runtime's threads); [`get_runtime`]
-//! gives a runtime's handle.
+//! gives a runtime's handle, whose `block_on` refuses to block an event loop.
 
 use std::future::Future;
+use std::ops::Deref;
 
 use futures::{Stream, StreamExt};
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ pub use crate::bridge::{
     TaskLocals, future_into_py_with_locals, get_current_locals, get_current_loop, into_future, into_future_with_locals,
     local_future_into_py_with_locals, run, run_until_complete, scope, scope_local,
 };
+use crate::py::attach::is_attached;
 pub use crate::rt::background::{init, init_with_runtime};
 
 /// A Python awaitable that polls `fut` in place, on whichever thread awaits it.
@@ -39,14 +41,51 @@ where
     crate::bridge::future_into_py(py, fut)
 }
 
-/// The background runtime, started if it is not running: `spawn`, `spawn_blocking`, `block_on` and `enter` as on a
-/// `Runtime`.
+/// What [`get_runtime`] gives: a tokio `Handle`, but for `block_on`.
+#[derive(Clone, Copy, Debug)]
+pub struct BackgroundRuntime(&'static ::tokio::runtime::Handle);
+
+impl BackgroundRuntime {
+    /// As `Runtime::handle`.
+    pub fn handle(&self) -> &'static ::tokio::runtime::Handle {
+        self.0
+    }
+
+    /// Run `future` to its end and wait for it here, with the GIL released.
+    ///
+    /// # Panics
+    /// Where [`block_on`](crate::block_on) is an error: on a thread that runs an event loop or a tokio runtime.
+    pub fn block_on<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        if !is_attached() {
+            return self.0.block_on(future);
+        }
+        match Python::attach(|py| crate::block_on(py, future)) {
+            Ok(output) => output,
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+impl Deref for BackgroundRuntime {
+    type Target = ::tokio::runtime::Handle;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+/// The background runtime, started if it is not running: `spawn`, `spawn_blocking`, `block_on`, `handle` and `enter` as
+/// on a `Runtime`.
 ///
 /// # Panics
 /// When its threads cannot be started.
-pub fn get_runtime() -> &'static ::tokio::runtime::Handle {
+pub fn get_runtime() -> BackgroundRuntime {
     match crate::rt::background::handle() {
-        Ok(handle) => handle,
+        Ok(handle) => BackgroundRuntime(handle),
         Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
     }
 }

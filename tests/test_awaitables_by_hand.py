@@ -168,6 +168,63 @@ def test_what_is_no_exception_is_not_thrown() -> None:
 
 
 @each_maker
+def test_cancelled_before_it_is_awaited_it_is_dropped_and_the_await_is_told(
+    loop: Loop, make: Callable[[], Any]
+) -> None:
+    async def main() -> None:
+        before = rust.live()
+        awaitable = make()
+        assert awaitable.cancel("why")
+        assert rust.live() == before
+        assert not awaitable.cancel()
+        with pytest.raises(asyncio.CancelledError, match=r"^why$"):
+            await awaitable
+        with pytest.raises(RuntimeError, match=REUSED):
+            await awaitable
+        task = asyncio.ensure_future(cancelled(make()))
+        await asyncio.wait([task])
+        assert task.cancelled()
+        cancelled(make())  # and never awaited: no warning
+
+    def cancelled(awaitable: Any) -> Any:
+        assert awaitable.cancel()
+        return awaitable
+
+    loop.run_until_complete(main())
+
+
+def test_one_that_is_awaited_is_cancelled_by_its_task_alone(loop: Loop) -> None:
+    async def main() -> None:
+        awaitable = rust.yield_n(3, 5)
+        task = asyncio.ensure_future(awaits(awaitable))
+        await asyncio.sleep(0)
+        if isinstance(task, pyloop.Task):
+            assert not awaitable.cancel()
+            assert await task == 5
+        else:
+            assert awaitable.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+    async def awaits(awaitable: Any) -> Any:
+        return await awaitable
+
+    loop.run_until_complete(main())
+
+
+def test_it_is_no_future_before_it_is_awaited(loop: Loop) -> None:
+    async def main() -> None:
+        awaitable = rust.ready(7)
+        with pytest.raises(asyncio.InvalidStateError, match=r"^Result is not set\.$"):
+            awaitable.result()
+        with pytest.raises(RuntimeError, match="ensure_future"):
+            awaitable.add_done_callback(print)
+        assert await awaitable == 7
+
+    loop.run_until_complete(main())
+
+
+@each_maker
 def test_close_twice_is_fine_and_ends_it(make: Callable[[], Any]) -> None:
     awaitable = make()
     assert awaitable.close() is None

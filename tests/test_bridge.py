@@ -319,6 +319,16 @@ def test_pyo3s_async_functions_find_the_runtime_of_this_thread(loop: Loop) -> No
     loop.run_until_complete(main())
 
 
+def test_block_on_of_the_runtime_does_not_block_a_loop(loop: Loop) -> None:
+    async def main() -> int:
+        with pytest.raises(BaseException, match=r"^RuntimeError: block_on would block the event loop"):
+            ext.blocks_on_the_runtime()
+        return await asyncio.to_thread(ext.blocks_on_the_runtime)
+
+    assert ext.blocks_on_the_runtime() == 7
+    assert loop.run_until_complete(main()) == 7
+
+
 def test_it_is_awaited_beside_the_loops_own_futures(loop: Loop) -> None:
     async def main() -> list[Any]:
         theirs = [make() for make, _ in ENDING.values()]

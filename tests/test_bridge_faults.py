@@ -137,12 +137,30 @@ else:
 
 @kinds
 @pytest.mark.parametrize("how", ["return", "exit", "close", "leave", "joined", "not_joined"])
-def test_a_process_ends_in_silence_whatever_is_pending(kind: str, how: str) -> None:
+@pytest.mark.parametrize("_time", range(6))  # two hundred ends in all
+def test_a_process_ends_in_silence_whatever_is_pending(kind: str, how: str, _time: int) -> None:
     started = [process.start(*script_of(kind, f"HOW = {how!r}\n{STATES}")) for _ in range(2)]
     for child in started:
         with child:
             printed, errors = child.communicate(timeout=15)
             assert (child.returncode, printed, errors) == (0, "", "")
+
+
+# A runtime before the first poll.
+
+
+@kinds
+def test_pyo3s_async_functions_find_a_runtime_that_was_entered_before(kind: str) -> None:
+    script = """
+ext.enter_runtime()
+async def main():
+    await asyncio.gather(ext.pyo3_sleep(0.001), ext.pyo3_sleep(0.001))
+    await ext.spawns_local()
+    return ext.is_inside_runtime()
+for _ in range(2):
+    print(asyncio.run(main(), loop_factory=new_event_loop))
+"""
+    assert run(kind, script) == "True\nTrue\n"
 
 
 # Wakes that come too late.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -71,6 +72,19 @@ def test_any_object_is_an_item(loop: Loop) -> None:
 
     got = loop.run_until_complete(main())
     assert all(one is other for one, other in zip(got, items, strict=True))
+
+
+def test_closing_the_batches_closes_the_stream(loop: Loop) -> None:
+    async def main() -> None:
+        stream = ext.counts(1000)
+        async with contextlib.aclosing(stream.batches(10)) as batches:
+            assert await anext(batches) == list(range(10))
+        for ended in (stream, batches):
+            with pytest.raises(StopAsyncIteration):
+                await anext(ended)
+        await batches.aclose()
+
+    loop.run_until_complete(main())
 
 
 def test_batches_have_what_is_there_together(loop: Loop) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from support.extension import ext, start_extension
 from support.loops import Loop
-from support.rust import rust
+from support.rust import rust, sync
 
 CYCLES = 1000
 # A leak of one in fifty cycles is seen; what the interpreter itself keeps for later is not mistaken for one.
@@ -24,6 +25,11 @@ MOST = CYCLES // 50
 Cycle = Callable[[Loop], Awaitable[object]]
 
 total: Callable[[], int] = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def background() -> None:
+    start_extension()
 
 
 async def give(value: int) -> int:
@@ -91,6 +97,32 @@ async def rust_failed(loop: Loop) -> None:
         await rust.error(ZeroDivisionError())
 
 
+async def extension_yields(loop: Loop) -> None:
+    await ext.yield_once()
+
+
+async def extension_cancelled(loop: Loop) -> None:
+    task = loop.create_task(ext.never())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def extension_awaits_python(loop: Loop) -> None:
+    assert await ext.awaits(give(1)) == 1
+
+
+async def extension_streams(loop: Loop) -> None:
+    assert [item async for item in ext.counts(3)] == [0, 1, 2]
+
+
+async def channel(loop: Loop) -> None:
+    sender, receiver = sync.mpsc(1)
+    await sender.send(loop)
+    assert await receiver.recv() is loop
+
+
 CYCLES_OF_ALL: list[Cycle] = [
     task_and_await,
     task_cancelled,
@@ -103,6 +135,11 @@ CYCLES_OF_ALL: list[Cycle] = [
     rust_cancelled,
     rust_closed,
     rust_failed,
+    extension_yields,
+    extension_cancelled,
+    extension_awaits_python,
+    extension_streams,
+    channel,
 ]
 
 

@@ -50,7 +50,11 @@ OPTIONS = {
 
 # The tests, but for those that cannot pass.
 TESTS = [
-    *("tests", "--ignore=tests/test_rust_main.py"),  # builds programs of its own
+    "tests",
+    *(
+        "--ignore=tests/test_rust_main.py",
+        "--ignore=tests/test_rust_library.py",
+    ),  # they build Rust themselves
     "--ignore=tests/test_scale.py",  # time and memory
     "--ignore=tests/test_examples.py",  # time
     # Memory: of CPython's own blocks AddressSanitizer leaves none, and it keeps what is freed.

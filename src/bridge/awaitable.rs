@@ -393,7 +393,9 @@ impl RustFuture {
             if begins {
                 state.stage = Stage::Idle;
             }
-            begins
+            // Or it was cancelled before: that is what its one await is told.
+            let cancelled = |foreign: &Foreign| foreign.cancelled.is_some() && foreign.waiters.is_none();
+            begins || state.foreign.as_deref().is_some_and(cancelled)
         })
     }
 

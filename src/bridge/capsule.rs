@@ -7,7 +7,6 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::{abi, cx, link};
+use crate::core::inbox::Sent;
 use crate::py::cell::GilCell;
 use crate::sched::state::{Entry, ours};
 use crate::sched::{Deliver, LoopShared, LoopState};
@@ -192,12 +192,12 @@ unsafe extern "C" fn loop_is_current(event_loop: *const abi::RawLoop) -> c_int {
 struct Callback {
     shared: Arc<LoopShared>,
     callable: Py<PyAny>,
-    queued: AtomicBool,
+    queued: Sent,
 }
 
 impl Wake for Callback {
     fn wake(self: Arc<Self>) {
-        if !self.queued.swap(true, Ordering::SeqCst) {
+        if self.queued.raise() {
             Arc::clone(&self.shared).send(self);
         }
     }
@@ -205,7 +205,7 @@ impl Wake for Callback {
 
 impl Deliver for Callback {
     fn deliver(self: Arc<Self>, py: Python<'_>, state: &LoopState) {
-        self.queued.store(false, Ordering::SeqCst);
+        self.queued.lower();
         state.push(py, Entry::Native(self.callable.clone_ref(py)));
     }
 }
@@ -216,7 +216,7 @@ unsafe extern "C" fn loop_callback(event_loop: *const abi::RawLoop, callable: ab
         let (shared, callable) = Python::attach(|py| unsafe {
             (shared(event_loop), Bound::from_borrowed_ptr(py, callable.cast()).unbind())
         });
-        give(Waker::from(Arc::new(Callback { shared, callable, queued: AtomicBool::new(false) })))
+        give(Waker::from(Arc::new(Callback { shared, callable, queued: Sent::default() })))
     })
 }
 

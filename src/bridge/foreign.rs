@@ -39,6 +39,11 @@ pub(super) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyR
     Ok(PyErr::from_value(exception))
 }
 
+pub(super) fn invalid_state_error(py: Python<'_>) -> PyResult<PyErr> {
+    let class = py.import("asyncio")?.getattr("InvalidStateError")?;
+    Ok(PyErr::from_value(class.call1(("Result is not set.",))?))
+}
+
 /// A task of another class goes on with it: what it is to be told instead of another poll.
 #[cold]
 pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {

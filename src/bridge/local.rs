@@ -89,6 +89,16 @@ pub fn can_spawn_local() -> bool {
     is_driving() || (!is_inside_runtime() && looped().unwrap_or(false))
 }
 
+/// Give this thread a tokio context for good, as the first future that it polls does: for code that is polled by others,
+/// such as PyO3's own `async fn`. A module that has those calls this when it is made (for the thread that imports it).
+/// The background runtime is started if it is not running.
+///
+/// # Errors
+/// OSError when the runtime cannot be started.
+pub fn enter_runtime(_py: Python<'_>) -> PyResult<()> {
+    here(|here| in_context(here, enter, || ())).map_err(|raised| *raised)
+}
+
 /// This thread has entered the background runtime: `spawn_local` works from now on.
 pub(super) fn enter() {
     let entered = LOCAL.with_borrow_mut(|local| {

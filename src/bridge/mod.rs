@@ -34,6 +34,7 @@ pub use into_py::{
     future_into_py, future_into_py_with_locals, local_future_into_py_with_locals, named_into_py, send_future_into_py,
     shielded_into_py, spawn_blocking_into_py, spawn_into_py,
 };
+pub use local::enter_runtime;
 #[cfg(feature = "pyo3-async-runtimes")]
 pub(crate) use local::{can_spawn_local, spawn_local};
 pub use locals::{TaskLocals, get_current_locals, get_current_loop, get_running_loop, scope, scope_local, scoped};

@@ -13,7 +13,7 @@ use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::py::error::Slim;
 use crate::py::slots::Await;
-use crate::py::{context, error, iter, stop};
+use crate::py::{context, error, gc, iter, stop};
 
 #[pymethods]
 impl RustFuture {
@@ -137,6 +137,10 @@ impl RustFuture {
     #[pyo3(signature = (r#fn, /, *, context = None))]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
+        if this.state.with(py, |state| state.stage == Stage::Created) {
+            let text = "a Rust future is a coroutine: asyncio.ensure_future() makes a future of it";
+            return Err(PyRuntimeError::new_err(text));
+        }
         let context = match context {
             Some(context) if !context.is_none(py) => context,
             _ => context::copy_current(py)?.unbind(),
@@ -176,19 +180,19 @@ impl RustFuture {
 
     /// A foreign task was woken: None sends it on to the next poll, CancelledError is thrown into it.
     fn result(&self, py: Python<'_>) -> PyResult<()> {
-        let cancelled =
-            self.state.with(py, |state| state.foreign.as_mut().and_then(|foreign| foreign.cancelled.take()));
-        match cancelled {
-            Some(message) => Err(foreign::cancelled_error(py, message)?),
-            None => Ok(()),
+        let told = self.state.with(py, |state| state.foreign.as_mut().map(|foreign| foreign.cancelled.take()));
+        match told {
+            Some(Some(message)) => Err(foreign::cancelled_error(py, message)?),
+            Some(None) => Ok(()),
+            None => Err(foreign::invalid_state_error(py)?),
         }
     }
 
-    /// A foreign task is cancelled: the future is dropped at once.
+    /// A foreign task is cancelled, or it is cancelled before it is awaited: the future is dropped at once.
     #[pyo3(signature = (msg = None))]
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(waiters) = this.waiters(py) else { return Ok(false) };
+        let Some(waiters) = this.waiters(py) else { return Self::cancel_unawaited(slf, msg) };
         if let Err(raised) = this.finish(py) {
             // The task must hear of its cancellation all the same.
             error::unraisable(py, raised, Some(slf.as_any()));
@@ -229,6 +233,19 @@ impl RustFuture {
             slf.get().state.with(slf.py(), |state| state.blocking = true);
         }
         Ok(polled)
+    }
+
+    /// Its `await`, if there is one, raises CancelledError. One that is awaited already is cancelled by its task.
+    fn cancel_unawaited(slf: &Bound<'_, Self>, message: Option<Py<PyAny>>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.state.with(py, |state| state.stage != Stage::Created) {
+            return Ok(false);
+        }
+        let old = this.with_foreign(py, |foreign| foreign.cancelled.replace(message));
+        drop(old);
+        gc::track(slf.as_any());
+        this.finish(py)?;
+        Ok(true)
     }
 
     fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {

@@ -86,13 +86,7 @@ impl RustStream {
 
     /// End the iteration: the stream is dropped, whoever waits for an item gets StopAsyncIteration.
     fn aclose(&self) -> RustFuture {
-        let source = Arc::clone(&self.source);
-        RustFuture::new("aclose", async move {
-            Python::attach(|py| {
-                close(py, &source);
-                Ok(py.None())
-            })
-        })
+        aclose(&self.source)
     }
 
     fn __repr__(&self, py: Python<'_>) -> &'static str {
@@ -120,6 +114,21 @@ impl RustBatches {
     fn __anext__(&self) -> RustFuture {
         RustFuture::new("__anext__", Next::new(&self.source, Some(self.most)))
     }
+
+    /// As the stream's own: both end.
+    fn aclose(&self) -> RustFuture {
+        aclose(&self.source)
+    }
+}
+
+fn aclose(source: &Arc<GilCell<Source>>) -> RustFuture {
+    let source = Arc::clone(source);
+    RustFuture::new("aclose", async move {
+        Python::attach(|py| {
+            close(py, &source);
+            Ok(py.None())
+        })
+    })
 }
 
 fn close(py: Python<'_>, source: &GilCell<Source>) {

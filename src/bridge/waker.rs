@@ -5,13 +5,13 @@
 //! finds the task, if it is still there, and queues its step. A waker may outlive its task.
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
 use pyo3::prelude::*;
 
 use super::callback;
+use crate::core::inbox::Sent;
 use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -32,7 +32,7 @@ pub enum Home {
 /// The part of a task that its wakers share.
 pub struct TaskShared {
     home: Home,
-    queued: AtomicBool,
+    queued: Sent,
     /// The task while it lives; not a reference of its own. Cleared by the task's destructor.
     task: GilCell<Option<Address>>,
     wake: Step,
@@ -41,7 +41,7 @@ pub struct TaskShared {
 impl TaskShared {
     /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
     pub fn new(home: Home, task: Address, wake: Step) -> Self {
-        Self { home, queued: AtomicBool::new(false), task: GilCell::new(Some(task)), wake }
+        Self { home, queued: Sent::default(), task: GilCell::new(Some(task)), wake }
     }
 
     /// The task is going away.
@@ -50,7 +50,7 @@ impl TaskShared {
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        self.queued.store(false, Ordering::SeqCst);
+        self.queued.lower();
         let task = self.task.with(py, |task| {
             // SAFETY: the task clears this field before it is freed, so it is alive; the GIL is held.
             task.map(|task| unsafe { task.borrow(py) })
@@ -83,7 +83,7 @@ impl WakeCall {
 
 impl Wake for TaskShared {
     fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::SeqCst) {
+        if !self.queued.raise() {
             return;
         }
         match &self.home {
@@ -97,7 +97,7 @@ impl Wake for TaskShared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.load(Ordering::SeqCst) {
+        if !self.queued.is_raised() {
             Arc::clone(self).wake();
         }
     }

@@ -28,6 +28,37 @@ const LOOKING: u8 = 0;
 const AWAY: u8 = 1;
 const CALLED: u8 = 2;
 
+/// Keeps a message that is sent again and again out of the inbox while it is in it.
+///
+/// Who is to see the message lowers the flag first and looks then, so that he sees what was done before the last
+/// `raise`: in this look, or in the one that the next message brings.
+#[derive(Debug)]
+pub struct Sent(AtomicBool);
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self(AtomicBool::new(false))
+    }
+}
+
+impl Sent {
+    /// True: the message is to be sent.
+    #[must_use = "a raised flag keeps out what was not sent, too"]
+    pub fn raise(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether `raise` would be false.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// The message has been taken out.
+    pub fn lower(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Messages from any thread to one loop.
 #[derive(Debug)]
 pub struct Inbox<T> {
@@ -154,13 +185,12 @@ mod loom_tests {
         });
     }
 
-    /// A task's wakes (`TaskShared`): a flag keeps them out of the inbox while one is in it. The loop lowers it and then
-    /// polls, so it sees what was done before the last wake, in this turn or in the one that it is woken for.
+    /// A task's wakes (`TaskShared`), by value and by reference.
     #[test]
     fn loom_no_wake_is_lost_in_its_flag() {
         loom::model(|| {
             let inbox = Arc::new(Inbox::default());
-            let queued = Arc::new(AtomicBool::new(false));
+            let queued = Arc::new(Sent::default());
             let done = Arc::new(AtomicU8::new(0));
             let producer = {
                 let (inbox, queued, done) = (inbox.clone(), queued.clone(), done.clone());
@@ -168,7 +198,8 @@ mod loom_tests {
                     let mut woken = false;
                     for step in 1..=2 {
                         done.store(step, Ordering::SeqCst);
-                        woken |= !queued.swap(true, Ordering::SeqCst) && inbox.push(());
+                        let by_value = step == 1 || !queued.is_raised();
+                        woken |= by_value && queued.raise() && inbox.push(());
                     }
                     woken
                 })
@@ -180,7 +211,7 @@ mod loom_tests {
                     let mut batch = Vec::new();
                     inbox.take(&mut batch);
                     for () in batch {
-                        queued.store(false, Ordering::SeqCst);
+                        queued.lower();
                         seen = done.load(Ordering::SeqCst);
                     }
                     if inbox.leave() {

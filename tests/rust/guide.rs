@@ -5,13 +5,11 @@ use std::ffi::CString;
 use std::fs;
 use std::sync::Once;
 
-use pyo3::prelude::*;
-
 // docs: library
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use pyo3::prelude::*;
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 #[pymodule]
 mod mylib {

@@ -177,6 +177,21 @@ fn times(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     })
 }
 
+/// What a module with PyO3's `async fn`s calls when it is made.
+#[pyfunction]
+fn enter_runtime(py: Python<'_>) -> PyResult<()> {
+    pyloop::enter_runtime(py)
+}
+
+/// pyo3-async-runtimes' way to block.
+#[pyfunction]
+fn blocks_on_the_runtime() -> u32 {
+    pyloop::tokio::get_runtime().block_on(async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        7
+    })
+}
+
 #[pyfunction]
 async fn pyo3_sleep(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -295,6 +310,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         round_trip,
         times,
         pyo3_sleep,
+        enter_runtime,
+        blocks_on_the_runtime,
     );
     module.add_class::<Probe>()
 }
