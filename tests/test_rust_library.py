@@ -65,3 +65,9 @@ def test_the_guides_program_runs_with_the_guides_library(folder: Path, loop: str
         env=environment(PYTHONPATH=str(folder)),
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "nobody there\n", "")
+
+
+def test_without_the_loop_there_is_no_module_of_pyloops_inside(folder: Path) -> None:
+    built = (folder / "mylib.so").read_bytes()
+    assert b"PyInit_mylib" in built
+    assert b"PyInit__native" not in built

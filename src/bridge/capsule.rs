@@ -337,3 +337,11 @@ unsafe extern "C" fn timer_drop(timer: *mut abi::RawTimer) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_panic_does_not_cross_the_abi() {
+        assert_eq!(super::guarded(7, || panic!("on purpose")), 7);
+    }
+}
