@@ -1,7 +1,7 @@
 //! Layer 7, `call_soon` and its like: what they do, and the fast methods before PyO3's (`py::method`) for the plain
 //! cases of what programs call most.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -9,7 +9,6 @@ use pyo3::types::{PyTuple, PyType};
 use crate::core::ready::Lane;
 use crate::event_loop::Loop;
 use crate::future::new_future;
-use crate::py::attach::thread_ident;
 use crate::py::method::{self, Args, Fast};
 use crate::sched::handle::{Handle, Parts, check_callback};
 use crate::sched::state::Entry;
@@ -24,19 +23,6 @@ pub(crate) fn time() -> f64 {
     // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
     let now = clock();
     (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
-}
-
-/// asyncio's `_check_thread` (debug mode).
-///
-/// # Errors
-/// RuntimeError when another thread runs the loop.
-pub(crate) fn check_thread(state: &LoopState) -> PyResult<()> {
-    match state.shared.thread_ident() {
-        Some(owner) if owner != thread_ident() => Err(PyRuntimeError::new_err(
-            "Non-thread-safe operation invoked on an event loop other than the current one",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// A handle's parts from arguments as PyO3 has them.
@@ -64,7 +50,7 @@ fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound
 pub(crate) fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     run::check_closed(state.get())?;
     if state.get().debug.get(state.py()) {
-        check_thread(state.get())?;
+        state.get().check_thread()?;
         check_callback(&parts.callable, "call_soon")?;
     }
     soon(state, parts)
@@ -110,7 +96,7 @@ pub(crate) fn call_at<'py>(
 ) -> PyResult<Bound<'py, TimerHandle>> {
     run::check_closed(state.get())?;
     if state.get().debug.get(state.py()) {
-        check_thread(state.get())?;
+        state.get().check_thread()?;
         // asyncio's call_later is a call_at, and says so.
         check_callback(&parts.callable, "call_at")?;
     }

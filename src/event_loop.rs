@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::bridge::RustFuture;
@@ -266,7 +266,7 @@ impl Loop {
     }
 
     fn _check_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
-        calls::check_thread(slf.as_super().get())
+        slf.as_super().get().check_thread()
     }
 
     /// `add_reader` without its checks; asyncio's transports of CPython 3.15 give a context.
@@ -334,10 +334,10 @@ impl Loop {
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
         buf: &Bound<'_, PyAny>,
-        nbytes: usize,
+        nbytes: isize,
     ) -> PyResult<RustFuture> {
         let place = Self::sock_place(slf, sock)?;
-        let nbytes = if nbytes == 0 { buf.len()? } else { nbytes };
+        let nbytes = if nbytes == 0 { buf.len()?.cast_signed() } else { nbytes };
         let args = (buf, nbytes).into_pyobject(slf.py())?;
         Ok(sock::method("sock_recvfrom_into", place, sock, Side::Read, "recvfrom_into", &args))
     }
@@ -472,15 +472,23 @@ impl Loop {
         if slf.as_super().get().shared.lifecycle.is_closed() {
             return Ok(false);
         }
-        let fd = fd_of(fd)?;
-        Ok(Self::watch(slf)?.remove(slf.py(), fd, side))
+        match fd_of(fd) {
+            Ok(fd) => Ok(Self::watch(slf)?.remove(slf.py(), fd, side)),
+            // No descriptor has that number.
+            Err(raised) if raised.is_instance_of::<PyOverflowError>(slf.py()) => Ok(false),
+            Err(raised) => Err(raised),
+        }
     }
 }
 
 /// A descriptor, or the `fileno()` of an object (`selectors._fileobj_to_fd`).
+///
+/// # Errors
+/// ValueError for what is none, OverflowError for a number that is too large.
 fn fd_of(fileobj: &Bound<'_, PyAny>) -> PyResult<i32> {
     let fd = match fileobj.extract::<i32>() {
         Ok(fd) => fd,
+        Err(raised) if fileobj.is_instance_of::<PyInt>() => return Err(raised),
         Err(_) => {
             let fileno = fileobj.call_method0("fileno").and_then(|fd| fd.extract::<i32>());
             fileno.map_err(|_| match fileobj.repr() {

@@ -7,13 +7,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from support.guard import Context
-from support.loops import Loop, turn
+from support.loops import Loop, LoopFactory, turn
 
 LEAVING = [KeyboardInterrupt, SystemExit]
 
@@ -115,6 +115,108 @@ def test_what_leaves_the_run_leaves_the_rest_of_the_batch_to_the_next(
     assert seen == [1]
     turn(loop, 2)
     assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", LEAVING)
+def test_the_rest_of_a_batch_that_was_left_and_what_comes_later_are_one_batch(
+    loop: Loop, kind: type[BaseException]
+) -> None:
+    seen: list[int] = []
+    loop.call_soon(failing, kind())
+    loop.call_soon(loop.stop)
+    with pytest.raises(kind):
+        loop.run_forever()
+    loop.call_soon(seen.append, 1)
+    loop.run_forever()
+    assert seen == [1]
+
+
+class Misbehaving(asyncio.Future[None]):
+    """A future of somebody else's that fails where a task needs it."""
+
+    def __init__(self, where: str, loop: Loop) -> None:
+        super().__init__(loop=loop)
+        self.where = where
+
+    def __getattribute__(self, name: str) -> Any:
+        if name != "where" and name == super().__getattribute__("where"):
+            raise LookupError(name)
+        return super().__getattribute__(name)
+
+
+class Yields:
+    """A foreign awaitable that yields anything."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __await__(self) -> Any:
+        yield self.thing
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise LookupError("repr")
+
+
+@pytest.fixture
+def left(loop_factory: LoopFactory) -> Iterator[tuple[Loop, list[Context]]]:
+    """A loop whose tasks may be left behind, and what its exception handler was given."""
+    loop, contexts = loop_factory(), list[Context]()
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+    yield loop, contexts
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+
+
+@pytest.mark.parametrize("where", ["add_done_callback", "get_loop", "_asyncio_future_blocking", "repr"])
+def test_what_a_step_cannot_do_is_reported_and_the_loop_goes_on(
+    left: tuple[Loop, list[Context]], where: str
+) -> None:
+    loop, contexts = left
+
+    async def waits() -> None:
+        if where == "repr":
+            await Yields(Unprintable())
+        else:
+            foreign = Misbehaving("", loop)
+            foreign._asyncio_future_blocking = True
+            foreign.where = where
+            await Yields(foreign)
+
+    async def main() -> str:
+        task = loop.create_task(waits())
+        await asyncio.sleep(0.001)
+        assert not task.done()
+        (context,) = contexts
+        assert isinstance(context["exception"], LookupError)
+        assert context["message"].startswith("Exception in ")
+        return "goes on"
+
+    assert loop.run_until_complete(main()) == "goes on"
+
+
+def test_a_context_that_is_none_is_reported_and_the_loop_goes_on(left: tuple[Loop, list[Context]]) -> None:
+    loop, contexts = left
+
+    async def nothing() -> None:
+        pass
+
+    async def main() -> str:
+        coroutine, context = nothing(), 5
+        try:
+            task = loop.create_task(coroutine, context=context)  # type: ignore[arg-type]
+        except TypeError:  # since 3.15 at once
+            assert sys.version_info >= (3, 15)
+        else:
+            await asyncio.sleep(0.001)
+            assert isinstance(contexts[0]["exception"], TypeError | AttributeError)
+            assert not task.done()
+        coroutine.close()
+        return "goes on"
+
+    assert loop.run_until_complete(main()) == "goes on"
 
 
 @pytest.mark.parametrize("kind", LEAVING)

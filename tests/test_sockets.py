@@ -89,6 +89,37 @@ def test_recv_of_any_size_returns_exactly_what_came(loop: Loop, run: Run, one: P
     run(main())
 
 
+def test_to_receive_nothing_takes_no_waiting(loop: Loop, run: Run, one: Pair) -> None:
+    async def main() -> None:
+        assert await asyncio.wait_for(loop.sock_recv(one[0], 0), 1) == b""
+        assert await asyncio.wait_for(loop.sock_recv_into(one[0], bytearray()), 1) == 0
+
+    run(main())
+
+
+def test_to_send_nothing_asks_the_socket(loop: Loop, run: Run, one: Pair) -> None:
+    async def main() -> None:
+        await loop.sock_sendall(one[0], b"")
+        with socket.socket() as unconnected:
+            unconnected.setblocking(False)
+            with pytest.raises(BrokenPipeError):
+                await loop.sock_sendall(unconnected, b"")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await loop.sock_sendall(unconnected, b"")
+
+    run(main())
+
+
+def test_a_negative_size_of_a_datagram_is_a_value_error(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            with pytest.raises(ValueError, match="negative"):
+                await loop.sock_recvfrom_into(sock, bytearray(3), -1)
+
+    run(main())
+
+
 def test_recv_of_a_negative_size_is_a_value_error(loop: Loop, run: Run, one: Pair) -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="negative"):

@@ -361,6 +361,36 @@ def test_a_call_from_the_wrong_thread_is_refused_in_debug_mode(loop: Loop, name:
     turn(loop)
 
 
+@pytest.mark.parametrize("name", ["create_task", "ensure_future", "set_result", "cancel"])
+def test_a_task_moved_from_the_wrong_thread_is_refused_in_debug_mode(
+    loop_factory: LoopFactory, name: str
+) -> None:
+    loop = loop_factory()
+    loop.set_debug(True)
+    loop.set_exception_handler(lambda _loop, _context: None)  # the tasks do not come to an end
+    future: asyncio.Future[None] = loop.create_future()
+
+    async def waits() -> None:
+        await future
+
+    async def main() -> None:
+        task = loop.create_task(waits())
+        await asyncio.sleep(0)
+        coroutine = waits()
+        acts: dict[str, Callable[[], object]] = {
+            "create_task": lambda: loop.create_task(coroutine),
+            "ensure_future": lambda: asyncio.ensure_future(coroutine, loop=loop),
+            "set_result": lambda: future.set_result(None),
+            "cancel": task.cancel,
+        }
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation invoked on an event loop other"):
+            in_thread(acts[name])
+        coroutine.close()
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
 @pytest.mark.parametrize("name", ["call_soon", "call_later", "call_at"])
 def test_any_thread_may_call_a_loop_that_does_not_run(loop: Loop, name: str) -> None:
     loop.set_debug(True)

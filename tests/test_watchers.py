@@ -558,3 +558,10 @@ def test_watchers_are_added_and_removed_ten_thousand_times(loop: Loop, pipe: Pai
         loop.add_reader(pipe[0], int)
         loop.remove_reader(pipe[0])
     assert fires(loop, pipe[0])
+
+
+def test_a_number_that_no_descriptor_has(loop: Loop) -> None:
+    with pytest.raises(OverflowError):
+        loop.add_reader(2**40, print)
+    assert not loop.remove_reader(2**40)
+    assert not loop.remove_writer(2**40)

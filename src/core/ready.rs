@@ -116,6 +116,11 @@ impl<T> ReadyQueue<T> {
         self.lane_mut(lane).pop()
     }
 
+    /// The run is left in the middle of the batch: what is left of it belongs to the next one.
+    pub fn give_batch_up(&mut self) {
+        self.left = 0;
+    }
+
     /// Take every entry out (a closing loop drops them).
     pub fn take_all(&mut self) -> Vec<T> {
         self.left = 0;

@@ -163,6 +163,10 @@ pub struct ReceiveBuffer(GilCell<Vec<u8>>);
 /// `loop.sock_recv(sock, n)`.
 pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
     let attempt = move |py: Python<'_>, fd: RawFd| {
+        if n == 0 {
+            // As CPython: the kernel is not asked.
+            return Ok(Some(Tried::Done(PyBytes::new(py, b"").into_any().unbind())));
+        }
         buffer.0.with(py, |buffer| {
             let mut own;
             let room = if n <= BUFFER {
@@ -197,6 +201,9 @@ pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyRes
         sock.bind(buf.py()).call_method1("recv_into", (buf, 0))?;
     }
     let attempt = move |py: Python<'_>, fd: RawFd| {
+        if buffer.len_bytes() == 0 {
+            return Ok(Some(Tried::Done(0_usize.into_pyobject(py)?.into_any().unbind())));
+        }
         // SAFETY: the PyBuffer keeps the memory where it is; the GIL is held, so Python code does not touch it.
         let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
         let received = |count: usize| {
@@ -227,15 +234,17 @@ pub fn sendall(place: Place, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResu
     let mut sent = 0;
     let attempt = move |py: Python<'_>, fd: RawFd| {
         loop {
+            // Nothing is sent, too, once: the socket may have something to say about it.
             let left = buffer.len_bytes() - sent;
-            if left == 0 {
-                return Ok(Some(Tried::Done(py.None())));
-            }
             // SAFETY: the PyBuffer keeps the memory where it is, and `sent` is within it.
             let count = unsafe { libc::send(fd, buffer.buf_ptr().cast::<u8>().add(sent).cast(), left, 0) };
-            match answered(count)? {
-                Some(count) => sent += count,
-                None => return Ok(None),
+            let count = answered(count)?;
+            sent += count.unwrap_or_default();
+            if sent == buffer.len_bytes() {
+                return Ok(Some(Tried::Done(py.None())));
+            }
+            if count.is_none() {
+                return Ok(None);
             }
         }
     };

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -17,6 +18,7 @@ use super::timer_handle::TimerHandle;
 use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
+use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
 
 /// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
@@ -190,6 +192,19 @@ impl LoopState {
         let state = Self::default();
         Python::attach(|py| drop(state.reactor.replace(py, Some(reactor))));
         state
+    }
+
+    /// asyncio's `_check_thread` (debug mode).
+    ///
+    /// # Errors
+    /// RuntimeError when another thread runs the loop.
+    pub fn check_thread(&self) -> PyResult<()> {
+        match self.shared.thread_ident() {
+            Some(owner) if owner != thread_ident() => Err(PyRuntimeError::new_err(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Queue an entry in the NORMAL lane.

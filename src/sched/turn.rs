@@ -235,6 +235,7 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
         }
         let ran = if debug { run_entry_timed(event_loop, state, entry) } else { run_entry(event_loop, state, entry) };
         if let Err(raised) = ran {
+            state.ready.with(py, |ready| ready.give_batch_up());
             finished = Err(raised);
             break;
         }
@@ -269,7 +270,10 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         }
     }
     match entry {
-        Entry::Step(task) => step(py, &task.into_bound(py)),
+        Entry::Step(task) => {
+            let task = task.into_bound(py);
+            step(py, &task).or_else(|raised| step_failed(event_loop, &task, raised))
+        }
         Entry::Handle(handle) => run_once(&handle.into_bound(py)),
         Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
         Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
@@ -278,6 +282,20 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         Entry::Native(callable) => run_native(&callable.into_bound(py)),
         Entry::Foreign(handle) => run_foreign(py, &handle),
     }
+}
+
+/// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step is
+/// a callback, so this is for the exception handler, and the task stays as it is.
+#[cold]
+fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raised: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    if error::ends_the_run(py, &raised) {
+        return Err(raised);
+    }
+    let text = task.repr().map_or_else(|_| "a task".to_owned(), |text| text.to_string());
+    let exception = raised.value(py).as_any().clone();
+    let items = [("exception", &exception), ("task", task)];
+    error::call_exception_handler(event_loop.as_any(), &format!("Exception in a step of {text}"), &items)
 }
 
 /// `call_soon` and timers: run, and out of the loop's hands.

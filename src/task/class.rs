@@ -72,6 +72,13 @@ pub fn spawn<'py>(
 /// Register the task and queue (or, eagerly, run) its first step.
 fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     let py = task.py();
+    let home = task.get().home().map(|home| home.bind(py));
+    if let Some(home) = home
+        && home.get().debug.get(py)
+        && !eager
+    {
+        home.get().check_thread()?;
+    }
     let home = task.get().home();
     registry::register(task, home.map(|home| home.get()))?;
     if eager {

@@ -29,6 +29,9 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
     match this.home() {
         Some(home) => {
             let state = home.get();
+            if state.debug.get(py) {
+                state.check_thread()?;
+            }
             let lane = this.state.with(py, |state| state.lane);
             state.push_to(py, lane, Entry::Step(task.clone().into_any().unbind()));
             state.wake_if_away();
