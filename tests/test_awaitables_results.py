@@ -175,3 +175,13 @@ def test_the_collector_finds_it_well(make: Make) -> None:
         for stop in [each for each in gc.get_objects() if isinstance(each, StopIteration)]:
             repr(stop)
             assert stop.value in (None, [1])
+
+
+def test_one_that_the_collector_showed_is_its_finders(make: Make) -> None:
+    through_yield_from(make, [1])
+    found = [each for each in gc.get_objects() if isinstance(each, StopIteration)]
+    values = [each.value for each in found]
+    for number in range(3):
+        assert through_yield_from(make, number) == number
+        assert all(ended(make(number)) is not each for each in found)
+    assert [each.value for each in found] == values

@@ -60,7 +60,11 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
         }
         ffi::PyTuple_SET_ITEM(args, 0, value.clone().into_ptr());
         let found = SPARE.get(py);
-        let exception = if lend && let Spare::Free(spare) = found {
+        let exception = if lend
+            && let Spare::Free(spare) = found
+            // Nobody has found it (`gc.get_objects`).
+            && ffi::Py_REFCNT(spare.as_ptr().cast()) == 1
+        {
             spare
         } else {
             let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
@@ -72,6 +76,11 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
         if lend && !matches!(found, Spare::Lent(_)) {
             SPARE.set(py, Spare::Lent(exception));
             ffi::Py_INCREF(object);
+            if let Spare::Free(other) = found
+                && other != exception
+            {
+                ffi::Py_DECREF(other.as_ptr().cast());
+            }
         }
         ffi::Py_XDECREF(std::mem::replace(&mut (*exception.as_ptr()).args, args));
         (*exception.as_ptr()).value = value.into_ptr();

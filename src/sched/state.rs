@@ -194,7 +194,7 @@ impl LoopState {
         state
     }
 
-    /// asyncio's `_check_thread` (debug mode).
+    /// asyncio's `_check_thread`.
     ///
     /// # Errors
     /// RuntimeError when another thread runs the loop.
@@ -205,6 +205,12 @@ impl LoopState {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The same in debug mode only.
+    #[inline]
+    pub fn check_thread_in_debug_mode(&self, py: Python<'_>) -> PyResult<()> {
+        if self.debug.get(py) { self.check_thread() } else { Ok(()) }
     }
 
     /// Queue an entry in the NORMAL lane.

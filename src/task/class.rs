@@ -72,15 +72,11 @@ pub fn spawn<'py>(
 /// Register the task and queue (or, eagerly, run) its first step.
 fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     let py = task.py();
-    let home = task.get().home().map(|home| home.bind(py));
-    if let Some(home) = home
-        && home.get().debug.get(py)
-        && !eager
-    {
-        home.get().check_thread()?;
+    let home = task.get().home().map(|home| home.get());
+    if !eager && let Some(state) = home {
+        state.check_thread_in_debug_mode(py)?;
     }
-    let home = task.get().home();
-    registry::register(task, home.map(|home| home.get()))?;
+    registry::register(task, home)?;
     if eager {
         let event_loop = task.as_super().get().event_loop(py)?;
         if event_loop.call_method0(pyo3::intern!(py, "is_running"))?.is_truthy()? {

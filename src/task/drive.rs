@@ -29,9 +29,7 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
     match this.home() {
         Some(home) => {
             let state = home.get();
-            if state.debug.get(py) {
-                state.check_thread()?;
-            }
+            state.check_thread_in_debug_mode(py)?;
             let lane = this.state.with(py, |state| state.lane);
             state.push_to(py, lane, Entry::Step(task.clone().into_any().unbind()));
             state.wake_if_away();
