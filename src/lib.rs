@@ -90,6 +90,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::run::at_end(task::rest);
     sched::state::step_with(task::run_step);
     bridge::capsule::install(module)?;
+    py::pool::install::<future::Future>(py);
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     py::slots::install_await::<future::Future>(&py.get_type::<future::Future>());

@@ -187,26 +187,47 @@ impl RustFuture {
     /// From a future that may be polled by any thread. `name`: what it is called in reports and task dumps.
     #[inline]
     pub fn new(name: &'static str, future: impl Future<Output = Output> + Send + 'static) -> Self {
-        Self::new_slim(name, Slimmed(future))
-    }
-
-    /// As `new`.
-    #[inline]
-    pub(super) fn new_slim(name: &'static str, future: impl Future<Output = Done> + Send + 'static) -> Self {
-        Self::from_body(name, Body::Send(Box::pin(future)))
+        home::receive();
+        Self::from_body(name, Body::Send(Box::pin(Slimmed(future))))
     }
 
     /// From a future that must stay on this thread: it must be awaited here. Let go of elsewhere, it comes back here to
     /// be dropped.
     #[inline]
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
-        Self::new_local_slim(name, Slimmed(future))
+        home::receive();
+        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(Slimmed(future))), Home::here()))
     }
 
-    /// As `new_local`.
+    /// `new` and `into_object` in one, which puts the fields together where they stay.
+    ///
+    /// # Errors
+    /// MemoryError.
     #[inline]
-    pub(super) fn new_local_slim(name: &'static str, future: impl Future<Output = Done> + 'static) -> Self {
-        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(future)), Home::here()))
+    pub(super) fn object<'py>(
+        py: Python<'py>,
+        name: &'static str,
+        future: impl Future<Output = Done> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        home::receive();
+        let future = Box::pin(future);
+        pool::create_installed::<Self>(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
+    }
+
+    /// `new_local` and `into_object` in one.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    pub(super) fn local_object<'py>(
+        py: Python<'py>,
+        name: &'static str,
+        future: impl Future<Output = Done> + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        home::receive();
+        let (future, home) = (Box::pin(future), Home::here());
+        let make = || (Self::from_body(name, Body::Local(ManuallyDrop::new(future), home)),);
+        pool::create_installed::<Self>(py, make).map(Bound::into_any)
     }
 
     /// As a Python object. Only what `foreign` adds to it concerns the cycle collector: it is tracked from then on.
@@ -218,9 +239,8 @@ impl RustFuture {
         pool::create_installed(py, || (self,))
     }
 
-    #[inline]
+    #[inline(always)]
     fn from_body(name: &'static str, body: Body) -> Self {
-        home::receive();
         let state = State { stage: Stage::Created, blocking: false, foreign: None };
         Self { state: GilCell::new(state), body: GilCell::new(Some(body)), name }
     }

@@ -64,7 +64,7 @@ where
     T: for<'a> IntoPyObject<'a>,
     E: Into<PyErr>,
 {
-    RustFuture::new_local_slim(name, Converted { future: fut }).into_object(py).map(Bound::into_any)
+    RustFuture::local_object(py, name, Converted { future: fut })
 }
 
 /// [`future_into_py`] for a future that is `Send`: it may be awaited by any thread.
@@ -77,7 +77,7 @@ where
     T: for<'py> IntoPyObject<'py>,
     E: Into<PyErr>,
 {
-    RustFuture::new_slim(type_name::<F>(), Converted { future: fut }).into_object(py).map(Bound::into_any)
+    RustFuture::object(py, type_name::<F>(), Converted { future: fut })
 }
 
 /// [`send_future_into_py`] with these locals for what the future calls (`into_future`, `get_current_locals`).
@@ -90,7 +90,7 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     let name = type_name::<F>();
-    RustFuture::new_slim(name, Converted { future: locals::scope(locals, fut) }).into_object(py).map(Bound::into_any)
+    RustFuture::object(py, name, Converted { future: locals::scope(locals, fut) })
 }
 
 /// [`future_into_py`] with these locals for what the future calls.
@@ -123,7 +123,7 @@ where
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn(locals::scope(locals, fut))).await)?.map_err(Into::into)
     };
-    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
 
 /// A Python awaitable that runs `f` on a thread where it may block. Cancelling gives the result up; a function that
@@ -149,7 +149,7 @@ where
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn_blocking(f)).await)?.map_err(Into::into)
     };
-    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
 
 /// A Python awaitable for work that must not be cut off at an await (a commit that is on the wire): it runs on the
@@ -186,7 +186,7 @@ where
         drop(cancelled.disarm());
         joined(ended)?.map_err(Into::into)
     };
-    RustFuture::new_slim(type_name::<F>(), Converted { future: spawned }).into_object(py).map(Bound::into_any)
+    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
 
 /// A spawned task's result; its panic goes on here.

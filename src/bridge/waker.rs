@@ -16,7 +16,7 @@ use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::background;
-use crate::sched::state::Step;
+use crate::sched::state::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
 /// How a wake reaches the task's loop.
@@ -35,12 +35,12 @@ pub struct TaskShared {
     queued: Sent,
     /// The task while it lives; not a reference of its own. Cleared by the task's destructor.
     task: GilCell<Option<Address>>,
-    wake: Step,
+    wake: WakeTask,
 }
 
 impl TaskShared {
     /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
-    pub fn new(home: Home, task: Address, wake: Step) -> Self {
+    pub fn new(home: Home, task: Address, wake: WakeTask) -> Self {
         Self { home, queued: Sent::default(), task: GilCell::new(Some(task)), wake }
     }
 

@@ -5,7 +5,7 @@ use std::task::Waker;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::sched::state::Step;
+use crate::sched::state::WakeTask;
 
 /// One that waits.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub enum Waiter {
     /// `add_done_callback(callable, context=context)`; `shared`: the context is a snapshot (`sched::contexts`).
     Call { callable: Py<PyAny>, context: Py<PyAny>, shared: bool },
     /// A task of ours whose next step this is.
-    Task { task: Py<PyAny>, wake: Step },
+    Task { task: Py<PyAny>, wake: WakeTask },
     /// A Rust task.
     Rust(Waker),
 }

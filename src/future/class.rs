@@ -11,8 +11,9 @@ use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
+use crate::py::pool::{self, Pool, Pooled};
 use crate::py::slots::Await;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, gc};
 use crate::sched::state::{Done, LoopState, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -24,7 +25,8 @@ pub struct Future {
 /// A future of a loop of ours (`loop.create_future()`).
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
-    let future = without_dict(Bound::new(py, Future::bound_to(event_loop.as_any().clone().unbind()))?);
+    let future = pool::create::<Future>(py, || (Future::bound_to(event_loop.as_any().clone().unbind()),))?;
+    gc::track(future.as_any());
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }
@@ -82,7 +84,14 @@ impl Future {
         self.state
             .with(py, |state| state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)))
             .map(|event_loop| event_loop.into_bound(py))
-            .ok_or_else(|| PyRuntimeError::new_err("Future object is not initialized."))
+            .ok_or_else(not_initialized)
+    }
+
+    /// # Errors
+    /// RuntimeError before `__init__`.
+    #[inline]
+    pub(super) fn check_initialized(&self, py: Python<'_>) -> PyResult<()> {
+        if self.state.with(py, |state| state.event_loop.is_some()) { Ok(()) } else { Err(not_initialized()) }
     }
 
     /// Add one that waits for a pending future; false when it is done.
@@ -116,7 +125,7 @@ impl Future {
     pub fn cancel_with(slf: &Bound<'_, Self>, message: Option<Py<PyAny>>) -> PyResult<bool> {
         let py = slf.py();
         // RuntimeError before `__init__`, as in asyncio.
-        slf.get().event_loop(py)?;
+        slf.get().check_initialized(py)?;
         let finished = slf.get().state.with(py, |state| {
             state.log_traceback = false;
             let waiters = state.finish(Outcome::Cancelled).ok()?;
@@ -260,6 +269,11 @@ impl Future {
     }
 }
 
+#[cold]
+fn not_initialized() -> PyErr {
+    PyRuntimeError::new_err("Future object is not initialized.")
+}
+
 fn invalid_state(py: Python<'_>, text: &'static str) -> PyResult<PyErr> {
     Ok(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
 }
@@ -315,14 +329,14 @@ impl Future {
     /// Set the result; InvalidStateError when done.
     #[pyo3(signature = (result, /))]
     fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
-        slf.get().event_loop(slf.py())?;
+        slf.get().check_initialized(slf.py())?;
         Self::finish(slf, Outcome::Result(result))
     }
 
     /// Set the exception (an instance or a class); InvalidStateError when done.
     #[pyo3(signature = (exception, /))]
     fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        slf.get().event_loop(slf.py())?;
+        slf.get().check_initialized(slf.py())?;
         if slf.get().is_done(slf.py()) {
             return Err(invalid_state(slf.py(), "invalid state")?);
         }
@@ -366,7 +380,7 @@ impl Future {
     #[pyo3(signature = (r#fn, /))]
     fn remove_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = slf.py();
-        slf.get().event_loop(py)?;
+        slf.get().check_initialized(py)?;
         // Equality runs Python code, so the list is taken out; what is added meanwhile comes after what was there.
         let waiters = slf.get().state.with(py, |state| std::mem::take(&mut state.waiters)).into_vec();
         let (mut kept, mut removed, mut failed) = (Vec::with_capacity(waiters.len()), Vec::new(), None);
@@ -555,6 +569,36 @@ impl Future {
 
     fn __clear__(&self) {
         Python::attach(|py| drop(self.state.take(py)));
+    }
+}
+
+impl Pooled for Future {
+    type Values = (Self,);
+    const SPARE: usize = 256;
+
+    fn pool() -> &'static Pool<(Self,), Self> {
+        static POOL: Pool<(Future,), Future> = Pool::new();
+        &POOL
+    }
+
+    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Ok(without_dict(Bound::new(py, values.0)?))
+    }
+
+    #[inline]
+    fn release((future,): (Self,), py: Python<'_>) {
+        let State { event_loop, outcome, waiters, rare, .. } = future.state.into_inner();
+        if let Some(event_loop) = event_loop {
+            event_loop.drop_ref(py);
+        }
+        match outcome {
+            Outcome::Pending | Outcome::Cancelled => {}
+            Outcome::Result(value) => value.drop_ref(py),
+            Outcome::Failed(failure) => Python::attach(|_| drop(failure)),
+        }
+        if rare.is_some() || !matches!(waiters, Waiters::None) {
+            Python::attach(|_| drop((waiters, rare)));
+        }
     }
 }
 

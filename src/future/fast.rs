@@ -17,7 +17,7 @@ impl Fast for SetResult {
     #[inline]
     fn call<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let py = args.py();
-        if args.count() != 1 || !args.is_plain() || slf.get().is_done(py) || slf.get().event_loop(py).is_err() {
+        if args.count() != 1 || !args.is_plain() || slf.get().is_done(py) || slf.get().check_initialized(py).is_err() {
             return None;
         }
         let finished = Future::finish(slf, Outcome::Result(args.get(0).to_owned().unbind()));

@@ -15,7 +15,7 @@ use crate::py::{gc, stop};
 impl Await for Future {
     #[inline]
     fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().event_loop(slf.py())?;
+        slf.get().check_initialized(slf.py())?;
         let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
         gc::track(iter.as_any());
         Ok(iter.into_any())
@@ -34,26 +34,25 @@ impl FutureIter {
     }
 
     fn advance<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
-        let Some(future) = self.future.with(py, |slot| slot.as_ref().map(|future| future.bind(py).clone())) else {
+        let looked = self.future.with(py, |slot| {
+            let (done, blocking) = slot.as_ref()?.get().state.with(py, |state| {
+                let (done, blocking) = (state.is_done(), state.blocking);
+                state.blocking |= !done;
+                (done, blocking)
+            });
+            let future = if done { slot.take() } else { slot.as_ref().map(|future| future.clone_ref(py)) };
+            future.map(|future| (future.into_bound(py), done, blocking))
+        });
+        let Some((future, done, blocking)) = looked else {
             return Ok(Sent::Returned(py.None().into_bound(py)));
         };
-        let (done, blocking) = future.get().state.with(py, |state| {
-            let before = state.blocking;
-            if !state.is_done() {
-                state.blocking = true;
-            }
-            (state.is_done(), before)
-        });
-        if !done {
-            if blocking {
-                return Err(PyRuntimeError::new_err("await wasn't used with future"));
-            }
-            return Ok(Sent::Yielded(future.into_any()));
+        if done {
+            return future.get().take_result(py).map(Sent::Returned);
         }
-        if let Some(known) = self.future.take(py) {
-            known.drop_ref(py);
+        if blocking {
+            return Err(PyRuntimeError::new_err("await wasn't used with future"));
         }
-        Ok(Sent::Returned(future.get().take_result(py)?))
+        Ok(Sent::Yielded(future.into_any()))
     }
 }
 

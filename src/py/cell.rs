@@ -36,7 +36,7 @@ impl<T> GilCell<T> {
     ///
     /// # Panics
     /// When called from within itself.
-    #[inline]
+    #[inline(always)]
     pub fn with<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> R {
         struct Release<'a>(&'a Cell<bool>);
         impl Drop for Release<'_> {

@@ -81,24 +81,26 @@ pub fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
 }
 
-/// Run `f` with `context` entered, as `Context.run` does.
+/// A context that is entered while this lives.
+#[derive(Debug)]
+pub struct Inside<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl Drop for Inside<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: entered by this thread; what ran since has left every context that it entered. It can only fail when
+        // that is not so, and then the exception stays for the caller's caller to see.
+        unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
+    }
+}
+
+/// Enter a context until the guard goes, as `Context.run` does.
 ///
 /// # Errors
 /// RuntimeError when the context is entered already, TypeError when it is none.
 #[inline(always)]
-pub fn run_in<'py, R>(context: &Bound<'py, PyAny>, f: impl FnOnce() -> R) -> PyResult<R> {
-    struct Exit<'a, 'py>(&'a Bound<'py, PyAny>);
-    impl Drop for Exit<'_, '_> {
-        #[inline]
-        fn drop(&mut self) {
-            // SAFETY: entered below by this thread; what ran since has left every context that it entered. It can
-            // only fail when that is not so, and then the exception stays for the caller's caller to see.
-            unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
-        }
-    }
-    enter(context)?;
-    let _exit = Exit(context);
-    Ok(f())
+pub fn inside<'a, 'py>(context: &'a Bound<'py, PyAny>) -> PyResult<Inside<'a, 'py>> {
+    enter(context).map(|()| Inside(context))
 }
 
 /// The current context of a thread and its variables.

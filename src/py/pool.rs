@@ -4,7 +4,8 @@
 //! PyO3's own freelist takes a mutex at each end and its deallocator counts itself in and out of a thread-local. Here
 //! an instance is memory from CPython's allocator with the Rust values written where PyO3 puts them (asked of the first
 //! instance, which PyO3 makes), and the deallocator takes them out again. Instances are made **untracked**: whoever
-//! makes one says when the collector may look at it (`py::gc`).
+//! makes one says when the collector may look at it (`py::gc`). A class with a finalizer is installed here first
+//! (`py::finalize` then wraps what is installed).
 
 use std::ptr::NonNull;
 
@@ -104,8 +105,60 @@ where
 /// What the first instance told.
 struct Known<O> {
     class: NonNull<ffi::PyTypeObject>,
-    weak_references: usize,
+    extras: Extras,
     offsets: O,
+}
+
+/// Where an instance has its list of weak references and its dictionary, or NULL for either; 0: it has no such place.
+#[derive(Clone, Copy)]
+struct Extras {
+    weak_references: usize,
+    dict: usize,
+}
+
+impl Extras {
+    /// None for a class whose instances have them elsewhere.
+    fn of(class: &Bound<'_, PyType>) -> Option<Self> {
+        // SAFETY: a live class.
+        let (weak_references, dict) =
+            unsafe { ((*class.as_type_ptr()).tp_weaklistoffset, (*class.as_type_ptr()).tp_dictoffset) };
+        Some(Self { weak_references: weak_references.try_into().ok()?, dict: dict.try_into().ok()? })
+    }
+
+    /// # Safety
+    /// `object` is the memory of an instance of the class, and `offset` one of the places.
+    #[inline]
+    unsafe fn at<'a>(object: *mut ffi::PyObject, offset: usize) -> Option<&'a mut *mut ffi::PyObject> {
+        // SAFETY: the caller's word.
+        (offset != 0).then(|| unsafe { &mut *object.byte_add(offset).cast::<*mut ffi::PyObject>() })
+    }
+
+    /// # Safety
+    /// `object` is new memory for an instance of the class.
+    #[inline]
+    unsafe fn write_none(self, object: *mut ffi::PyObject) {
+        for offset in [self.weak_references, self.dict] {
+            // SAFETY: the caller's word.
+            if let Some(place) = unsafe { Self::at(object, offset) } {
+                *place = std::ptr::null_mut();
+            }
+        }
+    }
+
+    /// # Safety
+    /// `object` is an instance of the class that is going away.
+    #[inline]
+    unsafe fn clear(self, object: *mut ffi::PyObject) {
+        // SAFETY: the caller's word.
+        unsafe {
+            if Self::at(object, self.weak_references).is_some_and(|list| !list.is_null()) {
+                ffi::PyObject_ClearWeakRefs(object);
+            }
+            if let Some(dict) = Self::at(object, self.dict) {
+                ffi::Py_XDECREF(std::mem::replace(dict, std::ptr::null_mut()));
+            }
+        }
+    }
 }
 
 // SAFETY: the address of a class of ours, which lives as long as the interpreter.
@@ -150,8 +203,8 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
     let Some(known) = pool.known.get(py) else { return create_first(py, make()) };
     let spare = pool.spare.with(py, |spare| spare.list.pop());
     // SAFETY: memory of the class's size from its allocator, whole once the values are written: PyO3 keeps nothing else
-    // in an instance of a frozen class that may go to any thread, but for the list of weak references, which starts
-    // empty. The object goes to nobody before.
+    // in an instance of a frozen class that may go to any thread, but for the extras, which start empty. The object
+    // goes to nobody before.
     unsafe {
         let object = match spare {
             Some(spare) => ffi::PyObject_Init(spare.as_ptr(), known.class.as_ptr()),
@@ -160,9 +213,7 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
                 if made.is_null() {
                     return Err(PyErr::fetch(py));
                 }
-                if known.weak_references != 0 {
-                    made.byte_add(known.weak_references).cast::<*mut ffi::PyObject>().write(std::ptr::null_mut());
-                }
+                known.extras.write_none(made);
                 made
             }
         };
@@ -175,12 +226,10 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
 fn create_first<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
     let object = T::make(values, py)?;
     gc::untrack(object.as_any());
-    let class = T::type_object(py).as_type_ptr();
-    // SAFETY: a live class.
-    let weak_references = unsafe { (*class).tp_weaklistoffset } as usize;
-    if let Some(class) = NonNull::new(class) {
+    let class = T::type_object(py);
+    if let (Some(extras), Some(class)) = (Extras::of(&class), NonNull::new(class.as_type_ptr())) {
         let offsets = T::Values::offsets(&object);
-        T::pool().known.get_or_init(py, || Known { class, weak_references, offsets });
+        T::pool().known.get_or_init(py, || Known { class, extras, offsets });
     }
     Ok(object)
 }
@@ -204,14 +253,12 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
             return;
         };
         ffi::PyObject_GC_UnTrack(object.cast());
-        if known.weak_references != 0
-            && !object.byte_add(known.weak_references).cast::<*mut ffi::PyObject>().read().is_null()
-        {
-            ffi::PyObject_ClearWeakRefs(object);
-        }
+        known.extras.clear(object);
         T::release(T::Values::read(object, known.offsets), py);
+        // CPython notes with the memory that the finalizer was called.
+        let finalized = (*class).tp_finalize.is_some() && ffi::PyObject_GC_IsFinalized(object) != 0;
         let kept = pool.spare.with(py, |spare| {
-            let room = spare.keepers > 0 || spare.list.len() < T::SPARE;
+            let room = !finalized && (spare.keepers > 0 || spare.list.len() < T::SPARE);
             if room && let Some(object) = NonNull::new(object) {
                 spare.list.push(object);
             }

@@ -199,7 +199,7 @@ impl Handle {
         let (callable, args) = (callable.into_bound(py), args.map(|args| args.into_bound(py)));
         // The error goes past the calls below: a result that may be one is moved about as a whole.
         let mut raised = None;
-        let call = || match call::call_tuple(&callable, args.as_ref()) {
+        let mut call = || match call::call_tuple(&callable, args.as_ref()) {
             Ok(_) => true,
             Err(error) => {
                 raised = Some(error);
@@ -212,7 +212,11 @@ impl Handle {
             contexts.run_in_copy(context.into_bound(py), call, |copy| this.set_own_context(copy))
         } else {
             context.drop_ref(py);
-            this.own_context(py).and_then(|own| context::run_in(&own, call)).map(drop)
+            this.own_context(py).and_then(|own| {
+                let _inside = context::inside(&own)?;
+                call();
+                Ok(())
+            })
         };
         match entered.err().or(raised) {
             None => Ok(()),

@@ -20,9 +20,12 @@ use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 
-/// One step of somebody's work, run by the turn. Only KeyboardInterrupt and SystemExit come back from it.
-pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
+/// One step of a task. In which lane its next step is to be queued; None: it waits, or has ended.
+pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> Slim<Option<Lane>>;
+/// What a task waited for is there: queue its next step.
+pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 
 static STEP: OnceLock<Step> = OnceLock::new();
 
@@ -33,8 +36,8 @@ pub fn step_with(step: Step) {
 
 /// Run a task's step.
 #[inline]
-pub(super) fn step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-    STEP.get().map_or(Ok(()), |step| step(py, task))
+pub(super) fn step(py: Python<'_>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
+    STEP.get().map_or(Ok(None), |step| step(py, task))
 }
 
 /// A done callback of one of our futures: `callback(future)` in `context`.

@@ -272,7 +272,14 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
     match entry {
         Entry::Step(task) => {
             let task = task.into_bound(py);
-            step(py, &task).or_else(|raised| step_failed(event_loop, &task, raised))
+            match step(py, &task) {
+                Ok(None) => Ok(()),
+                Ok(Some(lane)) => {
+                    state.push_to(py, lane, Entry::Step(task.unbind()));
+                    Ok(())
+                }
+                Err(raised) => step_failed(event_loop, &task, *raised),
+            }
         }
         Entry::Handle(handle) => run_once(&handle.into_bound(py)),
         Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
@@ -320,7 +327,7 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
     let (callback, future) = (done.callback.into_bound(py), done.future.into_bound(py));
     let mut context = done.context.into_bound(py);
     let mut raised = None;
-    let call = || match call::call_one(&callback, &future) {
+    let mut call = || match call::call_one(&callback, &future) {
         Ok(_) => true,
         Err(error) => {
             raised = Some(error);
@@ -332,7 +339,9 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
         contexts.run_in_copy(context.clone(), call, |copy| context = copy.clone())
     } else {
         contexts.leave(py);
-        context::run_in(&context, call).map(drop)
+        context::inside(&context).map(|_inside| {
+            call();
+        })
     };
     match entered.err().or(raised) {
         None => Ok(()),

@@ -14,11 +14,13 @@ use super::state::Wait;
 use crate::bridge::cx;
 use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{Home, Lender, TaskShared, lend};
+use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::future::callbacks::{TaskWakeup, Waiter};
 use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
+use crate::py::error::Slim;
 use crate::py::{call, context, error, gc};
 use crate::sched::state::{Entry, LoopState, ours};
 
@@ -47,12 +49,12 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
 }
 
 /// The turn's `Entry::Step`.
-pub(crate) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
     // SAFETY: only `schedule` makes such entries, always with a task.
     let task = unsafe { task.cast_unchecked::<Task>() };
     match task.get().home() {
         Some(home) => step_at_home(task, home.bind(py)),
-        None => Ok(()),
+        None => Ok(None),
     }
 }
 
@@ -143,15 +145,24 @@ fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyR
             let home = home.bind(py);
             let names = asyncio(py)?;
             registry::enter(names, home.get(), home.as_any(), task.as_any())?;
-            one_step(task, names, home.as_any(), Some(home.get()))
+            schedule_next(task, one_step(task, names, home.as_any(), Some(home.get())))
         }
         None => step_elsewhere(task),
     }
 }
 
+/// After a step that the turn did not make itself.
+fn schedule_next(task: &Bound<'_, Task>, stepped: Slim<Option<Lane>>) -> PyResult<()> {
+    match stepped {
+        Ok(Some(_)) => schedule(task),
+        Ok(None) => Ok(()),
+        Err(raised) => Err(*raised),
+    }
+}
+
 /// A step on a loop of ours.
 #[inline]
-fn step_at_home(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> PyResult<()> {
+fn step_at_home(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> Slim<Option<Lane>> {
     let py = task.py();
     let names = asyncio(py)?;
     registry::enter(names, home.get(), home.as_any(), task.as_any())?;
@@ -166,7 +177,7 @@ fn step_elsewhere(task: &Bound<'_, Task>) -> PyResult<()> {
     let names = asyncio(py)?;
     let event_loop = task.as_super().get().event_loop(py)?;
     call::call_two(names.enter_task.bind(py), &event_loop, task.as_any())?;
-    let stepped = one_step(task, names, &event_loop, None);
+    let stepped = schedule_next(task, one_step(task, names, &event_loop, None));
     let left = call::call_two(names.leave_task.bind(py), &event_loop, task.as_any()).map(drop);
     stepped.and(left)
 }
@@ -180,6 +191,7 @@ pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
     let before = names.swap_current_task(&event_loop, task.as_any())?;
     let home = task.get().home().map(|home| home.bind(py));
     let stepped = step_in(task, names, &event_loop, home.map(|home| home.get()), &context);
+    let stepped = schedule_next(task, stepped);
     let back = names.swap_current_task(&event_loop, &before).map(drop);
     stepped.and(back)
 }
@@ -191,8 +203,9 @@ fn step_in(
     event_loop: &Bound<'_, PyAny>,
     home: Option<&LoopState>,
     context: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    context::run_in(context, || one_step(task, names, event_loop, home))?
+) -> Slim<Option<Lane>> {
+    let _inside = context::inside(context)?;
+    one_step(task, names, event_loop, home)
 }
 
 /// Lends the task's waker for the length of a step.
@@ -224,7 +237,7 @@ fn one_step(
     names: &Asyncio,
     event_loop: &Bound<'_, PyAny>,
     home: Option<&LoopState>,
-) -> PyResult<()> {
+) -> Slim<Option<Lane>> {
     let (py, this) = (task.py(), task.get());
     let future = task.as_super();
     if future.get().is_done(py) {
@@ -238,7 +251,7 @@ fn one_step(
         let begun = std::mem::replace(&mut state.begun, true);
         (plain, state.coroutine.as_ref().map(|known| known.get().clone_ref(py)), !begun)
     });
-    let Some(coroutine) = coroutine else { return Ok(()) };
+    let Some(coroutine) = coroutine else { return Ok(None) };
     let thrown = if plain { None } else { what_to_throw(task, names) };
     let object = Address::of(task.as_any());
     if home.is_none() {
@@ -251,14 +264,19 @@ fn one_step(
     let debug = home.is_some_and(|state| state.debug.get(py));
     let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
     match stepped {
-        Ok(Stepped::Gave) => {
-            this.state.with(py, |state| state.wait = Wait::Queued);
-            schedule(task)
-        }
+        Ok(Stepped::Gave) => return Ok(Some(queued(task))),
         Ok(Stepped::Waits(awaited)) => wait_for_future(task, event_loop, awaited),
         Ok(Stepped::Polled(awaited)) => {
-            wait_for_rust(task, home, awaited)?;
-            if stepping.woken.into_inner() { wake_from_rust(py, task.as_any()) } else { Ok(()) }
+            if let Some(home) = home {
+                home.polled_rust.set(py, true);
+            }
+            let cancelled = this.state.with(py, |state| state.must_cancel);
+            if stepping.woken.into_inner() && !cancelled {
+                // It gave way: nobody has to wake the task.
+                return Ok(Some(queued(task)));
+            }
+            this.state.with(py, |state| state.wait = Wait::Rust(awaited.unbind()));
+            if cancelled { drop_rust(task) } else { Ok(()) }
         }
         Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
         Ok(Stepped::Returned(value)) => {
@@ -276,7 +294,17 @@ fn one_step(
             registry::unregister(task, home)?;
             failed(future, names, *raised)
         }
-    }
+    }?;
+    Ok(None)
+}
+
+/// The task goes on with its next turn, whose lane this is.
+#[inline]
+fn queued(task: &Bound<'_, Task>) -> Lane {
+    task.get().state.with(task.py(), |state| {
+        state.wait = Wait::Queued;
+        state.lane
+    })
 }
 
 /// The coroutine raised.
@@ -295,11 +323,11 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
 }
 
 #[cold]
-fn already_done(task: &Bound<'_, Task>) -> PyResult<()> {
+fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
     let py = task.py();
     let coroutine = task.get().state.with(py, |state| state.coroutine.as_ref().map(|known| known.get().clone_ref(py)));
     let text = format!("__step(): already done: {} {:?}", task.repr()?, coroutine.map(|c| c.to_string()));
-    Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
+    Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text).into())
 }
 
 /// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
@@ -361,18 +389,6 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         }
     }
     Ok(())
-}
-
-fn wait_for_rust(task: &Bound<'_, Task>, home: Option<&LoopState>, awaited: Bound<'_, PyAny>) -> PyResult<()> {
-    let (py, this) = (task.py(), task.get());
-    if let Some(home) = home {
-        home.polled_rust.set(py, true);
-    }
-    let must_cancel = this.state.with(py, |state| {
-        state.wait = Wait::Rust(awaited.unbind());
-        state.must_cancel
-    });
-    if must_cancel { drop_rust(task) } else { Ok(()) }
 }
 
 /// A task that waits for a Rust future is cancelled: the future is dropped now, the exception comes with the next step.
