@@ -81,8 +81,16 @@ pub enum Waiters {
 }
 
 impl Waiters {
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, waiter: Waiter) {
+        if let Self::None = self {
+            *self = Self::One(waiter);
+        } else {
+            self.push_one_more(waiter);
+        }
+    }
+
+    fn push_one_more(&mut self, waiter: Waiter) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(waiter),
             Self::One(first) => Self::Many(vec![first, waiter]),

@@ -85,7 +85,7 @@ impl Contexts {
     pub fn run_in_copy<'py>(
         &self,
         snapshot: Bound<'py, PyAny>,
-        f: impl FnOnce() -> bool,
+        f: &mut impl FnMut() -> bool,
         failed: impl FnOnce(&Bound<'py, PyAny>),
     ) -> PyResult<()> {
         let py = snapshot.py();

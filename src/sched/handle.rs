@@ -8,6 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::state::LoopState;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{call, context, error, gc};
 
@@ -179,13 +180,13 @@ impl Handle {
 
     /// Run it, in the turn. The error is one that ends the run.
     #[inline]
-    pub(super) fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn run(slf: &Bound<'_, Self>) -> Slim<()> {
         Self::run_by(slf, true)
     }
 
     /// As `run`, by the turn or by hand: then inside of whatever context there is.
     #[inline(always)]
-    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
+    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> Slim<()> {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
@@ -202,14 +203,14 @@ impl Handle {
         let mut call = || match call::call_tuple(&callable, args.as_ref()) {
             Ok(_) => true,
             Err(error) => {
-                raised = Some(error);
+                raised = Some(Box::new(error));
                 false
             }
         };
         let entered = if turn && shares_context && !gc::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
-            contexts.run_in_copy(context.into_bound(py), call, |copy| this.set_own_context(copy))
+            contexts.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
         } else {
             context.drop_ref(py);
             this.own_context(py).and_then(|own| {
@@ -218,7 +219,7 @@ impl Handle {
                 Ok(())
             })
         };
-        match entered.err().or(raised) {
+        match entered.err().map(Box::new).or(raised) {
             None => Ok(()),
             Some(raised) => this.report(slf, &callable, args, raised),
         }
@@ -230,8 +231,8 @@ impl Handle {
         handle: &Bound<'_, Self>,
         callable: &Bound<'_, PyAny>,
         args: Option<Bound<'_, PyTuple>>,
-        raised: PyErr,
-    ) -> PyResult<()> {
+        raised: Box<PyErr>,
+    ) -> Slim<()> {
         let py = handle.py();
         if error::ends_the_run(py, &raised) {
             return Err(raised);
@@ -248,7 +249,7 @@ impl Handle {
         if let Some(stack) = &stack {
             items.push(("source_traceback", stack));
         }
-        error::call_exception_handler(self.event_loop.bind(py), &message, &items)
+        Ok(error::call_exception_handler(self.event_loop.bind(py), &message, &items)?)
     }
 
     /// Cancel it. False: it was cancelled before.
@@ -376,7 +377,7 @@ impl Handle {
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::run_by(slf, false)
+        Self::run_by(slf, false).map_err(|raised| *raised)
     }
 
     #[getter]

@@ -15,6 +15,7 @@ use super::state::LoopState;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 use crate::py::pool::{self, Pool, Pooled};
 
 /// The callback while it runs.
@@ -51,7 +52,7 @@ impl ThreadSafeHandle {
 
     /// Run it, by the turn or by hand. The error is one that ends the run.
     #[inline]
-    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> PyResult<()> {
+    pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> Slim<()> {
         let (py, this) = (slf.py(), slf.get());
         let started = Running { thread: thread_ident(), gate: None };
         let outer = this.running.replace(py, Some(started));
@@ -60,7 +61,10 @@ impl ThreadSafeHandle {
         match ended.and_then(|ended| ended.gate) {
             None => ran,
             // C code that runs no Python: nothing comes between the callback's end and those who wait for it.
-            Some(gate) => ran.and(gate.bind(py).call_method0(pyo3::intern!(py, "release")).map(drop)),
+            Some(gate) => {
+                let released = gate.bind(py).call_method0(pyo3::intern!(py, "release"));
+                ran.and(released.map(drop).map_err(Box::new))
+            }
         }
     }
 
@@ -134,7 +138,7 @@ impl ThreadSafeHandle {
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::settle(slf)?;
-        Self::run_by(slf, false)
+        Self::run_by(slf, false).map_err(|raised| *raised)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

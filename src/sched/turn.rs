@@ -22,6 +22,7 @@ use super::state::{Done, Entry, LoopState, step};
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
+use crate::py::error::Slim;
 use crate::py::{call, context, error, pool};
 
 /// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
@@ -106,7 +107,7 @@ impl Turns {
             }
             fire_timers(py, state);
             if state.ready.with(py, |ready| ready.begin_batch()) {
-                let finished = run_batch(event_loop, &mut slice)?;
+                let finished = run_batch(event_loop, &mut slice).map_err(|raised| *raised)?;
                 if !finished {
                     return Ok(Next::Again);
                 }
@@ -222,7 +223,7 @@ impl Slice {
 }
 
 /// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
-fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<bool> {
+fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
     let debug = state.debug.get(py);
@@ -256,7 +257,7 @@ fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> PyResult<b
 }
 
 #[inline]
-fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
+fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
     let py = event_loop.py();
     match &entry {
         Entry::Step(_) => state.contexts.leave(py),
@@ -278,7 +279,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
                     state.push_to(py, lane, Entry::Step(task.unbind()));
                     Ok(())
                 }
-                Err(raised) => step_failed(event_loop, &task, *raised),
+                Err(raised) => step_failed(event_loop, &task, raised),
             }
         }
         Entry::Handle(handle) => run_once(&handle.into_bound(py)),
@@ -294,7 +295,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
 /// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step is
 /// a callback, so this is for the exception handler, and the task stays as it is.
 #[cold]
-fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raised: PyErr) -> PyResult<()> {
+fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raised: Box<PyErr>) -> Slim<()> {
     let py = event_loop.py();
     if error::ends_the_run(py, &raised) {
         return Err(raised);
@@ -302,12 +303,12 @@ fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raise
     let text = task.repr().map_or_else(|_| "a task".to_owned(), |text| text.to_string());
     let exception = raised.value(py).as_any().clone();
     let items = [("exception", &exception), ("task", task)];
-    error::call_exception_handler(event_loop.as_any(), &format!("Exception in a step of {text}"), &items)
+    Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in a step of {text}"), &items)?)
 }
 
 /// `call_soon` and timers: run, and out of the loop's hands.
 #[inline]
-fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
+fn run_once(handle: &Bound<'_, Handle>) -> Slim<()> {
     let ran = Handle::run(handle);
     Handle::end_waiting(handle);
     ran
@@ -315,14 +316,14 @@ fn run_once(handle: &Bound<'_, Handle>) -> PyResult<()> {
 
 /// `call_soon_threadsafe`: as `run_once`.
 #[inline]
-fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
+fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> Slim<()> {
     let ran = ThreadSafeHandle::run_by(handle, true);
     Handle::end_waiting(handle.as_super());
     ran
 }
 
 /// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
-fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
+fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> Slim<()> {
     let py = event_loop.py();
     let (callback, future) = (done.callback.into_bound(py), done.future.into_bound(py));
     let mut context = done.context.into_bound(py);
@@ -330,20 +331,20 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
     let mut call = || match call::call_one(&callback, &future) {
         Ok(_) => true,
         Err(error) => {
-            raised = Some(error);
+            raised = Some(Box::new(error));
             false
         }
     };
     let contexts = &event_loop.get().contexts;
     let entered = if done.shared {
-        contexts.run_in_copy(context.clone(), call, |copy| context = copy.clone())
+        contexts.run_in_copy(context.clone(), &mut call, |copy| context = copy.clone())
     } else {
         contexts.leave(py);
         context::inside(&context).map(|_inside| {
             call();
         })
     };
-    match entered.err().or(raised) {
+    match entered.err().map(Box::new).or(raised) {
         None => Ok(()),
         Some(raised) if error::ends_the_run(py, &raised) => Err(raised),
         Some(raised) => {
@@ -353,20 +354,17 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> PyResult<()> {
             let exception = raised.value(py).as_any().clone();
             // asyncio names the handle here; what is kept of it is its text.
             let handle = asyncio(py)?.helper(py, "done_handle")?.call1((&callback, &future, event_loop, &context))?;
-            error::call_exception_handler(
-                event_loop.as_any(),
-                &message,
-                &[("exception", &exception), ("handle", &handle)],
-            )
+            let items = [("exception", &exception), ("handle", &handle)];
+            Ok(error::call_exception_handler(event_loop.as_any(), &message, &items)?)
         }
     }
 }
 
-fn run_native(callable: &Bound<'_, PyAny>) -> PyResult<()> {
+fn run_native(callable: &Bound<'_, PyAny>) -> Slim<()> {
     let py = callable.py();
     match callable.call0() {
         Ok(_) => Ok(()),
-        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Err(raised) if error::ends_the_run(py, &raised) => Err(Box::new(raised)),
         Err(raised) => {
             error::unraisable(py, raised, Some(callable));
             Ok(())
@@ -375,17 +373,18 @@ fn run_native(callable: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// asyncio's own handle (an `asyncio.Handle` given to `_add_callback`).
-fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> PyResult<()> {
+fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> Slim<()> {
     let handle = handle.bind(py);
     if handle.getattr(pyo3::intern!(py, "_cancelled"))?.is_truthy()? {
         return Ok(());
     }
-    handle.call_method0(pyo3::intern!(py, "_run")).map(drop)
+    handle.call_method0(pyo3::intern!(py, "_run"))?;
+    Ok(())
 }
 
 /// Debug mode: as `run_entry`, and report what took longer than `loop.slow_callback_duration`.
 #[cold]
-fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> PyResult<()> {
+fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
     let py = event_loop.py();
     let subject = match &entry {
         Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
