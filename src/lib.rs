@@ -91,6 +91,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::state::step_with(task::run_step);
     bridge::capsule::install(module)?;
     py::pool::install::<future::Future>(py);
+    py::pool::install::<task::Task>(py);
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
     py::slots::install_await::<future::Future>(&py.get_type::<future::Future>());

@@ -9,28 +9,15 @@ use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::state::{Failure, Outcome, State};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::dict::without_dict;
-use crate::py::finalize::{Finalize, Inner};
-use crate::py::pool::{self, Pool, Pooled};
+use crate::py::finalize::Finalize;
 use crate::py::slots::Await;
-use crate::py::{call, context, error, gc};
-use crate::sched::state::{Done, LoopState, ours};
+use crate::py::{call, context, error};
+use crate::sched::state::{Done, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
 #[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
 pub struct Future {
     pub(crate) state: GilCell<State>,
-}
-
-/// A future of a loop of ours (`loop.create_future()`).
-pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
-    let py = event_loop.py();
-    let future = pool::create::<Future>(py, || (Future::bound_to(event_loop.as_any().clone().unbind()),))?;
-    gc::track(future.as_any());
-    if event_loop.get().debug.get(py) {
-        future.get().note_origin(py)?;
-    }
-    Ok(future)
 }
 
 impl Future {
@@ -67,6 +54,11 @@ impl Future {
     #[inline]
     pub fn is_done(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.is_done())
+    }
+
+    #[inline]
+    pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.is_cancelled())
     }
 
     /// Whether this is no Python subclass: its methods are known.
@@ -228,6 +220,24 @@ impl Future {
         }
     }
 
+    /// The exception or None, or the error that `exception()` raises.
+    pub(super) fn take_exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let known = self.state.with(py, |state| match &state.outcome {
+            Outcome::Pending => Err(true),
+            Outcome::Cancelled => Err(false),
+            Outcome::Result(_) => Ok(py.None()),
+            Outcome::Failed(failure) => {
+                state.log_traceback = false;
+                Ok(failure.exception.clone_ref(py).into_any())
+            }
+        });
+        match known {
+            Ok(exception) => Ok(exception.into_bound(py)),
+            Err(true) => Err(invalid_state(py, "Exception is not set.")?),
+            Err(false) => Err(self.cancelled_error(py)?),
+        }
+    }
+
     /// The error to throw into a task that waits for this done future; None: it has a result.
     pub fn failure(&self, py: Python<'_>) -> Option<PyErr> {
         let has_result = self.state.with(py, |state| matches!(state.outcome, Outcome::Result(_)));
@@ -309,21 +319,8 @@ impl Future {
     }
 
     /// The exception that was set, or None; CancelledError when cancelled, InvalidStateError when pending.
-    fn exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyBaseException>>> {
-        let known = self.state.with(py, |state| match &state.outcome {
-            Outcome::Pending => Err(true),
-            Outcome::Cancelled => Err(false),
-            Outcome::Result(_) => Ok(None),
-            Outcome::Failed(failure) => {
-                state.log_traceback = false;
-                Ok(Some(failure.exception.clone_ref(py)))
-            }
-        });
-        match known {
-            Ok(exception) => Ok(exception),
-            Err(true) => Err(invalid_state(py, "Exception is not set.")?),
-            Err(false) => Err(self.cancelled_error(py)?),
-        }
+    fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.take_exception(py)
     }
 
     /// Set the result; InvalidStateError when done.
@@ -352,7 +349,7 @@ impl Future {
 
     /// Whether it was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.is_cancelled())
+        self.is_cancelled(py)
     }
 
     /// Whether it has a result or an exception, or was cancelled.
@@ -569,72 +566,5 @@ impl Future {
 
     fn __clear__(&self) {
         Python::attach(|py| drop(self.state.take(py)));
-    }
-}
-
-impl Pooled for Future {
-    type Values = (Self,);
-    const SPARE: usize = 256;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(Future,), Future> = Pool::new();
-        &POOL
-    }
-
-    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Ok(without_dict(Bound::new(py, values.0)?))
-    }
-
-    #[inline]
-    fn release((future,): (Self,), py: Python<'_>) {
-        let State { event_loop, outcome, waiters, rare, .. } = future.state.into_inner();
-        if let Some(event_loop) = event_loop {
-            event_loop.drop_ref(py);
-        }
-        match outcome {
-            Outcome::Pending | Outcome::Cancelled => {}
-            Outcome::Result(value) => value.drop_ref(py),
-            Outcome::Failed(failure) => Python::attach(|_| drop(failure)),
-        }
-        if rare.is_some() || !matches!(waiters, Waiters::None) {
-            Python::attach(|_| drop((waiters, rare)));
-        }
-    }
-}
-
-impl Finalize for Future {
-    fn needs_finalizer(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.log_traceback)
-    }
-
-    /// "exception was never retrieved".
-    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let unseen = slf.get().state.with(py, |state| {
-            if !state.log_traceback {
-                return None;
-            }
-            state.log_traceback = false;
-            match (&state.outcome, &state.event_loop) {
-                (Outcome::Failed(failure), Some(event_loop)) => {
-                    Some((failure.exception.clone_ref(py), event_loop.clone_ref(py), state.source_traceback(py)))
-                }
-                _ => None,
-            }
-        });
-        let Some((exception, event_loop, stack)) = unseen else { return Ok(()) };
-        let message = format!("{} exception was never retrieved", slf.get_type().name()?);
-        let exception = exception.into_bound(py).into_any();
-        let stack = stack.map(|stack| stack.into_bound(py));
-        let mut items = vec![("exception", &exception), ("future", slf.as_any())];
-        if let Some(stack) = &stack {
-            items.push(("source_traceback", stack));
-        }
-        error::call_exception_handler(event_loop.bind(py), &message, &items)
-    }
-
-    fn inner_dealloc() -> &'static Inner {
-        static INNER: Inner = Inner::new();
-        &INNER
     }
 }

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBool;
 
 use super::class::Future;
 use super::state::Outcome;
@@ -30,25 +31,38 @@ impl Fast for SetResult {
     }
 }
 
-/// `done()`.
-struct Done;
+/// A method without arguments.
+macro_rules! no_arguments {
+    ($fast:ident, $name:literal, $call:expr) => {
+        struct $fast;
 
-impl Fast for Done {
-    type Class = Future;
-    const NAME: &'static str = "done";
+        impl Fast for $fast {
+            type Class = Future;
+            const NAME: &'static str = $name;
 
-    #[inline]
-    fn call<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let py = args.py();
-        let plain = args.count() == 0 && args.is_plain();
-        plain.then(|| Ok(pyo3::types::PyBool::new(py, slf.get().is_done(py)).to_owned().into_any()))
-    }
+            #[inline]
+            fn call<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+                let call: fn(&Future, Python<'py>) -> PyResult<Bound<'py, PyAny>> = $call;
+                (args.count() == 0 && args.is_plain()).then(|| call(slf.get(), args.py()))
+            }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+            fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+                static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                &USUAL
+            }
+        }
+    };
 }
+
+fn bool_object(py: Python<'_>, value: bool) -> PyResult<Bound<'_, PyAny>> {
+    Ok(PyBool::new(py, value).to_owned().into_any())
+}
+
+no_arguments!(Done, "done", |future, py| bool_object(py, future.is_done(py)));
+no_arguments!(Cancelled, "cancelled", |future, py| bool_object(py, future.is_cancelled(py)));
+no_arguments!(TakeResult, "result", |future, py| future.take_result(py));
+no_arguments!(TakeException, "exception", |future, py| future.take_exception(py));
+no_arguments!(GetLoop, "get_loop", |future, py| future.event_loop(py));
 
 /// Put the fast methods in place; before the class has subclasses.
 ///
@@ -57,5 +71,9 @@ impl Fast for Done {
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Future>();
     method::install::<SetResult>(&class)?;
-    method::install::<Done>(&class)
+    method::install::<Done>(&class)?;
+    method::install::<Cancelled>(&class)?;
+    method::install::<TakeResult>(&class)?;
+    method::install::<TakeException>(&class)?;
+    method::install::<GetLoop>(&class)
 }

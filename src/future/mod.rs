@@ -1,5 +1,6 @@
 //! Layer 3, `Future`: the loop's own future, and its whole asyncio contract. One role per file: `state` (what is known
-//! and the transitions), `callbacks` (who waits), `iter` (`await future`), `waker` (awaiting one from Rust).
+//! and the transitions), `class` (asyncio's Future for Python), `fast` (the methods that asyncio calls most), `life`
+//! (how one is made and ends), `callbacks` (who waits), `iter` (`await future`), `waker` (awaiting one from Rust).
 //!
 //! A future of a pyloop loop schedules its callbacks straight into the ready queue; a future of any other loop calls
 //! that loop's `call_soon`.
@@ -11,7 +12,9 @@ pub mod waker;
 
 mod class;
 mod fast;
+mod life;
 
-pub use class::{Future, new_future};
+pub use class::Future;
 pub use fast::install as install_fast_methods;
 pub use iter::FutureIter;
+pub use life::new_future;

@@ -19,7 +19,7 @@ pub type Inner = PyOnceLock<ffi::destructor>;
 /// A class with a finalizer.
 pub trait Finalize: pyo3::PyClass<Frozen = True> + Sync {
     /// Whether the last look would do anything: asked at each deallocation.
-    fn needs_finalizer(&self, py: Python<'_>) -> bool;
+    fn needs_finalizer(slf: &Bound<'_, Self>) -> bool;
     /// The last look. Errors are reported as unraisable.
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// Where the class's own deallocator is kept.
@@ -46,7 +46,7 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
     // marks it, so that the finalizer runs once.
     unsafe {
         let py = Python::assume_attached();
-        let needs = Borrowed::from_ptr(py, object).cast_unchecked::<T>().get().needs_finalizer(py);
+        let needs = T::needs_finalizer(&Borrowed::from_ptr(py, object).cast_unchecked::<T>());
         if needs && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }

@@ -72,8 +72,11 @@ impl Hideable {
 
     #[inline]
     fn is_known(object: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: a live object.
-        unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 || ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+        // SAFETY: a live object; neither class has subclasses.
+        unsafe {
+            let class = ffi::Py_TYPE(object.as_ptr());
+            class == &raw mut ffi::PyCoro_Type || class == &raw mut ffi::PyContext_Type
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::py::cell::GilCell;
 use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::gc::Hideable;
+use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{call, context, error, gc};
 use crate::sched::LoopState;
 
@@ -48,20 +49,19 @@ pub fn spawn<'py>(
     let py = event_loop.py();
     check_coroutine(&coroutine)?;
     let context = context_of(py, context)?;
-    let state = TaskState {
-        coroutine: Some(Hideable::new(coroutine.unbind())),
-        context: Some(Hideable::new(context)),
-        name: Name::new(name)?,
-        lane,
-        ..TaskState::default()
-    };
-    let this = Task {
-        state: GilCell::new(state),
-        home: OnceLock::from(event_loop.clone().unbind()),
-        shared: SharedSlot::new(),
-    };
-    let base = PyClassInitializer::from(Future::bound_to(event_loop.as_any().clone().unbind()));
-    let task = without_dict(Bound::new(py, base.add_subclass(this))?);
+    let (coroutine, context, name) = (coroutine.unbind(), context, Name::new(name)?);
+    let (future_loop, home) = (event_loop.as_any().clone().unbind(), event_loop.clone().unbind());
+    let task = pool::create::<Task>(py, || {
+        let state = TaskState {
+            coroutine: Some(Hideable::new(coroutine)),
+            context: Some(Hideable::new(context)),
+            name,
+            lane,
+            ..TaskState::default()
+        };
+        let this = Task { state: GilCell::new(state), home: OnceLock::from(home), shared: SharedSlot::new() };
+        (Future::bound_to(future_loop), this)
+    })?;
     if event_loop.get().debug.get(py) {
         task.as_super().get().note_origin(py)?;
     }
@@ -400,10 +400,29 @@ impl Drop for Task {
     }
 }
 
+impl Pooled for Task {
+    type Values = (Future, Self);
+    const SPARE: usize = 256;
+
+    fn pool() -> &'static Pool<(Future, Self), Self> {
+        static POOL: Pool<(Future, Task), Task> = Pool::new();
+        &POOL
+    }
+
+    fn make((future, task): (Future, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Ok(without_dict(Bound::new(py, PyClassInitializer::from(future).add_subclass(task))?))
+    }
+
+    #[inline]
+    fn release((future, task): (Future, Self), py: Python<'_>) {
+        Future::release((future,), py);
+        Python::attach(|_| drop(task));
+    }
+}
+
 impl Finalize for Task {
-    fn needs_finalizer(&self, _py: Python<'_>) -> bool {
-        // The future's half, which knows, is not at hand here; `finalize` asks it.
-        true
+    fn needs_finalizer(slf: &Bound<'_, Self>) -> bool {
+        !Self::is_done(slf) || Future::needs_finalizer(slf.as_super())
     }
 
     /// "Task was destroyed but it is pending!", then what every future reports.

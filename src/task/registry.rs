@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 
 use super::class::Task;
 use crate::py::asyncio::{Asyncio, asyncio};
+use crate::py::gc;
 use crate::sched::LoopState;
 
 /// The strong register gives its room back when it is empty and has had more tasks than this.
@@ -31,6 +32,7 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
         Task::hide(task);
         return Ok(());
     }
+    gc::track(task.as_any());
     names.register_weak(task.as_any())?;
     keep(task, state);
     Ok(())
