@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Generator
 from typing import Any
@@ -56,6 +57,42 @@ def test_each_of_many_futures_after_each_other_is_as_new(
         assert [str(context["exception"]) for context in handled] == [str(number)]
         handled.clear()
         assert reference() is None
+
+
+@pytest.mark.parametrize("ending", ["result", "exception", "callback", "attribute", "message"])
+def test_what_a_future_holds_goes_with_it_on_whatever_thread(
+    loop: Loop, make_future: MakeFuture, handled: list[Context], ending: str
+) -> None:
+    loop.set_debug(False)
+
+    class Held(Exception):
+        """Its end can be seen."""
+
+    def hold() -> tuple[list[Any], weakref.ref[Any]]:
+        future: Any = make_future(loop)
+        held = Held()
+        if ending == "result":
+            future.set_result(held)
+        elif ending == "exception":
+            future.set_exception(held)
+            assert future.exception() is held
+        elif ending == "callback":
+            future.add_done_callback(held.__reduce__)
+            future.add_done_callback(print)
+        elif ending == "attribute":
+            future.held = held
+        else:
+            future._cancel_message = held
+        return [future], weakref.ref(held)
+
+    for _ in range(3):
+        futures, reference = hold()
+        assert reference() is not None
+        thread = threading.Thread(target=futures.clear)
+        thread.start()
+        thread.join()
+        assert reference() is None
+    assert not handled
 
 
 def test_in_debug_mode_the_report_tells_where_the_future_was_made(
