@@ -169,6 +169,7 @@ impl Pooled for RustFuture {
 
     fn install_slots(class: &Bound<'_, PyType>) {
         slots::install_await::<Self>(class);
+        slots::install_send::<Self>(class);
     }
 }
 

@@ -12,8 +12,22 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::py::error::Slim;
-use crate::py::slots::Await;
+use crate::py::iter::Sent;
+use crate::py::slots::{Await, Resume};
 use crate::py::{context, error, gc, iter, stop};
+
+impl Resume for RustFuture {
+    fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
+        let py = slf.py();
+        if slf.get().begin(py) && !value.is_none() {
+            return Err(Box::new(PyTypeError::new_err("can't send non-None value to a just-started coroutine")));
+        }
+        Ok(match Self::advance_and_yield(slf)? {
+            Poll::Pending => Sent::Yielded(slf.clone().into_any()),
+            Poll::Ready(value) => Sent::Returned(value.into_bound(py)),
+        })
+    }
+}
 
 #[pymethods]
 impl RustFuture {
@@ -46,13 +60,9 @@ impl RustFuture {
     /// As a coroutine's: poll once; yields while pending, StopIteration with the result.
     #[pyo3(signature = (value, /))]
     fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        let py = slf.py();
-        if slf.get().begin(py) && !value.is_none() {
-            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
-        }
-        match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
-            Poll::Pending => Ok(slf.clone()),
-            Poll::Ready(value) => Err(stop::stop_iteration(py, value.into_bound(py))),
+        match Self::resume(slf, value).map_err(|raised| *raised)? {
+            Sent::Yielded(_) => Ok(slf.clone()),
+            Sent::Returned(value) => Err(stop::stop_iteration(slf.py(), value)),
         }
     }
 

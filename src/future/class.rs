@@ -359,7 +359,11 @@ impl Future {
 
     /// Have `fn(future)` called by the loop once the future is done, in `context` (default: a copy of the current).
     #[pyo3(signature = (r#fn, /, *, context = None))]
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+    pub(super) fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        r#fn: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().event_loop(py)?;
         let (context, shared) = match (context, ours(&event_loop)) {

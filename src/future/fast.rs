@@ -31,6 +31,29 @@ impl Fast for SetResult {
     }
 }
 
+/// `add_done_callback(fn)`.
+struct AddDoneCallback;
+
+impl Fast for AddDoneCallback {
+    type Class = Future;
+    const NAME: &'static str = "add_done_callback";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let py = args.py();
+        let plain = args.count() == 1 && args.is_plain();
+        plain.then(|| {
+            let callable = args.get(0).to_owned().unbind();
+            Future::add_done_callback(slf, callable, None).map(|()| py.None().into_bound(py))
+        })
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
 /// A method without arguments.
 macro_rules! no_arguments {
     ($fast:ident, $name:literal, $call:expr) => {
@@ -71,6 +94,7 @@ no_arguments!(GetLoop, "get_loop", |future, py| future.event_loop(py));
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Future>();
     method::install::<SetResult>(&class)?;
+    method::install::<AddDoneCallback>(&class)?;
     method::install::<Done>(&class)?;
     method::install::<Cancelled>(&class)?;
     method::install::<TakeResult>(&class)?;
