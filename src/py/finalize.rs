@@ -12,6 +12,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 
 use super::error::{PreserveError, unraisable};
+use super::gc;
 
 /// A class's own deallocator, kept behind the wrapped one.
 pub type Inner = PyOnceLock<ffi::destructor>;
@@ -46,9 +47,13 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
     // marks it, so that the finalizer runs once.
     unsafe {
         let py = Python::assume_attached();
-        let needs = T::needs_finalizer(&Borrowed::from_ptr(py, object).cast_unchecked::<T>());
-        if needs && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
-            return;
+        let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        if T::needs_finalizer(&this) {
+            // Whoever keeps it must find it tracked.
+            gc::track(this.as_any());
+            if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                return;
+            }
         }
         if let Some(inner) = T::inner_dealloc().get(py) {
             inner(object);
