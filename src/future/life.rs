@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 use super::callbacks::Waiters;
 use super::class::Future;
 use super::state::{Outcome, State};
-use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::pool::{self, Pool, Pooled};
 use crate::py::{error, gc};
@@ -32,7 +31,7 @@ impl Pooled for Future {
     }
 
     fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Ok(without_dict(Bound::new(py, values.0)?))
+        Bound::new(py, values.0)
     }
 
     #[inline]

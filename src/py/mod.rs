@@ -7,8 +7,6 @@ pub mod attach;
 pub mod call;
 pub mod cell;
 pub mod context;
-#[cfg(feature = "loop")]
-pub mod dict;
 pub mod error;
 #[cfg(feature = "loop")]
 pub mod finalize;

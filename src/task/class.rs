@@ -17,7 +17,6 @@ use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::dict::without_dict;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::gc::Hideable;
 use crate::py::pool::{self, Pool, Pooled};
@@ -410,7 +409,7 @@ impl Pooled for Task {
     }
 
     fn make((future, task): (Future, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Ok(without_dict(Bound::new(py, PyClassInitializer::from(future).add_subclass(task))?))
+        Bound::new(py, PyClassInitializer::from(future).add_subclass(task))
     }
 
     #[inline]
