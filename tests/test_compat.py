@@ -42,8 +42,6 @@ def test_private_names_of_asyncio_stand_in_compat_alone() -> None:
 def test_the_protocol_of_third_party_tasks_is_there() -> None:
     for name in ("register_task", "unregister_task", "enter_task", "leave_task", "swap_current_task"):
         assert callable(getattr(_compat, name))
-    for name in ("register_eager_task", "unregister_eager_task"):
-        assert callable(getattr(_compat, name))
 
 
 def test_the_register_of_current_tasks_is_the_one_that_asyncio_reads() -> None:
@@ -61,16 +59,14 @@ def test_the_register_of_current_tasks_is_the_one_that_asyncio_reads() -> None:
         loop.close()
 
 
-def test_the_strong_register_is_shown_by_all_tasks() -> None:
-    async def main() -> None:
-        task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
-        if _compat.eager_tasks is not None:
-            assert task in _compat.eager_tasks
-        assert task in asyncio.all_tasks()
-        await task
-        assert task not in asyncio.all_tasks()
-
-    pyloop.run(main())
+def test_the_register_that_shows_our_tasks_is_the_one_of_third_party_tasks() -> None:
+    marker = type("Marker", (), {})()
+    _compat.register_task(marker)
+    assert marker in _compat.third_party_tasks
+    _compat.unregister_task(marker)
+    assert marker not in _compat.third_party_tasks
+    if sys.version_info < (3, 14):
+        assert _compat.third_party_tasks is vars(asyncio.tasks)["_scheduled_tasks"]
 
 
 def test_what_is_taken_over_of_asyncios_loop_is_a_function() -> None:

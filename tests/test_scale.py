@@ -130,10 +130,6 @@ def test_a_task_costs_the_same_among_a_hundred_thousand_as_among_a_thousand(loop
     assert found["many"] < 4 * found["few"], found
 
 
-# Since 3.14 asyncio's own tasks are links of a list; others, ours among them, go into a set.
-@pytest.mark.xfail(
-    sys.version_info >= (3, 14), reason="not met on 3.14 and later: 8 to 24 % more than asyncio", strict=False
-)
 @pytest.mark.usefixtures("pyloop_factory")
 @pytest.mark.parametrize("how", WAITS)
 def test_a_pending_task_takes_no_more_memory_than_one_of_asyncio(how: str) -> None:

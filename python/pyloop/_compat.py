@@ -6,13 +6,16 @@ share from here too, once, at the first use.
 
 from __future__ import annotations
 
+import _asyncio
 import asyncio
 import contextvars
+import gc
 import inspect
 import os
 import socket
 import sys
 import traceback
+import weakref
 from asyncio import (
     base_events,
     base_futures,
@@ -27,7 +30,7 @@ from asyncio import (
     unix_events,
 )
 from asyncio.log import logger
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +44,6 @@ if TYPE_CHECKING:
 
 register_task: Callable[[Any], None] = tasks._register_task
 unregister_task: Callable[[Any], None] = tasks._unregister_task
-register_eager_task: Callable[[Any], None] = tasks._register_eager_task
-unregister_eager_task: Callable[[Any], None] = tasks._unregister_eager_task
 enter_task: Callable[[Any, Any], None] = tasks._enter_task
 leave_task: Callable[[Any, Any], None] = tasks._leave_task
 swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
@@ -51,12 +52,33 @@ swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 #: keep the current task on the thread; a dictionary of that name is a copy there.
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
 
-#: CPython 3.12 and 3.13: the strong register behind `_register_eager_task`. What is in it is shown by
-#: `all_tasks()` and kept alive. Later versions have it in the state of their C module; the set of that name
-#: is the one that the pure Python half of asyncio would use.
-eager_tasks: set[Any] | None = tasks._eager_tasks if sys.version_info < (3, 14) else None
 
-all_tasks: Callable[[Any], set[Any]] = asyncio.all_tasks
+class _ThirdPartyTasks(weakref.WeakSet[Any]):
+    """asyncio's register of third-party tasks, in which those of pyloop's loops are seen too.
+
+    The loops have them in lists: an entry for each would take some 100 bytes more.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        for reference in _loops.valuerefs():
+            loop = reference()
+            if loop is not None:
+                yield from loop._pending_tasks()
+
+
+_loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
+
+#: The register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module only;
+#: `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use.
+third_party_tasks: weakref.WeakSet[Any]
+(third_party_tasks,) = (each for each in gc.get_referents(_asyncio) if isinstance(each, weakref.WeakSet))
+third_party_tasks.__class__ = _ThirdPartyTasks
+
+
+def show_tasks_of(loop: EventLoop) -> None:
+    """Have `asyncio.all_tasks` show this loop's tasks."""
+    _loops[id(loop)] = loop
 
 
 def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:

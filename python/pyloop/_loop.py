@@ -55,6 +55,7 @@ class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports,
         self._signal_handlers = {}
         self._csock = self._ssock = None
         self._unix_server_sockets = {}
+        _compat.show_tasks_of(self)
 
     def run_forever(self) -> None:
         """Run until `stop()` is called.

@@ -5,9 +5,10 @@
 //! finds the task, if it is still there, and queues its step. A waker may outlive its task.
 
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
+use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 
 use super::callback;
@@ -125,8 +126,8 @@ pub trait Lender: Sync {
     fn woken(&self);
 }
 
-/// Where a task keeps its shared part.
-pub type SharedSlot = OnceLock<Arc<TaskShared>>;
+/// Where a task keeps its shared part: one word, as few tasks have one.
+pub type SharedSlot = OnceBox<Arc<TaskShared>>;
 
 /// Give `f` a waker of this task that costs nothing unless it is cloned.
 #[inline]

@@ -77,7 +77,8 @@ pub enum Waiters {
     #[default]
     None,
     One(Waiter),
-    Many(Vec<Waiter>),
+    /// Boxed: few futures have many, and a million pending ones are to be small.
+    Many(Box<Vec<Waiter>>),
 }
 
 impl Waiters {
@@ -93,7 +94,7 @@ impl Waiters {
     fn push_one_more(&mut self, waiter: Waiter) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(waiter),
-            Self::One(first) => Self::Many(vec![first, waiter]),
+            Self::One(first) => Self::Many(Box::new(vec![first, waiter])),
             Self::Many(mut all) => {
                 all.push(waiter);
                 Self::Many(all)
@@ -113,7 +114,7 @@ impl Waiters {
         match self {
             Self::None => Vec::new(),
             Self::One(one) => vec![one],
-            Self::Many(all) => all,
+            Self::Many(all) => *all,
         }
     }
 }

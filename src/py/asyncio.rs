@@ -3,7 +3,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PySet, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// asyncio's classes and registries.
 #[derive(Debug)]
@@ -26,10 +26,6 @@ pub struct Asyncio {
     current_tasks: Option<Py<PyDict>>,
     /// CPython 3.14 and later: `_swap_current_task(loop, task)`.
     swap_current_task: Py<PyAny>,
-    /// The set of tasks that `all_tasks` shows and that keeps them alive.
-    eager_tasks: Option<Py<PySet>>,
-    register_eager_task: Py<PyAny>,
-    unregister_eager_task: Py<PyAny>,
     register_task: Py<PyAny>,
     unregister_task: Py<PyAny>,
     socket_class: Py<PyAny>,
@@ -74,9 +70,6 @@ impl Asyncio {
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
             current_tasks: compat.getattr("current_tasks")?.extract()?,
             swap_current_task: private("swap_current_task")?,
-            eager_tasks: compat.getattr("eager_tasks")?.extract()?,
-            register_eager_task: private("register_eager_task")?,
-            unregister_eager_task: private("unregister_eager_task")?,
             register_task: private("register_task")?,
             unregister_task: private("unregister_task")?,
             socket_class: py.import("socket")?.getattr("socket")?.unbind(),
@@ -119,47 +112,12 @@ impl Asyncio {
         super::call::call_two(self.swap_current_task.bind(event_loop.py()), event_loop, task)
     }
 
-    /// Register a task strongly: a C set insertion, where the weak register is Python code (3.12, 3.13).
-    #[inline]
-    pub fn register_strong(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        match &self.eager_tasks {
-            Some(set) => set.bind(py).add(task),
-            None => super::call::call_one(self.register_eager_task.bind(py), task).map(drop),
-        }
-    }
-
-    #[inline]
-    pub fn unregister_strong(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        match &self.eager_tasks {
-            Some(set) => set.bind(py).discard(task).map(drop),
-            None => super::call::call_one(self.unregister_eager_task.bind(py), task).map(drop),
-        }
-    }
-
-    /// What the strong register holds, of all loops (CPython 3.14 and later: what `all_tasks(event_loop)` shows).
-    pub fn strong_tasks<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match &self.eager_tasks {
-            Some(set) => Ok(set.bind(event_loop.py()).clone().into_any()),
-            None => self.helper(event_loop.py(), "all_tasks")?.call1((event_loop,)),
-        }
-    }
-
-    /// An empty strong register gives its room back: CPython's sets keep what they have grown to.
-    pub fn shrink_strong(&self, py: Python<'_>) {
-        if let Some(set) = &self.eager_tasks
-            && set.bind(py).is_empty()
-        {
-            set.bind(py).clear();
-        }
-    }
-
-    pub fn register_weak(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// asyncio's `_register_task`, for a task whose loop is not ours.
+    pub fn register_task(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         super::call::call_one(self.register_task.bind(task.py()), task).map(drop)
     }
 
-    pub fn unregister_weak(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn unregister_task(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         super::call::call_one(self.unregister_task.bind(task.py()), task).map(drop)
     }
 

@@ -3,10 +3,9 @@
 //! A loop that runs is alive, and so is what waits in its queues. Looking through thousands of waiting handles in each
 //! young collection is a quarter of what a callback costs, so a handle made while its loop runs is untracked, and so
 //! is the tuple of its arguments, until it has run or is cancelled (and somebody else holds it) or outlives the run. A
-//! pending task of a running loop is kept alive by asyncio's strong register: it is untracked too, with its coroutine,
-//! its context and the future it waits for, until it is done or outlives the run; looking through a million of them
-//! again and again was two thirds of what such a task cost. CPython does the same to tuples and dictionaries that
-//! cannot be part of a cycle.
+//! pending task of a running loop is kept alive by it: it is untracked too, with its coroutine, its context and the
+//! future it waits for, until it is done or outlives the run; looking through a million of them again and again was two
+//! thirds of what such a task cost. CPython does the same to tuples and dictionaries that cannot be part of a cycle.
 //!
 //! PyO3's freelists hand out objects untracked (0.30), and so does our pool: such a class says here what is to be
 //! tracked.

@@ -51,11 +51,11 @@ pub fn at_begin(f: fn()) {
 }
 
 /// What a higher layer has to do when a run has ended.
-pub type AtEnd = fn(&Bound<'_, LoopState>) -> PyResult<()>;
+pub type AtEnd = fn(&Bound<'_, LoopState>);
 
 static AT_END: OnceLock<AtEnd> = OnceLock::new();
 
-/// Have `f` called at the end of each run, on the loop's thread with the GIL held; its error is the run's.
+/// Have `f` called at the end of each run, on the loop's thread with the GIL held.
 pub fn at_end(f: AtEnd) {
     AT_END.get_or_init(|| f);
 }
@@ -95,8 +95,10 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_few::<ThreadSafeHandle>(py);
     state.contexts.forget(py);
     state.track_waiting(py);
-    let rested = AT_END.get().map_or(Ok(()), |errand| errand(event_loop));
-    ended.and_then(|ended| ended).and(rested)
+    if let Some(errand) = AT_END.get() {
+        errand(event_loop);
+    }
+    ended.and_then(|ended| ended)
 }
 
 /// Close the loop; true when this call did it.

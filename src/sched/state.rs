@@ -22,8 +22,8 @@ use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 
-/// One step of a task. In which lane its next step is to be queued; None: it waits, or has ended.
-pub type Step = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> Slim<Option<Lane>>;
+/// One step of a task of that loop. In which lane its next step is to be queued; None: it waits, or has ended.
+pub type Step = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<Option<Lane>>;
 /// What a task waited for is there: queue its next step.
 pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 
@@ -36,8 +36,8 @@ pub fn step_with(step: Step) {
 
 /// Run a task's step.
 #[inline]
-pub(super) fn step(py: Python<'_>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
-    STEP.get().map_or(Ok(None), |step| step(py, task))
+pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
+    STEP.get().map_or(Ok(None), |step| step(event_loop, task))
 }
 
 /// A done callback of one of our futures: `callback(future)` in `context`.
@@ -90,11 +90,13 @@ pub struct Counters {
     pub messages: u64,
 }
 
-/// How many tasks of a loop are in asyncio's strong register, and how many there were since it was empty.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StrongTasks {
-    pub count: usize,
-    pub most: usize,
+/// A loop's pending tasks, which it keeps alive; each knows its place.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    /// Made while the loop runs, and out of the cycle collector's sight until the run ends (`py::gc`).
+    pub hidden: Vec<Py<PyAny>>,
+    /// Made before a run, or outlived one.
+    pub resting: Vec<Py<PyAny>>,
 }
 
 /// The state of one loop.
@@ -108,10 +110,7 @@ pub struct LoopState {
     pub debug: GilCell<bool>,
     /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
     pub task_is_current: GilCell<Option<Py<PyAny>>>,
-    /// Tasks that outlived a run: kept alive here instead of in asyncio's (global, strong) register.
-    /// Each knows its place.
-    pub resting: GilCell<Vec<Py<PyAny>>>,
-    pub strong_tasks: GilCell<StrongTasks>,
+    pub tasks: GilCell<Tasks>,
     /// A step polled a Rust future: tokio's cooperative budget may be used up.
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
@@ -135,8 +134,7 @@ impl Default for LoopState {
             tracked_timers: GilCell::default(),
             debug: GilCell::default(),
             task_is_current: GilCell::default(),
-            resting: GilCell::default(),
-            strong_tasks: GilCell::default(),
+            tasks: GilCell::default(),
             polled_rust: GilCell::default(),
             reactor: GilCell::default(),
             contexts: Contexts::default(),
@@ -171,8 +169,9 @@ impl LoopState {
                 visit.call(handle)?;
             }
         }
-        if let Some(resting) = self.resting.peek_in_traverse() {
-            for task in resting {
+        // Those that are hidden are held by a loop that runs.
+        if let Some(tasks) = self.tasks.peek_in_traverse() {
+            for task in &tasks.resting {
                 visit.call(task)?;
             }
         }
@@ -187,6 +186,11 @@ impl LoopState {
 
     fn __clear__(&self) {
         Python::attach(|py| self.drop_all(py));
+    }
+
+    /// The pending tasks, for `asyncio.all_tasks`.
+    fn _pending_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.tasks.with(py, |tasks| tasks.hidden.iter().chain(&tasks.resting).map(|task| task.clone_ref(py)).collect())
     }
 }
 
@@ -294,14 +298,14 @@ impl LoopState {
         for _ in 0..8 {
             let entries = self.ready.with(py, ReadyQueue::take_all);
             let timers = self.timers.with(py, Timers::take_all);
-            let resting = self.resting.take(py);
-            if entries.is_empty() && timers.is_empty() && resting.is_empty() {
+            let tasks = self.tasks.take(py);
+            if entries.is_empty() && timers.is_empty() && tasks.resting.is_empty() {
                 break;
             }
             for timer in &timers {
                 timer.get().forget(py);
             }
-            drop((entries, timers, resting));
+            drop((entries, timers, tasks));
         }
         drop(self.task_is_current.take(py));
         self.contexts.forget(py);

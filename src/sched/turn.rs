@@ -273,7 +273,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
     match entry {
         Entry::Step(task) => {
             let task = task.into_bound(py);
-            match step(py, &task) {
+            match step(event_loop, &task) {
                 Ok(None) => Ok(()),
                 Ok(Some(lane)) => {
                     state.push_to(py, lane, Entry::Step(task.unbind()));

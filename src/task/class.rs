@@ -1,7 +1,5 @@
 //! `pyloop.Task`: asyncio's Task, natively. `isinstance(task, asyncio.Task)` holds.
 
-use std::sync::OnceLock;
-
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -27,8 +25,6 @@ use crate::sched::LoopState;
 #[pyclass(frozen, subclass, extends = Future, module = "pyloop")]
 pub struct Task {
     pub(super) state: GilCell<TaskState>,
-    /// The loop, when it is one of ours.
-    home: OnceLock<Py<LoopState>>,
     /// What the task's wakers share; made when the first Rust future keeps a waker.
     pub(super) shared: SharedSlot,
 }
@@ -52,13 +48,14 @@ pub fn spawn<'py>(
     let (future_loop, home) = (event_loop.as_any().clone().unbind(), event_loop.clone().unbind());
     let task = pool::create::<Task>(py, || {
         let state = TaskState {
+            home: Some(home),
             coroutine: Some(Hideable::new(coroutine)),
             context: Some(Hideable::new(context)),
             name,
             lane,
             ..TaskState::default()
         };
-        let this = Task { state: GilCell::new(state), home: OnceLock::from(home), shared: SharedSlot::new() };
+        let this = Task { state: GilCell::new(state), shared: SharedSlot::new() };
         (Future::bound_to(future_loop), this)
     })?;
     if event_loop.get().debug.get(py) {
@@ -71,7 +68,8 @@ pub fn spawn<'py>(
 /// Register the task and queue (or, eagerly, run) its first step.
 fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     let py = task.py();
-    let home = task.get().home().map(|home| home.get());
+    let home = task.get().home(py);
+    let home = home.as_ref().map(|home| home.get());
     if !eager && let Some(state) = home {
         state.check_thread_in_debug_mode(py)?;
     }
@@ -116,8 +114,8 @@ fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
 
 impl Task {
     #[inline]
-    pub(super) fn home(&self) -> Option<&Py<LoopState>> {
-        self.home.get()
+    pub(super) fn home<'py>(&self, py: Python<'py>) -> Option<Bound<'py, LoopState>> {
+        self.state.with(py, |state| state.home.as_ref().map(|home| home.clone_ref(py))).map(|home| home.into_bound(py))
     }
 
     #[inline]
@@ -128,8 +126,8 @@ impl Task {
             .ok_or_else(|| PyRuntimeError::new_err("Task object is not initialized."))
     }
 
-    /// Take a pending task of a running loop, which the strong register keeps alive, out of the cycle collector's
-    /// sight, and what it alone is made of.
+    /// Take a pending task of a running loop, which keeps it alive, out of the cycle collector's sight, and what it
+    /// alone is made of.
     #[inline]
     pub(super) fn hide(slf: &Bound<'_, Self>) {
         let py = slf.py();
@@ -181,7 +179,7 @@ impl Task {
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=False)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         let base = PyClassInitializer::from(Future { state: GilCell::default() });
-        base.add_subclass(Self { state: GilCell::default(), home: OnceLock::new(), shared: SharedSlot::new() })
+        base.add_subclass(Self { state: GilCell::default(), shared: SharedSlot::new() })
     }
 
     #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = None))]
@@ -204,14 +202,14 @@ impl Task {
         let context = context_of(py, context)
             .inspect_err(|_| slf.get().state.with(py, |state| state.log_destroy_pending = false))?;
         let event_loop = slf.as_super().get().event_loop(py)?;
-        if let Some(home) = drive::home_of(&event_loop) {
-            slf.get().home.get_or_init(|| home.unbind());
-        }
+        let (place, hidden) = slf.get().state.with(py, |state| (state.place, state.hidden));
         let state = TaskState {
+            home: slf.get().home(py).or_else(|| drive::home_of(&event_loop)).map(Bound::unbind),
             coroutine: Some(Hideable::new(coro.unbind())),
             context: Some(Hideable::new(context)),
             name: Name::new(name.as_ref())?,
-            resting: slf.get().state.with(py, |state| state.resting),
+            place,
+            hidden,
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
@@ -373,6 +371,7 @@ impl Task {
             if let Name::Given(name) = &state.name {
                 visit.call(name)?;
             }
+            visit.call(&state.home)?;
             match &state.wait {
                 // An exception made by us, which nobody else has.
                 Wait::Queued | Wait::Running | Wait::Mistaken(_) => {}
@@ -380,10 +379,7 @@ impl Task {
                 Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,
             }
         }
-        match self.home.get() {
-            Some(home) => visit.call(home),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn __clear__(&self) {

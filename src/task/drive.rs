@@ -28,7 +28,7 @@ use crate::sched::state::{Entry, LoopState, ours};
 #[inline]
 pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
     let (py, this) = (task.py(), task.get());
-    match this.home() {
+    match this.home(py) {
         Some(home) => {
             let state = home.get();
             state.check_thread_in_debug_mode(py)?;
@@ -49,13 +49,14 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
 }
 
 /// The turn's `Entry::Step`.
-pub(crate) fn run_step(py: Python<'_>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
+pub(crate) fn run_step(home: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
     // SAFETY: only `schedule` makes such entries, always with a task.
     let task = unsafe { task.cast_unchecked::<Task>() };
-    match task.get().home() {
-        Some(home) => step_at_home(task, home.bind(py)),
-        None => Ok(None),
-    }
+    let py = task.py();
+    let names = asyncio(py)?;
+    registry::enter(names, home.get(), home.as_any(), task.as_any())?;
+    let context = task.get().context(py)?;
+    step_in(task, names, home.as_any(), Some(home.get()), &context)
 }
 
 /// One of our futures that the task waited for is done.
@@ -140,9 +141,8 @@ fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyR
     if !waited {
         return Ok(());
     }
-    match task.get().home() {
+    match task.get().home(py) {
         Some(home) => {
-            let home = home.bind(py);
             let names = asyncio(py)?;
             registry::enter(names, home.get(), home.as_any(), task.as_any())?;
             schedule_next(task, one_step(task, names, home.as_any(), Some(home.get())))
@@ -158,16 +158,6 @@ fn schedule_next(task: &Bound<'_, Task>, stepped: Slim<Option<Lane>>) -> PyResul
         Ok(None) => Ok(()),
         Err(raised) => Err(*raised),
     }
-}
-
-/// A step on a loop of ours.
-#[inline]
-fn step_at_home(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> Slim<Option<Lane>> {
-    let py = task.py();
-    let names = asyncio(py)?;
-    registry::enter(names, home.get(), home.as_any(), task.as_any())?;
-    let context = task.get().context(py)?;
-    step_in(task, names, home.as_any(), Some(home.get()), &context)
 }
 
 /// A step on any other loop, which has entered the task's context already: the documented protocol of third-party
@@ -189,8 +179,8 @@ pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
     let event_loop = task.as_super().get().event_loop(py)?;
     let context = task.get().context(py)?;
     let before = names.swap_current_task(&event_loop, task.as_any())?;
-    let home = task.get().home().map(|home| home.bind(py));
-    let stepped = step_in(task, names, &event_loop, home.map(|home| home.get()), &context);
+    let home = task.get().home(py);
+    let stepped = step_in(task, names, &event_loop, home.as_ref().map(|home| home.get()), &context);
     let stepped = schedule_next(task, stepped);
     let back = names.swap_current_task(&event_loop, &before).map(drop);
     stepped.and(back)
@@ -221,7 +211,7 @@ impl Lender for Stepping<'_> {
         self.task.shared.get_or_init(|| {
             // A task of another loop has made its shared part before the step.
             let home = self.home.map_or(Home::Nowhere, |state| Home::Ours(Arc::clone(&state.shared)));
-            Arc::new(TaskShared::new(home, self.object, wake_from_rust))
+            Box::new(Arc::new(TaskShared::new(home, self.object, wake_from_rust)))
         })
     }
 
@@ -256,7 +246,7 @@ fn one_step(
     let object = Address::of(task.as_any());
     if home.is_none() {
         this.shared.get_or_init(|| {
-            Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust))
+            Box::new(Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust)))
         });
     }
     let stepping = Stepping { task: this, object, home, woken: AtomicBool::new(false) };
@@ -324,10 +314,8 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
 
 #[cold]
 fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
-    let py = task.py();
-    let coroutine = task.get().state.with(py, |state| state.coroutine.as_ref().map(|known| known.get().clone_ref(py)));
-    let text = format!("__step(): already done: {} {:?}", task.repr()?, coroutine.map(|c| c.to_string()));
-    Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text).into())
+    let text = format!("_step(): already done: {} None", task.repr()?);
+    Err(PyErr::from_type(asyncio(task.py())?.invalid_state_error.bind(task.py()).clone(), text).into())
 }
 
 /// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
@@ -371,7 +359,7 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         });
     }
     let must_cancel = this.state.with(py, |state| {
-        if this.home().is_some() && state.resting.is_none() {
+        if state.hidden {
             // As the task itself (`Task::hide`), until it wakes the task.
             gc::untrack(awaited.as_any());
         }

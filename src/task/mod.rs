@@ -1,5 +1,5 @@
 //! Layer 5, `Task`: a coroutine driven to its end. `state` (what is known of it), `class` (asyncio's Task for Python),
-//! `drive` (one step, and what its yield leads to), `registry` (asyncio's registers of tasks), `name`.
+//! `drive` (one step, and what its yield leads to), `registry` (which tasks there are), `name`.
 
 mod class;
 mod drive;

@@ -18,6 +18,7 @@ use super::name::Name;
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::py::gc::Hideable;
+use crate::sched::LoopState;
 
 /// What a task waits for.
 #[derive(Debug, Default)]
@@ -36,14 +37,18 @@ pub enum Wait {
 /// The fields of a task beyond its future's.
 #[derive(Debug)]
 pub struct TaskState {
+    /// The loop, when it is one of ours.
+    pub home: Option<Py<LoopState>>,
     pub coroutine: Option<Hideable>,
     pub context: Option<Hideable>,
     pub name: Name,
     pub wait: Wait,
-    /// Its place among the tasks that the loop keeps alive itself, from 1; None: the strong register does.
-    pub resting: Option<NonZeroU32>,
-    pub lane: Lane,
+    /// Its place among the pending tasks of its loop, from 1.
+    pub place: Option<NonZeroU32>,
     pub cancels: u32,
+    pub lane: Lane,
+    /// Out of the cycle collector's sight (`py::gc`).
+    pub hidden: bool,
     /// The first step has been made.
     pub begun: bool,
     /// The next step throws CancelledError in.
@@ -54,13 +59,15 @@ pub struct TaskState {
 impl Default for TaskState {
     fn default() -> Self {
         Self {
+            home: None,
             coroutine: None,
             context: None,
             name: Name::Number(0),
             wait: Wait::Queued,
-            resting: None,
-            lane: Lane::Normal,
+            place: None,
             cancels: 0,
+            lane: Lane::Normal,
+            hidden: false,
             begun: false,
             must_cancel: false,
             log_destroy_pending: true,
