@@ -21,7 +21,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 
-FEW, MANY = 1_000, 100_000
+FEW, MANY, CROWD = 1_000, 100_000, 300_000
 PENDING = 20_000
 
 
@@ -40,7 +40,7 @@ async def _ended_by(tasks: list[asyncio.Task[None]]) -> None:
 def _seconds_per_task(new_loop: Callable[[], asyncio.AbstractEventLoop], count: int) -> float:
     """The processor time to make, run and forget a task among `count`, the best of a few rounds."""
     best = float("inf")
-    for _ in range(max(2, 10_000 // count)):
+    for _ in range(max(3, 10_000 // count)):
         loop = new_loop()
         start = time.process_time()
 
@@ -101,6 +101,10 @@ def _measure(kind: str, what: str) -> dict[str, float]:
     from support.loops import new_loop
 
     gc.disable()
+    if what == "collector":
+        without = _seconds_per_task(lambda: new_loop(kind), CROWD)
+        gc.enable()
+        return {"without": without, "with": _seconds_per_task(lambda: new_loop(kind), CROWD)}
     if what in WAITS:
         return {"bytes": _bytes_per_task(lambda: new_loop(kind), WAITS[what])}
     return {
@@ -128,6 +132,13 @@ def test_a_task_costs_the_same_among_a_hundred_thousand_as_among_a_thousand(loop
     found = measured(loop_kind, "time")
     # Caches make it up to twice as dear; what grows with the number makes it a hundred times as dear.
     assert found["many"] < 4 * found["few"], found
+
+
+@pytest.mark.usefixtures("pyloop_factory")
+def test_the_cycle_collector_has_little_to_do_with_a_crowd() -> None:
+    found = measured("pyloop", "collector")
+    # Looked through again and again they cost twice as much, on asyncio too.
+    assert found["with"] < 1.5 * found["without"], found
 
 
 @pytest.mark.usefixtures("pyloop_factory")

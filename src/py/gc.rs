@@ -39,8 +39,8 @@ pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
-/// A coroutine or a context, of whatever class, held by a task. CPython frees only tracked coroutines and contexts, so
-/// one that was hidden is put back before it is let go of.
+/// A coroutine, a generator or a context, of whatever class, held by a task. CPython frees only tracked ones, so one
+/// that was hidden is put back before it is let go of.
 #[derive(Debug)]
 pub struct Hideable(Py<PyAny>);
 
@@ -71,12 +71,63 @@ impl Hideable {
 
     #[inline]
     fn is_known(object: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: a live object; neither class has subclasses.
-        unsafe {
-            let class = ffi::Py_TYPE(object.as_ptr());
-            class == &raw mut ffi::PyCoro_Type || class == &raw mut ffi::PyContext_Type
-        }
+        is_instance(object, &raw mut ffi::PyCoro_Type)
+            || is_instance(object, &raw mut ffi::PyContext_Type)
+            || is_instance(object, &raw mut ffi::PyGen_Type)
     }
+}
+
+/// How many are hidden of what a coroutine awaits.
+const DEPTH: usize = 4;
+
+/// What a suspended coroutine awaits, what that awaits, and so on: held, and hidden until this is dropped.
+#[derive(Debug, Default)]
+pub struct Awaited([Option<Py<PyAny>>; DEPTH]);
+
+impl Awaited {
+    /// Hide what `coroutine` awaits, as far as it is known: CPython's own coroutines and generators, and what `is_ours`
+    /// says (instances of pooled classes). None when nothing is.
+    pub fn hide(coroutine: &Bound<'_, PyAny>, is_ours: impl Fn(&Bound<'_, PyAny>) -> bool) -> Option<Box<Self>> {
+        let mut awaited = None::<Box<Self>>;
+        let mut next = awaited_by(coroutine);
+        for index in 0..DEPTH {
+            let Some(known) = next.take_if(|next| Hideable::is_known(next) || is_ours(next)) else { break };
+            untrack(&known);
+            next = awaited_by(&known);
+            awaited.get_or_insert_default().0[index] = Some(known.unbind());
+        }
+        awaited
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        self.0.iter().flatten()
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        Python::attach(|py| self.iter().for_each(|awaited| track(awaited.bind(py))));
+    }
+}
+
+/// What a suspended coroutine or generator awaits.
+fn awaited_by<'py>(suspended: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = suspended.py();
+    let name = if is_instance(suspended, &raw mut ffi::PyCoro_Type) {
+        pyo3::intern!(py, "cr_await")
+    } else if is_instance(suspended, &raw mut ffi::PyGen_Type) {
+        pyo3::intern!(py, "gi_yieldfrom")
+    } else {
+        return None;
+    };
+    suspended.getattr(name).ok()
+}
+
+/// For a class without subclasses.
+#[inline]
+fn is_instance(object: &Bound<'_, PyAny>, class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == class }
 }
 
 impl Drop for Hideable {

@@ -140,6 +140,7 @@ impl Task {
     /// A pending task is the collector's business again.
     pub(super) fn show(slf: &Bound<'_, Self>) {
         let py = slf.py();
+        drop(slf.get().state.with(py, |state| state.awaited.take()));
         slf.get().state.with(py, |state| {
             gc::track(slf.as_any());
             state.coroutine.iter().chain(&state.context).for_each(|part| part.show(py));
@@ -368,6 +369,7 @@ impl Task {
         if let Some(state) = self.state.peek_in_traverse() {
             visit.call(state.coroutine.as_ref().map(Hideable::get))?;
             visit.call(state.context.as_ref().map(Hideable::get))?;
+            state.awaited.iter().flat_map(|awaited| awaited.iter()).try_for_each(|each| visit.call(each))?;
             if let Name::Given(name) = &state.name {
                 visit.call(name)?;
             }

@@ -233,14 +233,16 @@ fn one_step(
     if future.get().is_done(py) {
         return already_done(task);
     }
-    let (plain, coroutine, first) = this.state.with(py, |state| {
+    let (plain, coroutine, first, awaited) = this.state.with(py, |state| {
         let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
         if plain {
             state.wait = Wait::Running;
         }
         let begun = std::mem::replace(&mut state.begun, true);
-        (plain, state.coroutine.as_ref().map(|known| known.get().clone_ref(py)), !begun)
+        let coroutine = state.coroutine.as_ref().map(|known| known.get().clone_ref(py));
+        (plain, coroutine, !begun, state.awaited.take())
     });
+    drop(awaited);
     let Some(coroutine) = coroutine else { return Ok(None) };
     let thrown = if plain { None } else { what_to_throw(task, names) };
     let object = Address::of(task.as_any());
@@ -253,6 +255,9 @@ fn one_step(
     let coroutine = &coroutine.into_bound(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
     let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
+    if first && let Some(home) = home {
+        registry::begun(task, coroutine, home);
+    }
     match stepped {
         Ok(Stepped::Gave) => return Ok(Some(queued(task))),
         Ok(Stepped::Waits(awaited)) => wait_for_future(task, event_loop, awaited),

@@ -10,11 +10,15 @@ use std::num::NonZeroU32;
 use pyo3::prelude::*;
 
 use super::class::Task;
+use crate::bridge::RustFuture;
+use crate::future::FutureIter;
 use crate::py::asyncio::{Asyncio, asyncio};
-use crate::py::gc;
+use crate::py::gc::{self, Awaited};
 use crate::sched::LoopState;
 use crate::sched::state::Tasks;
 
+/// Among so many tasks the collector's look at what they await begins to count.
+const CROWD: usize = 10_000;
 /// A list with room for more tasks than this gives it back when it is empty.
 const MANY: usize = 4096;
 
@@ -35,6 +39,23 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
     }
     keep(task, state, hidden);
     Ok(())
+}
+
+/// A task has made its first step. Among many, what its coroutine awaits is hidden too until the next one: Python makes
+/// a coroutine and a generator for each `sleep(0)`. Later steps are no reason for the collector to come: they make as
+/// many as they end.
+#[inline]
+pub(super) fn begun(task: &Bound<'_, Task>, coroutine: &Bound<'_, PyAny>, state: &LoopState) {
+    let py = task.py();
+    if state.tasks.with(py, |tasks| tasks.hidden.len()) < CROWD {
+        return;
+    }
+    if task.get().state.with(py, |state| state.hidden) {
+        let awaited = Awaited::hide(coroutine, |awaited| {
+            awaited.is_exact_instance_of::<FutureIter>() || awaited.is_exact_instance_of::<RustFuture>()
+        });
+        task.get().state.with(py, |state| state.awaited = awaited);
+    }
 }
 
 /// The tasks of that kind.

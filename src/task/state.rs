@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use super::name::Name;
 use crate::core::ready::Lane;
 use crate::future::Future;
-use crate::py::gc::Hideable;
+use crate::py::gc::{Awaited, Hideable};
 use crate::sched::LoopState;
 
 /// What a task waits for.
@@ -40,6 +40,8 @@ pub struct TaskState {
     /// The loop, when it is one of ours.
     pub home: Option<Py<LoopState>>,
     pub coroutine: Option<Hideable>,
+    /// What the coroutine awaits, if it is out of the cycle collector's sight.
+    pub awaited: Option<Box<Awaited>>,
     pub context: Option<Hideable>,
     pub name: Name,
     pub wait: Wait,
@@ -61,6 +63,7 @@ impl Default for TaskState {
         Self {
             home: None,
             coroutine: None,
+            awaited: None,
             context: None,
             name: Name::Number(0),
             wait: Wait::Queued,
