@@ -6,11 +6,11 @@ import asyncio
 import gc
 import threading
 import weakref
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-import pyloop
 from support import making
 from support.guard import Context
 from support.loops import Loop, LoopFactory, new_loop, turn
@@ -60,7 +60,7 @@ def test_each_loop_has_its_own(loop_factory: LoopFactory) -> None:
 
 
 @pytest.mark.parametrize("on", ["asyncio", "pyloop"])
-def test_tasks_of_every_class_are_shown_together(on: str) -> None:
+def test_tasks_of_every_class_are_shown_together(on: str, pyloop: ModuleType) -> None:
     loop = new_loop(on)
     make: Any = pyloop.Task
     tasks = {make(for_ever(), loop=loop), asyncio.Task(for_ever(), loop=loop), loop.create_task(for_ever())}

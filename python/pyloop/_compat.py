@@ -6,10 +6,8 @@ share from here too, once, at the first use.
 
 from __future__ import annotations
 
-import _asyncio
 import asyncio
 import contextvars
-import gc
 import inspect
 import os
 import socket
@@ -67,12 +65,26 @@ class _ThirdPartyTasks(weakref.WeakSet[Any]):
                 yield from loop._pending_tasks()
 
 
+def _find_third_party_tasks() -> weakref.WeakSet[Any]:
+    """The set that `register_task` adds to, which its weak references are to tell when their task is gone."""
+
+    class Probe:
+        pass
+
+    probe = Probe()
+    register_task(probe)
+    (reference,) = weakref.getweakrefs(probe)
+    removal: Any = reference.__callback__
+    found: weakref.WeakSet[Any] = removal.__defaults__[0]()
+    unregister_task(probe)
+    return found
+
+
 _loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
 
 #: The register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module only;
 #: `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use.
-third_party_tasks: weakref.WeakSet[Any]
-(third_party_tasks,) = (each for each in gc.get_referents(_asyncio) if isinstance(each, weakref.WeakSet))
+third_party_tasks: weakref.WeakSet[Any] = _find_third_party_tasks()
 third_party_tasks.__class__ = _ThirdPartyTasks
 
 
