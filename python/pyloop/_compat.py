@@ -68,10 +68,8 @@ class _ThirdPartyTasks(weakref.WeakSet[Any]):
 def _find_third_party_tasks() -> weakref.WeakSet[Any]:
     """The set that `register_task` adds to, which its weak references are to tell when their task is gone."""
 
-    class Probe:
-        pass
+    def probe() -> None: ...
 
-    probe = Probe()
     register_task(probe)
     (reference,) = weakref.getweakrefs(probe)
     removal: Any = reference.__callback__
