@@ -1,4 +1,4 @@
-//! Layer 7, `call_soon` and its like: what they do, and the fast methods before PyO3's (`py::method`) for the plain
+//! Layer 7, `call_soon` and its like: what they do, and the fast methods before PyO3's (`accel::methods`) for the plain
 //! cases of what programs call most.
 
 use pyo3::exceptions::PyTypeError;
@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::accel::methods::{self, Args, Fast};
 use crate::core::ready::Lane;
 use crate::event_loop::Loop;
 use crate::future::new_future;
-use crate::py::method::{self, Args, Fast};
 use crate::sched::handle::{Handle, Parts, check_callback};
 use crate::sched::state::Entry;
 use crate::sched::thread_safe_handle::ThreadSafeHandle;
@@ -252,11 +252,11 @@ pub(crate) fn install_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     if !class.is_subclass_of::<Loop>()? {
         return Err(PyTypeError::new_err("a subclass of Loop was expected"));
     }
-    method::install::<CallSoon>(class)?;
-    method::install::<CallSoonThreadsafe>(class)?;
-    method::install::<CallLater>(class)?;
-    method::install::<CreateFuture>(class)?;
-    method::install::<CreateTask>(class)
+    methods::install::<CallSoon>(class)?;
+    methods::install::<CallSoonThreadsafe>(class)?;
+    methods::install::<CallLater>(class)?;
+    methods::install::<CreateFuture>(class)?;
+    methods::install::<CreateTask>(class)
 }
 
 /// As `install_fast_methods`, for the classes that are native.
@@ -264,5 +264,5 @@ pub(crate) fn install_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
 /// # Errors
 /// MemoryError.
 pub(crate) fn install_native(py: Python<'_>) -> PyResult<()> {
-    method::install::<CancelTimer>(&py.get_type::<TimerHandle>())
+    methods::install::<CancelTimer>(&py.get_type::<TimerHandle>())
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
+use crate::accel::collector;
 use crate::bridge::RustFuture;
 use crate::calls;
 use crate::core::ready::Lane;
@@ -17,7 +18,7 @@ use crate::io::sock::{self, Place, ReceiveBuffer};
 use crate::io::watch::{Side, Watch};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::{context, gc};
+use crate::py::context;
 use crate::sched::handle::Handle;
 use crate::sched::state::Entry;
 use crate::sched::timer_handle::TimerHandle;
@@ -462,7 +463,7 @@ impl Loop {
             _ => context::copy_current(py)?,
         };
         let handle = Handle::new(calls::parts(callback, args, Some(context)), state)?;
-        gc::track(handle.as_any());
+        collector::track(handle.as_any());
         Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
         state.get().wake_if_away();
         Ok(handle)

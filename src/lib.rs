@@ -34,6 +34,8 @@
 //! The layers, lowest first: [`core`] (pure), `py` (CPython's vocabulary), [`sched`] (the loop), [`future`],
 //! [`bridge`] (coroutines and polls), [`task`], `io` and `prims`, `event_loop`. A `use crate::x` points down only.
 
+#[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "the loop uses all of it, a client some"))]
+mod accel;
 pub mod bridge;
 #[cfg(feature = "loop")]
 mod calls;
@@ -90,18 +92,18 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::run::at_end(task::rest);
     sched::state::step_with(task::run_step);
     bridge::capsule::install(module)?;
-    py::pool::install::<future::Future>(py);
-    py::pool::install::<task::Task>(py);
+    accel::pool::install::<future::Future>(py);
+    accel::pool::install::<task::Task>(py);
     py::finalize::install::<future::Future>(py);
     py::finalize::install::<task::Task>(py);
-    py::slots::install_await::<future::Future>(&py.get_type::<future::Future>());
-    py::slots::install_await::<future::Future>(&py.get_type::<task::Task>());
+    accel::slots::install_await::<future::Future>(&py.get_type::<future::Future>());
+    accel::slots::install_await::<future::Future>(&py.get_type::<task::Task>());
     py::context::find_current(py)?;
-    py::pool::install::<sched::handle::Handle>(py);
-    py::pool::install::<sched::timer_handle::TimerHandle>(py);
-    py::pool::install::<future::FutureIter>(py);
+    accel::pool::install::<sched::handle::Handle>(py);
+    accel::pool::install::<sched::timer_handle::TimerHandle>(py);
+    accel::pool::install::<future::FutureIter>(py);
     future::install_fast_methods(py)?;
-    py::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
+    accel::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
     calls::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;

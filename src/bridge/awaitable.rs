@@ -37,11 +37,12 @@ use super::link::{self, Current};
 use super::local;
 #[cfg(feature = "loop")]
 use super::step::Stepped;
+use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::slots::{self, Await};
+use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::pool::{self, Pool, Pooled};
-use crate::py::slots::{self, Await};
-use crate::py::{error, iter, names, stop};
+use crate::py::{error, iter, names};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{Here, here};
 
@@ -164,7 +165,7 @@ impl Pooled for RustFuture {
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {
         drop(values);
-        stop::take_back(py);
+        stop_iteration::take_back(py);
     }
 
     fn install_slots(class: &Bound<'_, PyType>) {

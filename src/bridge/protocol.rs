@@ -11,10 +11,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
+use crate::accel::slots::{Await, Resume};
+use crate::accel::{collector, stop_iteration};
 use crate::py::error::Slim;
 use crate::py::iter::Sent;
-use crate::py::slots::{Await, Resume};
-use crate::py::{context, error, gc, iter, stop};
+use crate::py::{context, error, iter};
 
 impl Resume for RustFuture {
     fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
@@ -51,7 +52,7 @@ impl RustFuture {
         match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
             Poll::Pending => Ok(Some(slf.clone())),
             Poll::Ready(value) => {
-                stop::end_iteration(slf, value.into_bound(slf.py()));
+                stop_iteration::end_iteration(slf, value.into_bound(slf.py()));
                 Ok(None)
             }
         }
@@ -62,7 +63,7 @@ impl RustFuture {
     fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         match Self::resume(slf, value).map_err(|raised| *raised)? {
             Sent::Yielded(_) => Ok(slf.clone()),
-            Sent::Returned(value) => Err(stop::stop_iteration(slf.py(), value)),
+            Sent::Returned(value) => Err(stop_iteration::stop_iteration(slf.py(), value)),
         }
     }
 
@@ -253,7 +254,7 @@ impl RustFuture {
         }
         let old = this.with_foreign(py, |foreign| foreign.cancelled.replace(message));
         drop(old);
-        gc::track(slf.as_any());
+        collector::track(slf.as_any());
         this.finish(py)?;
         Ok(true)
     }

@@ -4,10 +4,10 @@ use pyo3::prelude::*;
 
 use super::awaitable::RustFuture;
 use super::capsule;
+use crate::accel::stop_iteration::stop_value;
 use crate::future::Future;
 use crate::py::error::Slim;
 use crate::py::iter::{Sent, send_none};
-use crate::py::stop::stop_value;
 
 /// What a step of a coroutine came to.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::state::{Failure, Outcome, State};
+use crate::accel::slots::Await;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::finalize::Finalize;
-use crate::py::slots::Await;
 use crate::py::{call, context, error};
 use crate::sched::state::{Done, ours};
 

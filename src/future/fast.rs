@@ -1,4 +1,4 @@
-//! The fast methods of futures (`py::method`): what asyncio's own locks and queues call per wake.
+//! The fast methods of futures (`accel::methods`): what asyncio's own locks and queues call per wake.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -6,7 +6,7 @@ use pyo3::types::PyBool;
 
 use super::class::Future;
 use super::state::Outcome;
-use crate::py::method::{self, Args, Fast};
+use crate::accel::methods::{self, Args, Fast};
 
 /// `set_result(result)`.
 struct SetResult;
@@ -93,11 +93,11 @@ no_arguments!(GetLoop, "get_loop", |future, py| future.event_loop(py));
 /// MemoryError.
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Future>();
-    method::install::<SetResult>(&class)?;
-    method::install::<AddDoneCallback>(&class)?;
-    method::install::<Done>(&class)?;
-    method::install::<Cancelled>(&class)?;
-    method::install::<TakeResult>(&class)?;
-    method::install::<TakeException>(&class)?;
-    method::install::<GetLoop>(&class)
+    methods::install::<SetResult>(&class)?;
+    methods::install::<AddDoneCallback>(&class)?;
+    methods::install::<Done>(&class)?;
+    methods::install::<Cancelled>(&class)?;
+    methods::install::<TakeResult>(&class)?;
+    methods::install::<TakeException>(&class)?;
+    methods::install::<GetLoop>(&class)
 }

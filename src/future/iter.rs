@@ -6,18 +6,18 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Future;
+use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::slots::{self, Await, Next};
+use crate::accel::{collector, stop_iteration};
 use crate::py::cell::GilCell;
 use crate::py::iter::{Sent, thrown};
-use crate::py::pool::{self, Pool, Pooled};
-use crate::py::slots::{self, Await, Next};
-use crate::py::{gc, stop};
 
 impl Await for Future {
     #[inline]
     fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_initialized(slf.py())?;
         let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
-        gc::track(iter.as_any());
+        collector::track(iter.as_any());
         Ok(iter.into_any())
     }
 }
@@ -74,7 +74,7 @@ impl Pooled for FutureIter {
         if let Some(future) = values.0.future.into_inner() {
             future.drop_ref(py);
         }
-        stop::take_back(py);
+        stop_iteration::take_back(py);
     }
 
     fn install_slots(class: &Bound<'_, PyType>) {
@@ -88,7 +88,7 @@ impl Next for FutureIter {
         match slf.get().advance(slf.py())? {
             Sent::Yielded(future) => Ok(Some(future)),
             Sent::Returned(value) => {
-                stop::end_iteration(slf, value);
+                stop_iteration::end_iteration(slf, value);
                 Ok(None)
             }
         }
@@ -109,7 +109,7 @@ impl FutureIter {
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.advance(py)? {
             Sent::Yielded(future) => Ok(future),
-            Sent::Returned(value) => Err(stop::stop_iteration(py, value)),
+            Sent::Returned(value) => Err(stop_iteration::stop_iteration(py, value)),
         }
     }
 

@@ -5,16 +5,17 @@ use pyo3::prelude::*;
 use super::callbacks::Waiters;
 use super::class::Future;
 use super::state::{Outcome, State};
+use crate::accel::collector;
+use crate::accel::pool::{self, Pool, Pooled};
+use crate::py::error;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::pool::{self, Pool, Pooled};
-use crate::py::{error, gc};
 use crate::sched::LoopState;
 
 /// A future of a loop of ours (`loop.create_future()`).
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
     let future = pool::create::<Future>(py, || (Future::bound_to(event_loop.as_any().clone().unbind()),))?;
-    gc::track(future.as_any());
+    collector::track(future.as_any());
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }

@@ -10,14 +10,8 @@ pub mod context;
 pub mod error;
 #[cfg(feature = "loop")]
 pub mod finalize;
-pub mod gc;
 pub mod iter;
-#[cfg(feature = "loop")]
-pub mod method;
 pub mod names;
-pub mod pool;
-pub mod slots;
-pub mod stop;
 
 #[cfg(Py_LIMITED_API)]
 compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");

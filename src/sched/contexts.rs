@@ -10,9 +10,10 @@
 
 use pyo3::prelude::*;
 
+use crate::accel::collector;
 use crate::py::cell::GilCell;
 use crate::py::context::{self, Variables};
-use crate::py::{error, gc};
+use crate::py::error;
 
 /// The latest snapshot of a loop.
 struct Kept {
@@ -151,7 +152,7 @@ impl Contexts {
     fn leave_entered(&self, py: Python<'_>) {
         let Some(Entered { copy, snapshot, .. }) = self.exit(py) else { return };
         let copy = copy.into_bound(py);
-        let variables = if gc::is_shared(&copy) { None } else { context::variables(&copy) };
+        let variables = if collector::is_shared(&copy) { None } else { context::variables(&copy) };
         let refused = self.0.with(py, |state| match &mut state.kept {
             Some(kept) if kept.spare.is_none() && kept.snapshot.is(&snapshot) && Some(kept.variables) == variables => {
                 kept.spare = Some(copy.unbind());

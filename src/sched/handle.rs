@@ -6,11 +6,12 @@ use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::LoopState;
+use crate::accel::collector;
+use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::pool::{self, Pool, Pooled};
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error};
 
 /// A callback with its arguments.
 #[derive(Debug)]
@@ -121,27 +122,27 @@ impl Handle {
         if this.event_loop.get().shared.lifecycle.is_running() {
             this.state.with(py, |state| {
                 if let Some(args) = state.callback.as_ref().and_then(|callback| callback.args.as_ref()) {
-                    gc::untrack(args.bind(py));
+                    collector::untrack(args.bind(py));
                 }
             });
         } else {
-            gc::track(slf.as_any());
+            collector::track(slf.as_any());
         }
     }
 
     /// It has run or is cancelled, or the run is over: the collector's business again, if anybody holds it.
     #[inline]
     pub(super) fn end_waiting(slf: &Bound<'_, Self>) {
-        if gc::is_shared(slf.as_any()) {
+        if collector::is_shared(slf.as_any()) {
             Self::track(slf);
         }
     }
 
     pub(super) fn track(slf: &Bound<'_, Self>) {
         if let Some(args) = slf.get().args(slf.py()) {
-            gc::track(&args);
+            collector::track(&args);
         }
-        gc::track(slf.as_any());
+        collector::track(slf.as_any());
     }
 
     fn args<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyTuple>> {
@@ -207,7 +208,7 @@ impl Handle {
                 false
             }
         };
-        let entered = if turn && shares_context && !gc::is_reachable(slf.as_any()) {
+        let entered = if turn && shares_context && !collector::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
             contexts.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
@@ -351,7 +352,7 @@ impl Handle {
         self._callback(py)?;
         let args = self.args(py).unwrap_or_else(|| PyTuple::empty(py));
         if !args.is_empty() {
-            gc::track(&args);
+            collector::track(&args);
         }
         Some(args)
     }

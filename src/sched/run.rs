@@ -11,9 +11,10 @@ use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use super::turn::Turns;
+use crate::accel::pool;
 use crate::core::lifecycle::Refused;
 use crate::py::attach::{hold_while, thread_ident};
-use crate::py::{error, pool};
+use crate::py::error;
 
 fn refused(reason: Refused) -> PyErr {
     PyRuntimeError::new_err(match reason {

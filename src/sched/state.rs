@@ -93,7 +93,7 @@ pub struct Counters {
 /// A loop's pending tasks, which it keeps alive; each knows its place.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    /// Made while the loop runs, and out of the cycle collector's sight until the run ends (`py::gc`).
+    /// Made while the loop runs, and out of the cycle collector's sight until the run ends (`accel::collector`).
     pub hidden: Vec<Py<PyAny>>,
     /// Made before a run, or outlived one.
     pub resting: Vec<Py<PyAny>>,
@@ -273,7 +273,7 @@ impl LoopState {
         Ok(())
     }
 
-    /// A run has ended: what waits in the queues is the cycle collector's business again (`py::gc`).
+    /// A run has ended: what waits in the queues is the cycle collector's business again (`accel::collector`).
     pub fn track_waiting(&self, py: Python<'_>) {
         self.ready.with(py, |ready| {
             for entry in ready.iter() {

@@ -12,11 +12,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
+use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::pool::{self, Pool, Pooled};
 
 /// The callback while it runs.
 #[derive(Debug)]

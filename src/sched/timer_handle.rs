@@ -6,10 +6,10 @@ use pyo3::types::{PyFloat, PyType};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
+use crate::accel::pool::{self, Pool, Pooled};
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
-use crate::py::pool::{self, Pool, Pooled};
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
 #[pyclass(frozen, extends = Handle, weakref, module = "pyloop._native")]

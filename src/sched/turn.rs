@@ -21,9 +21,10 @@ use super::shared::Deliver;
 use super::state::{Done, Entry, LoopState, step};
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
+use crate::accel::pool;
 use crate::py::asyncio::asyncio;
 use crate::py::error::Slim;
-use crate::py::{call, context, error, pool};
+use crate::py::{call, context, error};
 
 /// How long one poll may keep the driver waiting while there is ready work. A look at the driver costs about half a
 /// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.

@@ -9,6 +9,9 @@ use super::drive;
 use super::name::Name;
 use super::registry;
 use super::state::{TaskState, Wait};
+use crate::accel::collector;
+use crate::accel::collector::Hideable;
+use crate::accel::pool::{self, Pool, Pooled};
 use crate::bridge::step::is_rust_coroutine;
 use crate::bridge::waker::SharedSlot;
 use crate::core::ready::Lane;
@@ -16,9 +19,7 @@ use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::gc::Hideable;
-use crate::py::pool::{self, Pool, Pooled};
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
@@ -132,7 +133,7 @@ impl Task {
     pub(super) fn hide(slf: &Bound<'_, Self>) {
         let py = slf.py();
         slf.get().state.with(py, |state| {
-            gc::untrack(slf.as_any());
+            collector::untrack(slf.as_any());
             state.coroutine.iter().chain(&state.context).for_each(|part| part.hide(py));
         });
     }
@@ -142,10 +143,10 @@ impl Task {
         let py = slf.py();
         drop(slf.get().state.with(py, |state| state.awaited.take()));
         slf.get().state.with(py, |state| {
-            gc::track(slf.as_any());
+            collector::track(slf.as_any());
             state.coroutine.iter().chain(&state.context).for_each(|part| part.show(py));
             if let Wait::Future(awaited) = &state.wait {
-                gc::track(awaited.bind(py));
+                collector::track(awaited.bind(py));
             }
         });
     }
@@ -155,7 +156,7 @@ impl Task {
     pub(super) fn show_done(slf: &Bound<'_, Self>) {
         let py = slf.py();
         slf.get().state.with(py, |state| {
-            gc::track(slf.as_any());
+            collector::track(slf.as_any());
             state.context.iter().for_each(|context| context.show(py));
         });
     }

@@ -11,6 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::class::Task;
 use super::registry;
 use super::state::Wait;
+use crate::accel::collector;
 use crate::bridge::cx;
 use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{Home, Lender, TaskShared, lend};
@@ -21,7 +22,7 @@ use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
 use crate::py::error::Slim;
-use crate::py::{call, context, error, gc};
+use crate::py::{call, context, error};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// Queue the next step.
@@ -65,7 +66,7 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
     let task = unsafe { task.cast_unchecked::<Task>() };
     let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Future(future) => {
-            gc::track(future.bind(py));
+            collector::track(future.bind(py));
             state.wait = Wait::Woken(future);
             true
         }
@@ -366,7 +367,7 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
     let must_cancel = this.state.with(py, |state| {
         if state.hidden {
             // As the task itself (`Task::hide`), until it wakes the task.
-            gc::untrack(awaited.as_any());
+            collector::untrack(awaited.as_any());
         }
         state.wait = Wait::Future(awaited.clone().unbind());
         state.must_cancel

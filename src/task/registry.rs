@@ -1,7 +1,7 @@
 //! Which tasks there are, and which one is current.
 //!
 //! A loop of ours keeps its pending tasks alive in a list in which each knows its place; `asyncio.all_tasks` is shown
-//! them (`pyloop._compat`). Those made while the loop runs are out of the cycle collector's sight (`py::gc`). When the
+//! them (`pyloop._compat`). Those made while the loop runs are out of the cycle collector's sight (`accel::collector`). When the
 //! run ends they *rest*: the collector sees them in the loop's hands, so that a loop that nobody has any more goes away
 //! with its tasks. Tasks of other loops are registered with asyncio, as those of any third party.
 
@@ -10,10 +10,10 @@ use std::num::NonZeroU32;
 use pyo3::prelude::*;
 
 use super::class::Task;
+use crate::accel::collector::{self, Awaited};
 use crate::bridge::RustFuture;
 use crate::future::FutureIter;
 use crate::py::asyncio::{Asyncio, asyncio};
-use crate::py::gc::{self, Awaited};
 use crate::sched::LoopState;
 use crate::sched::state::Tasks;
 
@@ -35,7 +35,7 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
     if hidden {
         Task::hide(task);
     } else {
-        gc::track(task.as_any());
+        collector::track(task.as_any());
     }
     keep(task, state, hidden);
     Ok(())

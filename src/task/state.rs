@@ -15,9 +15,9 @@ use std::num::NonZeroU32;
 use pyo3::prelude::*;
 
 use super::name::Name;
+use crate::accel::collector::{Awaited, Hideable};
 use crate::core::ready::Lane;
 use crate::future::Future;
-use crate::py::gc::{Awaited, Hideable};
 use crate::sched::LoopState;
 
 /// What a task waits for.
@@ -49,7 +49,7 @@ pub struct TaskState {
     pub place: Option<NonZeroU32>,
     pub cancels: u32,
     pub lane: Lane,
-    /// Out of the cycle collector's sight (`py::gc`).
+    /// Out of the cycle collector's sight (`accel::collector`).
     pub hidden: bool,
     /// The first step has been made.
     pub begun: bool,

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 
-use super::error;
+use crate::py::error;
 
 /// The arguments of one call.
 #[derive(Clone, Copy)]

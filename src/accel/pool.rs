@@ -4,7 +4,7 @@
 //! PyO3's own freelist takes a mutex at each end and its deallocator counts itself in and out of a thread-local. Here
 //! an instance is memory from CPython's allocator with the Rust values written where PyO3 puts them (asked of the first
 //! instance, which PyO3 makes), and the deallocator takes them out again. Instances are made **untracked**: whoever
-//! makes one says when the collector may look at it (`py::gc`). A class with a finalizer is installed here first
+//! makes one says when the collector may look at it (`accel::collector`). A class with a finalizer is installed here first
 //! (`py::finalize` then wraps what is installed).
 
 use std::ptr::NonNull;
@@ -16,8 +16,8 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use super::cell::GilCell;
-use super::gc;
+use super::collector;
+use crate::py::cell::GilCell;
 
 /// A class whose instances are pooled. None of its values may have a destructor that matters: `release` is that.
 pub trait Pooled: PyClass<Frozen = True> + Sync {
@@ -225,7 +225,7 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
 #[cold]
 fn create_first<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
     let object = T::make(values, py)?;
-    gc::untrack(object.as_any());
+    collector::untrack(object.as_any());
     let class = T::type_object(py);
     if let (Some(extras), Some(class)) = (Extras::of(&class), NonNull::new(class.as_type_ptr())) {
         let offsets = T::Values::offsets(&object);

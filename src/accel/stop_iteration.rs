@@ -11,8 +11,8 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::cell::GilCell;
 use super::pool::{self, Pooled};
+use crate::py::cell::GilCell;
 
 type Exception = NonNull<ffi::PyStopIterationObject>;
 

@@ -10,8 +10,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::error::{self, Slim};
-use super::iter::Sent;
+use crate::py::error::{self, Slim};
+use crate::py::iter::Sent;
 
 /// A class with `__await__`. PyO3's method of that name must be there, and do the same.
 pub trait Await: PyClass {
