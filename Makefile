@@ -1,4 +1,4 @@
-# Everything runs through scripts/house.py under the newest usable CPython; scripts/find_python.sh finds it and says
+# Everything runs through scripts/house under the newest usable CPython; scripts/find_python.sh finds it and says
 # what a machine lacks. PYTHON="python3.13" (a name, a version or a path; several with spaces) overrides the search.
 # ARGS="..." goes to pytest, the conformance suite, cargo test, the benchmarks or the demo.
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ help:
 	@echo "PYTHON=3.13 (or a path) picks the CPython."
 
 demo test build lint rust-test py-test py-test-debug conformance bench:
-	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house.py $@
+	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house $@
 
 sanitize:
 	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/sanitize

@@ -1,7 +1,7 @@
 """Fails a pytest run on a skip or an xfail that tests/allowed_skips.txt does not list with a reason.
 
 A skipped test proves nothing, and nobody reads the `s` in a row of dots: here it is explained or an error.
-Loaded by pyproject.toml for every run. The same file and rule serve the Rust tests (scripts/house.py).
+Loaded by pyproject.toml for every run. The same file and rule serve the Rust tests (scripts/house).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def programs() -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     manifest = str(EXAMPLE / "Cargo.toml")
     command = ["cargo", "build", "--quiet", "--manifest-path", manifest, "--target-dir", str(target)]
-    # What scripts/house.py gives `cargo test`: most of it has been built by that.
+    # What scripts/house gives `cargo test`: most of it has been built by that.
     python = os.environ.get("PYLOOP_BASE_PYTHON") or sys._base_executable  # type: ignore[attr-defined]
     env = environment() | {"PYO3_PYTHON": python}
     ran = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -23,20 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from house import (
-    ARGS,
-    EXTENSION,
-    LOCKED,
-    REPORTS,
-    Python,
-    Run,
-    count_cargo,
-    count_words,
-    judge_ignored,
-    judge_pytest,
-    libpython,
-    pythons,
-)
+from house.counts import count_cargo, count_words, judge_ignored, judge_pytest
+from house.process import end_all_with_this_process
+from house.pythons import Python, libpython, pythons
+from house.settings import ARGS, EXTENSION, LOCKED, REPORTS
+from house.steps import Run
 
 HERE = Path(__file__).resolve().parent
 FOUND = REPORTS / "sanitize"
@@ -172,4 +163,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_all_with_this_process()
     sys.exit(main())

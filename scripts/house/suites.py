@@ -1,0 +1,80 @@
+"""The tests in Python: pytest in its variants, and CPython's own asyncio tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from house.counts import Counts, allowed_skips, count_words, judge_pytest
+from house.pythons import Python
+from house.settings import REPORTS
+from house.steps import Result, Run
+
+# So many failed tests get a second try, as CPython's own regrtest gives them with --rerun.
+SECOND_TRIES = 3
+# What is the same for each Python and in each variant: with the first one, as a user runs it.
+ONCE = ["--ignore=tests/test_rust_main.py", "--ignore=tests/test_rust_library.py"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the whole suite."""
+
+    name: str
+    options: tuple[str, ...] = ()  # the interpreter's
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+USUAL = Variant("pytest")
+# asyncio's debug mode is switched on by the variable; -X dev brings the allocator's checks.
+DEBUG = Variant("pytest-debug", ("-X", "dev"), {"PYTHONASYNCIODEBUG": "1"})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The suite in one variant on one Python."""
+
+    py: Python
+    variant: Variant
+    args: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.py.version} {self.variant.name}"
+
+    def run(self, run: Run, show: bool) -> None:
+        self._pytest(run, self.name, self.args, show)
+
+    def _pytest(self, run: Run, name: str, args: tuple[str, ...], show: bool) -> Result:
+        # What failed last is remembered for each run of its own: several go at a time.
+        cache = ["-o", f"cache_dir={REPORTS.name}/cache/{self.name}"]
+        command = [self.py.exe, *self.variant.options, "-m", "pytest", "-q", *cache, *args]
+        return run.step(name, command, self.py.env(**self.variant.env), count_words, judge_pytest, show=show)
+
+    def second_try(self, run: Run) -> None:
+        """Runs a few failed tests again, with nothing beside them: a test of time fails when others are busy.
+
+        What passes now counts as passed, and the summary names it.
+        """
+        first = run.result(self.name)
+        if first.ok or first.note != "exit code 1" or not 0 < len(first.failures) <= SECOND_TRIES:
+            return
+        second = self._pytest(run, f"{self.name} again", ("--last-failed", *self.args), True)
+        run.results.remove(second)
+        if second.ok and first.counts and second.counts and second.counts.passed == first.counts.failed:
+            first.ok, first.note = True, "passed when run again: see below"
+            first.counts = Counts(first.counts.passed + first.counts.failed, 0, first.counts.skipped)
+            first.seconds += second.seconds
+
+
+def conformance(run: Run, py: Python, args: list[str]) -> None:
+    if subprocess.run([py.exe, "-c", "import test.test_asyncio"], capture_output=True).returncode:
+        allowed = allowed_skips()("conformance:no-test-package")
+        why = f"skipped: no test package here (Debian: apt install libpython{py.version}-testsuite)"
+        run.results.append(
+            Result(f"{py.version} conformance", ok=allowed, counts=Counts(skipped=1), note=why)
+        )
+        return
+    command = [py.exe, "-m", "tests.conformance", *args]
+    run.step(f"{py.version} conformance", command, py.env(), count_words, minutes=25)

@@ -1,0 +1,94 @@
+"""What each target of the Makefile is made of."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import partial
+
+from house.benches import bench
+from house.lints import python_lint, rust_lint
+from house.process import environment
+from house.pythons import Python, pythons
+from house.rust import rust_test
+from house.settings import ARGS, ROOT
+from house.steps import Run
+from house.suites import DEBUG, ONCE, USUAL, Suite, Variant, conformance
+
+PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG}
+TARGETS = ["demo", "test", "build", "lint", "rust-test", *PYTEST, "conformance", "bench"]
+
+
+def main(target: str) -> int:
+    if target not in TARGETS:
+        print(f"unknown target {target!r}: choose from {', '.join(TARGETS)}")
+        return 2
+    run = Run()
+    found = pythons()
+    first = found[0]
+    print("CPython " + ", ".join(f"{py.version} ({py.path})" for py in found), flush=True)
+    if target == "demo":
+        return demo(run, first)
+    if target == "bench":
+        return bench(run, first)
+    if target == "rust-test":
+        rust_test(run, first, ARGS)
+    elif target == "build":
+        build(run, found)
+    elif target == "lint":
+        if first.ready(run, "test"):
+            python_lint(run, first)
+        rust_lint(run, first)
+    elif target == "test":
+        everything(run, found)
+    elif target == "conformance":
+        for py in build(run, found):
+            conformance(run, py, ARGS)
+    else:
+        together(run, suites(build(run, found), PYTEST[target], ARGS))
+    return run.summary()
+
+
+def build(run: Run, found: list[Python]) -> list[Python]:
+    """Those that are ready for the tests; the others are failures of the run."""
+    built = []
+    for py in found:
+        if py.ready(run, "test"):
+            built.append(py)
+        else:
+            run.missed([f"{py.version} tests"], "not run: no build")
+    return built
+
+
+def suites(built: list[Python], variant: Variant, args: list[str]) -> list[Suite]:
+    """The suite on each of these Pythons; what is the same on all of them with the first alone."""
+    usual = variant is USUAL
+    return [Suite(py, variant, (*(() if usual and py is built[0] else ONCE), *args)) for py in built]
+
+
+def together(run: Run, chosen: list[Suite]) -> None:
+    """Side by side, each on one core; the output of a single one is shown as it comes."""
+    show = len(chosen) == 1
+    run.together(partial(suite.run, run, show) for suite in chosen)
+
+
+def everything(run: Run, found: list[Python]) -> None:
+    rust_lint(run, found[0])
+    rust_test(run, found[0], [])
+    built = build(run, found)
+    if not built:
+        return
+    python_lint(run, built[0])
+    chosen = suites(built, USUAL, []) + suites(built, DEBUG, [])
+    together(run, chosen)
+    for suite in chosen:
+        suite.second_try(run)
+    for py in built:
+        conformance(run, py, [])
+
+
+def demo(run: Run, py: Python) -> int:
+    if not py.ready(run, "build"):
+        return run.summary()
+    command = [str(py.exe), str(ROOT / "examples" / "demo.py"), *ARGS]
+    print(f"\n=== demo, on CPython {py.version}\n", flush=True)
+    return subprocess.run(command, env=environment(py.env()), cwd=ROOT).returncode
