@@ -29,6 +29,8 @@ class Variant:
 USUAL = Variant("pytest")
 # asyncio's debug mode is switched on by the variable; -X dev brings the allocator's checks.
 DEBUG = Variant("pytest-debug", ("-X", "dev"), {"PYTHONASYNCIODEBUG": "1"})
+# Without what pyloop knows of CPython's insides: the plain paths.
+PLAIN = Variant("pytest-plain", (), {"PYLOOP_ACCEL": "none"})
 
 
 @dataclass(frozen=True)

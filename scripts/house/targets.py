@@ -12,9 +12,9 @@ from house.pythons import Python, pythons
 from house.rust import rust_test
 from house.settings import ARGS, ROOT
 from house.steps import Run
-from house.suites import DEBUG, ONCE, USUAL, Suite, Variant, conformance
+from house.suites import DEBUG, ONCE, PLAIN, USUAL, Suite, Variant, conformance
 
-PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG}
+PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG, "py-test-plain": PLAIN}
 TARGETS = ["demo", "test", "build", "lint", "rust-test", *PYTEST, "conformance", "bench"]
 
 
@@ -78,7 +78,8 @@ def everything(run: Run, found: list[Python]) -> None:
     if not built:
         return
     python_lint(run, built[0])
-    chosen = suites(built, USUAL, []) + suites(built, DEBUG, [])
+    # One Python is enough for the plain paths.
+    chosen = suites(built, USUAL, []) + suites(built, DEBUG, []) + suites(built[-1:], PLAIN, [])
     together(run, chosen)
     for suite in chosen:
         suite.second_try(run)
