@@ -1,18 +1,52 @@
-//! The alarm clock of a run: wakes the turn for the earliest timer.
+//! The alarm clock of a loop: wakes the turn for the earliest timer.
 //!
 //! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor: to the nanosecond
-//! for the kernel, within some tens of microseconds for us. Elsewhere it is tokio's `Sleep`, up to a millisecond late.
-//! Never early, either way. Loop thread only, inside its runtime.
+//! for the kernel, within some tens of microseconds for us. Elsewhere, and in a process that had no descriptor left for
+//! it, the alarm is tokio's `Sleep`, up to a millisecond late. Never early, either way.
+//!
+//! It belongs to the loop's engine, which makes it before the first run and keeps it: a run that is under way needs no
+//! descriptor for a timer. Used by the thread that runs the loop, inside its runtime.
 
 use std::task::{Context, Poll};
 
 #[cfg(target_os = "linux")]
-pub(super) use timerfd::Alarm;
-#[cfg(not(target_os = "linux"))]
-pub(super) use wheel::Alarm;
+use timerfd::Exact;
+use wheel::Wheel;
 
 /// The longest the loop sleeps in one go (asyncio's MAXIMUM_SELECT_TIMEOUT), in nanoseconds.
 const LONGEST_SLEEP: u64 = 24 * 3600 * 1_000_000_000;
+
+/// Wakes the waker that it was set with, at the time that it was set for.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    /// None: it could not be made.
+    #[cfg(target_os = "linux")]
+    exact: Option<Exact>,
+    wheel: Wheel,
+}
+
+impl Alarm {
+    /// A run begins, inside its runtime. A process without a descriptor for a timerfd is no reason not to run.
+    pub(super) fn prepare(&mut self) {
+        #[cfg(target_os = "linux")]
+        if self.exact.is_none() {
+            self.exact = Exact::new().ok();
+        }
+    }
+
+    /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
+    pub(super) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) {
+        let when = when.min(now.saturating_add(LONGEST_SLEEP));
+        #[cfg(target_os = "linux")]
+        if let Some(exact) = &mut self.exact {
+            match exact.set(when, cx) {
+                Ok(()) => return,
+                Err(_refused) => self.exact = None,
+            }
+        }
+        self.wheel.set(when, now, cx);
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod timerfd {
@@ -22,32 +56,31 @@ mod timerfd {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
-    use super::{Context, LONGEST_SLEEP, Poll};
+    use super::{Context, Poll};
 
     /// A timerfd that the reactor watches.
-    #[derive(Default)]
-    pub(crate) struct Alarm {
-        fd: Option<AsyncFd<OwnedFd>>,
+    #[derive(Debug)]
+    pub(super) struct Exact {
+        fd: AsyncFd<OwnedFd>,
         set_for: u64,
     }
 
-    impl Alarm {
-        /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
-        ///
+    impl Exact {
         /// # Errors
-        /// OSError when no timer can be made.
-        pub(crate) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) -> io::Result<()> {
-            let when = when.min(now.saturating_add(LONGEST_SLEEP));
-            let fd = match &mut self.fd {
-                Some(fd) => fd,
-                slot => slot.insert(watched(create()?)?),
-            };
+        /// The process or the system has no descriptor, or no memory, left for it.
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self { fd: watched(create()?)?, set_for: 0 })
+        }
+
+        /// # Errors
+        /// The kernel's, or the reactor's.
+        pub(super) fn set(&mut self, when: u64, cx: &mut Context<'_>) -> io::Result<()> {
             if self.set_for != when {
-                set_time(fd.get_ref(), when)?;
+                set_time(self.fd.get_ref(), when)?;
                 self.set_for = when;
             }
             // An expiry that has been seen is over: the next one is a new edge.
-            while let Poll::Ready(ready) = fd.poll_read_ready(cx) {
+            while let Poll::Ready(ready) = self.fd.poll_read_ready(cx) {
                 ready?.clear_ready();
             }
             Ok(())
@@ -84,31 +117,25 @@ mod timerfd {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
 mod wheel {
     use std::future::Future;
-    use std::io;
     use std::pin::Pin;
     use std::time::Duration;
 
     use tokio::time::{Instant, Sleep};
 
-    use super::{Context, LONGEST_SLEEP, Poll};
+    use super::Context;
 
     /// tokio's own timer.
-    #[derive(Default)]
-    pub(crate) struct Alarm {
+    #[derive(Debug, Default)]
+    pub(super) struct Wheel {
         sleep: Option<Pin<Box<Sleep>>>,
         set_for: u64,
     }
 
-    impl Alarm {
-        /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
-        ///
-        /// # Errors
-        /// None here.
-        pub(crate) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) -> io::Result<()> {
-            let deadline = Instant::now() + Duration::from_nanos(when.saturating_sub(now).min(LONGEST_SLEEP));
+    impl Wheel {
+        pub(super) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) {
+            let deadline = Instant::now() + Duration::from_nanos(when.saturating_sub(now));
             let sleep = match &mut self.sleep {
                 Some(sleep) => {
                     if self.set_for != when {
@@ -119,12 +146,11 @@ mod wheel {
                 slot => slot.insert(Box::pin(tokio::time::sleep_until(deadline))),
             };
             self.set_for = when;
-            if let Poll::Ready(()) = sleep.as_mut().poll(cx) {
+            if sleep.as_mut().poll(cx).is_ready() {
                 // Due by tokio's clock: the turn looks again at once.
                 self.sleep = None;
                 cx.waker().wake_by_ref();
             }
-            Ok(())
         }
     }
 }

@@ -83,9 +83,10 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_all::<Handle>(py);
     pool::keep_all::<TimerHandle>(py);
     pool::keep_all::<ThreadSafeHandle>(py);
+    engine.prepare(py);
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
-        let turns = Turns::new(root);
+        let turns = Turns::new(root, Arc::clone(&engine));
         error::catch_panic(|| engine.block_on(turns))
     });
     state.shared.unregister();
@@ -119,7 +120,7 @@ pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
             state.drop_all(py);
         }
         if let Some(engine) = engine {
-            engine.shut_down();
+            engine.shut_down(py);
         }
     }
     Ok(first)

@@ -21,7 +21,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+use super::alarm::Alarm;
 use crate::py::attach::{attach_anywhere, park, unpark};
+use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::context::{Driving, is_inside_runtime};
 
@@ -30,6 +32,7 @@ use crate::rt::context::{Driving, is_inside_runtime};
 pub struct Engine {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
+    pub(super) alarm: GilCell<Alarm>,
     id: u64,
 }
 
@@ -65,7 +68,7 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, id })
+        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, alarm: GilCell::default(), id })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -110,9 +113,16 @@ impl Engine {
         output
     }
 
-    /// Drop the Rust tasks and the runtime; the caller holds the GIL. The LocalSet of another thread is dropped by
-    /// that thread: when it ends, or when it next makes one.
-    pub fn shut_down(&self) {
+    /// Before a run: what its turns will need of the system.
+    pub(super) fn prepare(&self, py: Python<'_>) {
+        let _context = self.handle.enter();
+        self.alarm.with(py, Alarm::prepare);
+    }
+
+    /// Drop the Rust tasks and the runtime. The LocalSet of another thread is dropped by that thread: when it ends, or
+    /// when it next makes one.
+    pub fn shut_down(&self, py: Python<'_>) {
+        drop(self.alarm.take(py));
         let set = LOCAL_SETS.try_with(|sets| sets.0.try_borrow_mut().ok().and_then(|mut sets| sets.remove(&self.id)));
         {
             let _context = self.handle.enter();

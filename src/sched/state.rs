@@ -325,7 +325,7 @@ impl Drop for LoopState {
     fn drop(&mut self) {
         Python::attach(|py| {
             if let Some(engine) = self.engine.take(py) {
-                engine.shut_down();
+                engine.shut_down(py);
             }
         });
     }

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use tokio::task::coop;
 
-use super::alarm::Alarm;
 use super::handle::Handle;
+use super::runtime::Engine;
 use super::shared::Deliver;
 use super::state::{Done, Entry, LoopState, step};
 use super::thread_safe_handle::ThreadSafeHandle;
@@ -37,7 +37,7 @@ const BATCHES_PER_LOOK: u32 = 16;
 /// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
 pub(super) struct Turns {
     event_loop: Py<LoopState>,
-    alarm: Alarm,
+    engine: Arc<Engine>,
     messages: Vec<Arc<dyn Deliver>>,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
@@ -46,8 +46,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(event_loop: Py<LoopState>) -> Self {
-        Self { event_loop, alarm: Alarm::default(), messages: Vec::new(), fresh: true, looked_at_io: false }
+    pub(super) fn new(event_loop: Py<LoopState>, engine: Arc<Engine>) -> Self {
+        Self { event_loop, engine, messages: Vec::new(), fresh: true, looked_at_io: false }
     }
 }
 
@@ -124,7 +124,7 @@ impl Turns {
                 pool::trim::<TimerHandle>(py);
                 // A context or `leave_task` may have run a destructor.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
-                if idle && self.set_alarm(py, state, cx)? && state.shared.inbox.leave() {
+                if idle && self.set_alarm(py, state, cx) && state.shared.inbox.leave() {
                     return Ok(Next::Park);
                 }
             }
@@ -154,16 +154,14 @@ impl Turns {
     }
 
     /// Be woken for the earliest timer. False: it is due already.
-    fn set_alarm(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
-        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else { return Ok(true) };
+    fn set_alarm(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
+        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else { return true };
         let now = clock();
         if when <= now {
-            return Ok(false);
+            return false;
         }
-        match self.alarm.set(when, now, cx) {
-            Ok(()) => Ok(clock() < when),
-            Err(failed) => Err(error::os_error(&failed)),
-        }
+        self.engine.alarm.with(py, |alarm| alarm.set(when, now, cx));
+        clock() < when
     }
 }
 
