@@ -7,6 +7,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 import pyloop
 from pyloop import _compat
 
@@ -67,6 +69,21 @@ def test_the_register_that_shows_our_tasks_is_the_one_of_third_party_tasks() -> 
     assert marker not in _compat.third_party_tasks
     if sys.version_info < (3, 14):
         assert _compat.third_party_tasks is vars(asyncio.tasks)["_scheduled_tasks"]
+
+
+def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = list[object]()
+    register = _compat.register_task
+
+    def watched(task: object) -> None:
+        try:
+            register(task)
+        finally:
+            added.extend(member for member in set(_compat.third_party_tasks) if member is task)
+
+    monkeypatch.setattr(_compat, "register_task", watched)
+    assert _compat._find_third_party_tasks() is _compat.third_party_tasks
+    assert not added
 
 
 def test_what_is_taken_over_of_asyncios_loop_is_a_function() -> None:

@@ -7,6 +7,7 @@ share from here too, once, at the first use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import os
@@ -65,17 +66,29 @@ class _ThirdPartyTasks(weakref.WeakSet[Any]):
                 yield from loop._pending_tasks()
 
 
+class _Probe:
+    """What asyncio's register refuses as it asks for its hash: by then the weak reference to it is made."""
+
+    found: weakref.WeakSet[Any] | None = None
+
+    def __hash__(self) -> int:
+        (reference,) = weakref.getweakrefs(self)
+        removal: Any = reference.__callback__
+        self.found = removal.__defaults__[0]()
+        raise LookupError("found")
+
+
 def _find_third_party_tasks() -> weakref.WeakSet[Any]:
-    """The set that `register_task` adds to, which its weak references are to tell when their task is gone."""
+    """The set that `register_task` adds to, which its weak references are to tell when their task is gone.
 
-    def probe() -> None: ...
-
-    register_task(probe)
-    (reference,) = weakref.getweakrefs(probe)
-    removal: Any = reference.__callback__
-    found: weakref.WeakSet[Any] = removal.__defaults__[0]()
-    unregister_task(probe)
-    return found
+    Nothing is added: another thread that asks for its tasks meanwhile must not find a stranger among them.
+    """
+    probe = _Probe()
+    with contextlib.suppress(LookupError):
+        register_task(probe)
+    if probe.found is None:
+        raise RuntimeError("asyncio's register of tasks is not found")
+    return probe.found
 
 
 _loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
