@@ -121,12 +121,18 @@ unsafe extern "C" fn register_awaitable(class: abi::Object, cancel: Option<Cance
             // SAFETY: a live type object, by the ABI.
             let object = unsafe { Bound::from_borrowed_ptr(py, class.cast()) };
             let Ok(is_coroutine) = is_coroutine_class(&object) else { return -1 };
-            let class = class as usize;
-            REGISTERED.with(py, |known| {
-                if !known.iter().any(|known| known.class == class) {
-                    known.push(Registered { class, cancel, is_coroutine });
+            let address = class as usize;
+            let is_new = REGISTERED.with(py, |known| {
+                let is_new = !known.iter().any(|known| known.class == address);
+                if is_new {
+                    known.push(Registered { class: address, cancel, is_coroutine });
                 }
+                is_new
             });
+            if is_new {
+                // A reference for ever: no other class may come to have the address.
+                std::mem::forget(object.unbind());
+            }
             0
         })
     })

@@ -34,7 +34,8 @@ pub enum Home {
 pub struct TaskShared {
     home: Home,
     queued: Sent,
-    /// The task while it lives; not a reference of its own. Cleared by the task's destructor.
+    /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's Rust value, which
+    /// every deallocator runs before the memory goes: the pooled one, PyO3's, and that of a Python subclass through it.
     task: GilCell<Option<Address>>,
     wake: WakeTask,
 }
@@ -53,8 +54,8 @@ impl TaskShared {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         self.queued.lower();
         let task = self.task.with(py, |task| {
-            // SAFETY: the task clears this field before it is freed, so it is alive; the GIL is held.
-            task.map(|task| unsafe { task.borrow(py) })
+            // SAFETY: the task clears this field before its memory goes.
+            task.and_then(|task| unsafe { task.upgrade(py) })
         });
         match task {
             Some(task) => (self.wake)(py, &task),

@@ -161,6 +161,33 @@ impl Future for FromThread {
     }
 }
 
+/// The wakers that `kept` has kept.
+static KEPT: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+
+/// Pending for ever; the waker of its first poll outlives it, until `wake_kept`.
+#[pyfunction]
+fn kept() -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("kept", async move {
+        let _alive = alive;
+        std::future::poll_fn(|cx| {
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(cx.waker().clone());
+            Poll::<()>::Pending
+        })
+        .await;
+        Ok(or_none(None))
+    })
+}
+
+/// Wake what `kept` has kept, from this thread; how many there were.
+#[pyfunction]
+fn wake_kept() -> usize {
+    let kept = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
+    let count = kept.len();
+    kept.into_iter().for_each(Waker::wake);
+    count
+}
+
 /// Woken by a thread of its own after `delay` seconds; the thread never takes the GIL.
 #[pyfunction]
 #[pyo3(signature = (delay, value = None))]
@@ -208,6 +235,8 @@ pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add_function(wrap_pyfunction!(error, &module)?)?;
     module.add_function(wrap_pyfunction!(panic, &module)?)?;
     module.add_function(wrap_pyfunction!(woken_from_thread, &module)?)?;
+    module.add_function(wrap_pyfunction!(kept, &module)?)?;
+    module.add_function(wrap_pyfunction!(wake_kept, &module)?)?;
     module.add_function(wrap_pyfunction!(local, &module)?)?;
     module.add_function(wrap_pyfunction!(slow, &module)?)?;
     super::sync::testing::add(&module)?;

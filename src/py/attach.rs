@@ -96,11 +96,12 @@ pub fn is_attached() -> bool {
     unsafe { ffi::PyGILState_Check() != 0 }
 }
 
-/// The address of an object that somebody else keeps alive.
+/// The address of an object that somebody else keeps alive, and that may be going away: a weak reference without the
+/// list that the collector clears.
 #[derive(Clone, Copy, Debug)]
 pub struct Address(NonNull<ffi::PyObject>);
 
-// SAFETY: an address is followed only by `borrow`, whose caller holds the GIL and answers for the object's life.
+// SAFETY: an address is followed only by `upgrade`, whose caller holds the GIL and answers for the object's memory.
 unsafe impl Send for Address {}
 // SAFETY: as for Send.
 unsafe impl Sync for Address {}
@@ -111,12 +112,16 @@ impl Address {
         Self(unsafe { NonNull::new_unchecked(object.as_ptr()) })
     }
 
-    /// A reference to the object.
+    /// A reference to the object; None once it is being freed. A deallocator runs Python code with the count at zero
+    /// (weak references, `__del__` of what the object held), and that code may give the GIL to whoever has the address.
     ///
     /// # Safety
-    /// The object is alive.
-    pub unsafe fn borrow<'py>(self, py: Python<'py>) -> Bound<'py, PyAny> {
-        // SAFETY: the caller's word.
-        unsafe { Bound::from_borrowed_ptr(py, self.0.as_ptr()) }
+    /// The memory is that of the object still: whoever owns the address forgets it before the memory goes, in the
+    /// destructor of the object's Rust value.
+    pub unsafe fn upgrade<'py>(self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let object = self.0.as_ptr();
+        // SAFETY: the caller's word; the GIL is held, so that nobody changes the count between the look and the
+        // reference. CPython's own weak references are followed in the same way.
+        unsafe { (ffi::Py_REFCNT(object) > 0).then(|| Bound::from_borrowed_ptr(py, object)) }
     }
 }

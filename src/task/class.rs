@@ -386,7 +386,13 @@ impl Task {
     }
 
     fn __clear__(&self) {
-        Python::attach(|py| drop(self.state.take(py)));
+        Python::attach(|py| {
+            // What it waits for goes now: a late wake has nothing to do with it any more.
+            if let Some(shared) = self.shared.get() {
+                shared.forget_task(py);
+            }
+            drop(self.state.take(py));
+        });
     }
 }
 
