@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::accel::collector::Hidden;
 use crate::accel::methods::{self, Args, Fast};
 use crate::core::ready::Lane;
 use crate::event_loop::Loop;
@@ -41,7 +42,7 @@ fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound
     let handle = Handle::new(parts, state)?;
     // Nothing runs between this and the push: no run can end in between.
     Handle::begin_waiting(&handle);
-    state.get().push(state.py(), Entry::Handle(handle.clone().unbind()));
+    state.get().push(state.py(), Entry::Handle(Hidden::new(handle.clone().unbind())));
     state.get().wake_if_away();
     Ok(handle)
 }
@@ -70,7 +71,7 @@ pub(crate) fn call_soon_threadsafe<'py>(
     }
     let handle = ThreadSafeHandle::new(parts, state)?;
     Handle::begin_waiting(handle.as_super());
-    state.get().push(state.py(), Entry::ThreadSafe(handle.clone().unbind()));
+    state.get().push(state.py(), Entry::ThreadSafe(Hidden::new(handle.clone().unbind())));
     state.get().wake_if_away();
     Ok(handle.into_super())
 }

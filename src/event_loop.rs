@@ -463,7 +463,7 @@ impl Loop {
             _ => context::copy_current(py)?,
         };
         let handle = Handle::new(calls::parts(callback, args, Some(context)), state)?;
-        collector::track(handle.as_any());
+        collector::show(handle.as_any());
         Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
         state.get().wake_if_away();
         Ok(handle)

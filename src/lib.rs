@@ -87,6 +87,7 @@ fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> Py
 #[pymodule(gil_used = true)]
 pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    accel::settle(py)?;
     rt::process::count_forks();
     sched::run::at_begin(bridge::home::receive);
     sched::run::at_end(task::rest);
@@ -98,7 +99,6 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::finalize::install::<task::Task>(py);
     accel::slots::install_await::<future::Future>(&py.get_type::<future::Future>());
     accel::slots::install_await::<future::Future>(&py.get_type::<task::Task>());
-    py::context::find_current(py)?;
     accel::pool::install::<sched::handle::Handle>(py);
     accel::pool::install::<sched::timer_handle::TimerHandle>(py);
     accel::pool::install::<future::FutureIter>(py);
@@ -116,6 +116,9 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
     module.add_function(wrap_pyfunction!(calls::install_fast_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;
     add_importable(module, prims::sync::module(py)?)?;
     add_importable(module, prims::fs::module(py)?)?;

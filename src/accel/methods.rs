@@ -6,6 +6,8 @@
 //!
 //! PyO3 does not count a fast method as attached, so a `Py<_>` that it drops on a thread of Python's own is dropped
 //! later: it drops `Bound`s.
+//!
+//! Plain path: PyO3's methods.
 
 use std::ffi::CString;
 use std::marker::PhantomData;
@@ -17,7 +19,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 
+use super::slots::Scratch;
+use super::{Acceleration, Probed, expect, raised};
 use crate::py::error;
+
+pub static METHODS: Acceleration = Acceleration::new("methods");
 
 /// The arguments of one call.
 #[derive(Clone, Copy)]
@@ -163,6 +169,10 @@ unsafe fn usual<F: Fast>(
 /// # Errors
 /// MemoryError; AttributeError when PyO3 has no such method.
 pub fn install<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if METHODS.is_on() { put::<F>(class) } else { Ok(()) }
+}
+
+fn put<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
     let usual = py.get_type::<F::Class>().getattr(F::NAME)?;
     let text = |name: &str| usual.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
@@ -180,4 +190,36 @@ pub fn install<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
     // SAFETY: a live class, and a definition that outlives it; `entry` gets instances of `class` only.
     let fast = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(F::NAME, fast)
+}
+
+/// `Scratch.add` for one argument; the sum tells which method was called.
+struct Add;
+
+impl Fast for Add {
+    type Class = Scratch;
+    const NAME: &'static str = "add";
+
+    fn call<'py>(_slf: &Bound<'py, Scratch>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let plain = args.count() == 1 && args.is_plain();
+        plain.then(|| args.get(0).add(100))
+    }
+
+    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
+        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        &USUAL
+    }
+}
+
+/// A plain call comes to the fast method, every other to PyO3's, with its arguments.
+pub(super) fn probe(py: Python<'_>) -> Probed {
+    let class = py.get_type::<Scratch>();
+    put::<Add>(&class).map_err(raised)?;
+    let scratch = Scratch::new(py).map_err(raised)?;
+    let sum = |called: PyResult<Bound<'_, PyAny>>| called.and_then(|sum| sum.extract::<u64>()).map_err(raised);
+    expect(sum(scratch.call_method1("add", (1,)))? == 101, "a plain call does not come to the fast method")?;
+    expect(sum(scratch.call_method1("add", (1, 3)))? == 4, "a call with two arguments does not come to PyO3's method")?;
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item("other", 4).map_err(raised)?;
+    let sum = sum(scratch.call_method("add", (1,), Some(&keywords)))?;
+    expect(sum == 5, "a call with a keyword does not come to PyO3's method")
 }

@@ -1,9 +1,207 @@
-//! Layer 1, beside `py`: everything that knows CPython's or PyO3's insides, for speed. Each file is one acceleration.
-//! Runs with the GIL held.
+//! Layer 1, beside `py`: everything that knows CPython's or PyO3's insides, for speed. `docs/accelerations.md` has a row
+//! for each.
+//!
+//! An acceleration leans on something that no document promises. So each has a **probe**, which tries it on objects
+//! that nobody else has, and a **plain path**, which does the same by public means. `settle` runs the probes once, when
+//! the module is made, in the order of its body. A probe that fails means slower, never an import that fails.
+//! `PYLOOP_ACCEL=none` switches all of them off, `PYLOOP_ACCEL=-pool,-collector` those two; `pyloop.accelerations()`
+//! tells what came of it.
+//!
+//! Everything here runs with the GIL held.
 
 pub mod collector;
+pub mod contexts;
+pub mod layout;
 #[cfg(feature = "loop")]
 pub mod methods;
 pub mod pool;
 pub mod slots;
 pub mod stop_iteration;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::exceptions::PyRuntimeWarning;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::py::error;
+
+/// Why an acceleration is off.
+pub type Why = Cow<'static, str>;
+
+/// What a probe found. An exception of the probe is a reason like any other.
+pub type Probed = Result<(), Why>;
+
+/// `Err(why)` unless `holds`.
+pub fn expect(holds: bool, why: &'static str) -> Probed {
+    if holds { Ok(()) } else { Err(why.into()) }
+}
+
+/// An error of Python's as a reason.
+pub fn raised(error: PyErr) -> Why {
+    error.to_string().into()
+}
+
+/// One acceleration. Off until `settle` has tried it.
+pub struct Acceleration {
+    name: &'static str,
+    on: AtomicBool,
+    why: PyOnceLock<Why>,
+}
+
+impl Acceleration {
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, on: AtomicBool::new(false), why: PyOnceLock::new() }
+    }
+
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Switch it off for good: what was done so far stays valid.
+    #[cold]
+    pub fn turn_off(&self, py: Python<'_>, why: Why) {
+        self.on.store(false, Ordering::Relaxed);
+        self.why.get_or_init(py, || why);
+    }
+
+    fn settle(&self, py: Python<'_>, asked: &Asked, probe: impl FnOnce() -> Probed) {
+        let probed = if asked.refuses(self.name) {
+            Err("switched off by PYLOOP_ACCEL".into())
+        } else {
+            error::catch_panic(probe).unwrap_or_else(|panicked| Err(raised(panicked)))
+        };
+        match probed {
+            Ok(()) => self.on.store(true, Ordering::Relaxed),
+            Err(why) => self.turn_off(py, why),
+        }
+    }
+
+    /// `on`, or `off: ` and the reason.
+    fn looks(&self, py: Python<'_>) -> String {
+        match (self.is_on(), self.why.get(py)) {
+            (true, _) => "on".to_owned(),
+            (false, Some(why)) => format!("off: {why}"),
+            (false, None) => "off: not tried".to_owned(),
+        }
+    }
+}
+
+/// What the environment variable asks for.
+struct Asked {
+    none: bool,
+    without: Vec<String>,
+}
+
+impl Asked {
+    const VARIABLE: &str = "PYLOOP_ACCEL";
+
+    fn read() -> Self {
+        let value = std::env::var_os(Self::VARIABLE).unwrap_or_default();
+        let value = value.to_string_lossy();
+        let mut asked = Self { none: false, without: Vec::new() };
+        for word in value.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.strip_prefix('-') {
+                Some(name) => asked.without.push(name.to_owned()),
+                None if word == "none" => asked.none = true,
+                None => asked.without.push(word.to_owned()),
+            }
+        }
+        asked
+    }
+
+    fn refuses(&self, name: &str) -> bool {
+        self.none || self.without.iter().any(|without| without == name)
+    }
+
+    /// A word that names no acceleration is most likely a mistake.
+    fn warn_of_unknown(&self, py: Python<'_>) -> PyResult<()> {
+        for word in self.without.iter().filter(|word| !ALL.iter().any(|known| known.name == **word)) {
+            let text = format!("{}: pyloop has no acceleration named {word:?}", Self::VARIABLE);
+            let text = std::ffi::CString::new(text)?;
+            PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// The tasks of our loops are shown to `asyncio.all_tasks` in its own register, without an entry for each
+/// (`pyloop._accel`). Off: `asyncio._register_task` for each task.
+pub static TASK_REGISTER: Acceleration = Acceleration::new("task_register");
+/// The current task is written where asyncio looks for it, before CPython 3.14 (`pyloop._accel`). Off:
+/// `asyncio.tasks._swap_current_task`.
+pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
+/// A loop keeps what `BaseEventLoop.__init__` sets in slots (`pyloop._accel`). Off: in a dictionary.
+pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
+
+/// In the order in which they are tried.
+static ALL: [&Acceleration; 10] = [
+    &layout::LAYOUT,
+    &pool::POOL,
+    &collector::COLLECTOR,
+    &contexts::CONTEXTS,
+    &stop_iteration::STOP_ITERATION,
+    &slots::SLOTS,
+    #[cfg(feature = "loop")]
+    &methods::METHODS,
+    #[cfg(not(feature = "loop"))]
+    &METHODS,
+    &TASK_REGISTER,
+    &CURRENT_TASK,
+    &LOOP_SLOTS,
+];
+
+#[cfg(not(feature = "loop"))]
+static METHODS: Acceleration = Acceleration::new("methods");
+
+/// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
+/// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
+///
+/// # Errors
+/// The RuntimeWarning about an unknown name in PYLOOP_ACCEL, where warnings are errors.
+pub fn settle(py: Python<'_>) -> PyResult<()> {
+    static SETTLED: PyOnceLock<()> = PyOnceLock::new();
+    if SETTLED.set(py, ()).is_err() {
+        return Ok(());
+    }
+    let asked = Asked::read();
+    layout::LAYOUT.settle(py, &asked, || layout::probe(py));
+    // It writes instances where `layout` has found their values to be.
+    pool::POOL.settle(py, &asked, || pool::probe(py));
+    collector::COLLECTOR.settle(py, &asked, || collector::probe(py));
+    contexts::CONTEXTS.settle(py, &asked, || contexts::probe(py));
+    stop_iteration::STOP_ITERATION.settle(py, &asked, || stop_iteration::probe(py));
+    slots::SLOTS.settle(py, &asked, || slots::probe(py));
+    #[cfg(feature = "loop")]
+    methods::METHODS.settle(py, &asked, || methods::probe(py));
+    asked.warn_of_unknown(py)
+}
+
+/// `pyloop._accel` has tried one of its own: None, or why not.
+#[cfg(feature = "loop")]
+#[pyfunction]
+pub fn _settle_acceleration(py: Python<'_>, name: &str, why: Option<String>) {
+    if let Some(known) = ALL.iter().find(|known| known.name == name) {
+        known.settle(py, &Asked::read(), || why.map_or(Ok(()), |why| Err(why.into())));
+    }
+}
+
+/// Whether PYLOOP_ACCEL leaves an acceleration on.
+#[cfg(feature = "loop")]
+#[pyfunction]
+pub fn _acceleration_is_wanted(name: &str) -> bool {
+    !Asked::read().refuses(name)
+}
+
+/// `{name: "on" | "off: why"}`, in the order in which they were tried.
+#[cfg(feature = "loop")]
+#[pyfunction]
+pub fn accelerations(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let all = pyo3::types::PyDict::new(py);
+    for known in ALL {
+        all.set_item(known.name, known.looks(py))?;
+    }
+    Ok(all)
+}

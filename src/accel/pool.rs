@@ -2,10 +2,11 @@
 //! ones.
 //!
 //! PyO3's own freelist takes a mutex at each end and its deallocator counts itself in and out of a thread-local. Here
-//! an instance is memory from CPython's allocator with the Rust values written where PyO3 puts them (asked of the first
-//! instance, which PyO3 makes), and the deallocator takes them out again. Instances are made **untracked**: whoever
-//! makes one says when the collector may look at it (`accel::collector`). A class with a finalizer is installed here first
-//! (`py::finalize` then wraps what is installed).
+//! an instance is memory from CPython's allocator with the Rust values written where PyO3 puts them (`layout`), and the
+//! deallocator takes them out again. The first instance of each class is PyO3's; it shows the class's layout. A class
+//! with a finalizer is installed here first (`py::finalize` then wraps what is installed).
+//!
+//! Plain path: every instance is PyO3's, and so is the deallocator.
 
 use std::ptr::NonNull;
 
@@ -14,10 +15,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyList, PyType};
 
-use super::collector;
+use super::layout::{Derived, Layout, Scratch, Values, layout_of};
+use super::{Acceleration, Probed, collector, expect, raised};
 use crate::py::cell::GilCell;
+
+pub static POOL: Acceleration = Acceleration::new("pool");
 
 /// A class whose instances are pooled. None of its values may have a destructor that matters: `release` is that.
 pub trait Pooled: PyClass<Frozen = True> + Sync {
@@ -27,138 +31,16 @@ pub trait Pooled: PyClass<Frozen = True> + Sync {
     const SPARE: usize;
     /// The class's pool.
     fn pool() -> &'static Pool<Self::Values, Self>;
-    /// The first instance, made by PyO3.
-    ///
-    /// # Errors
-    /// MemoryError.
-    fn make(values: Self::Values, py: Python<'_>) -> PyResult<Bound<'_, Self>>;
     /// Let go of what an instance held; it may run Python code.
     fn release(values: Self::Values, py: Python<'_>);
     /// What else is installed with the class.
     fn install_slots(_class: &Bound<'_, PyType>) {}
 }
 
-/// The Rust values in an instance of `C`: its own, after that of its native base class.
-pub trait Values<C>: Sized {
-    /// Where they are, in bytes from the object's address.
-    type Offsets: Copy + Send + Sync;
-    fn offsets(object: &Bound<'_, C>) -> Self::Offsets;
-    /// # Safety
-    /// `object` is the memory of an instance; nothing of value is overwritten.
-    unsafe fn write(self, object: *mut ffi::PyObject, at: Self::Offsets);
-    /// # Safety
-    /// `object` is an instance whose values are never used again.
-    unsafe fn read(object: *mut ffi::PyObject, at: Self::Offsets) -> Self;
-}
-
-fn offset_of<T>(object: *mut ffi::PyObject, value: &T) -> usize {
-    std::ptr::from_ref(value) as usize - object as usize
-}
-
-impl<C: PyClass<Frozen = True> + Sync> Values<C> for (C,) {
-    type Offsets = usize;
-
-    fn offsets(object: &Bound<'_, C>) -> usize {
-        offset_of(object.as_ptr(), object.get())
-    }
-
-    #[inline]
-    unsafe fn write(self, object: *mut ffi::PyObject, at: usize) {
-        // SAFETY: the caller's word, and `at` is where PyO3 puts the value.
-        unsafe { object.byte_add(at).cast::<C>().write(self.0) }
-    }
-
-    #[inline]
-    unsafe fn read(object: *mut ffi::PyObject, at: usize) -> Self {
-        // SAFETY: as in `write`.
-        unsafe { (object.byte_add(at).cast::<C>().read(),) }
-    }
-}
-
-impl<B, C> Values<C> for (B, C)
-where
-    B: PyClass<Frozen = True> + Sync,
-    C: PyClass<Frozen = True, BaseType = B> + Sync,
-{
-    type Offsets = (usize, usize);
-
-    fn offsets(object: &Bound<'_, C>) -> (usize, usize) {
-        (offset_of(object.as_ptr(), object.as_super().get()), offset_of(object.as_ptr(), object.get()))
-    }
-
-    #[inline]
-    unsafe fn write(self, object: *mut ffi::PyObject, at: (usize, usize)) {
-        // SAFETY: the caller's word, and `at` is where PyO3 puts the values.
-        unsafe {
-            object.byte_add(at.0).cast::<B>().write(self.0);
-            object.byte_add(at.1).cast::<C>().write(self.1);
-        }
-    }
-
-    #[inline]
-    unsafe fn read(object: *mut ffi::PyObject, at: (usize, usize)) -> Self {
-        // SAFETY: as in `write`.
-        unsafe { (object.byte_add(at.0).cast::<B>().read(), object.byte_add(at.1).cast::<C>().read()) }
-    }
-}
-
 /// What the first instance told.
 struct Known<O> {
     class: NonNull<ffi::PyTypeObject>,
-    extras: Extras,
-    offsets: O,
-}
-
-/// Where an instance has its list of weak references and its dictionary, or NULL for either; 0: it has no such place.
-#[derive(Clone, Copy)]
-struct Extras {
-    weak_references: usize,
-    dict: usize,
-}
-
-impl Extras {
-    /// None for a class whose instances have them elsewhere.
-    fn of(class: &Bound<'_, PyType>) -> Option<Self> {
-        // SAFETY: a live class.
-        let (weak_references, dict) =
-            unsafe { ((*class.as_type_ptr()).tp_weaklistoffset, (*class.as_type_ptr()).tp_dictoffset) };
-        Some(Self { weak_references: weak_references.try_into().ok()?, dict: dict.try_into().ok()? })
-    }
-
-    /// # Safety
-    /// `object` is the memory of an instance of the class, and `offset` one of the places.
-    #[inline]
-    unsafe fn at<'a>(object: *mut ffi::PyObject, offset: usize) -> Option<&'a mut *mut ffi::PyObject> {
-        // SAFETY: the caller's word.
-        (offset != 0).then(|| unsafe { &mut *object.byte_add(offset).cast::<*mut ffi::PyObject>() })
-    }
-
-    /// # Safety
-    /// `object` is new memory for an instance of the class.
-    #[inline]
-    unsafe fn write_none(self, object: *mut ffi::PyObject) {
-        for offset in [self.weak_references, self.dict] {
-            // SAFETY: the caller's word.
-            if let Some(place) = unsafe { Self::at(object, offset) } {
-                *place = std::ptr::null_mut();
-            }
-        }
-    }
-
-    /// # Safety
-    /// `object` is an instance of the class that is going away.
-    #[inline]
-    unsafe fn clear(self, object: *mut ffi::PyObject) {
-        // SAFETY: the caller's word.
-        unsafe {
-            if Self::at(object, self.weak_references).is_some_and(|list| !list.is_null()) {
-                ffi::PyObject_ClearWeakRefs(object);
-            }
-            if let Some(dict) = Self::at(object, self.dict) {
-                ffi::Py_XDECREF(std::mem::replace(dict, std::ptr::null_mut()));
-            }
-        }
-    }
+    layout: Layout<O>,
 }
 
 // SAFETY: the address of a class of ours, which lives as long as the interpreter.
@@ -180,7 +62,9 @@ unsafe impl Send for Spare {}
 pub struct Pool<V: Values<C>, C> {
     known: PyOnceLock<Known<V::Offsets>>,
     spare: GilCell<Spare>,
+    /// PyO3's deallocator, behind ours.
     inner: PyOnceLock<ffi::destructor>,
+    installed: PyOnceLock<()>,
 }
 
 impl<V: Values<C>, C> Pool<V, C> {
@@ -189,22 +73,54 @@ impl<V: Values<C>, C> Pool<V, C> {
             known: PyOnceLock::new(),
             spare: GilCell::new(Spare { list: Vec::new(), keepers: 0 }),
             inner: PyOnceLock::new(),
+            installed: PyOnceLock::new(),
         }
     }
 }
 
-/// A new instance, untracked. `make` is called when there is memory, so that the values are written where they stay.
+impl<V: Values<C>, C: PyClass> Pool<V, C> {
+    /// From now on instances are made as this first one is laid out.
+    fn learn(&self, first: &Bound<'_, C>, layout: Layout<V::Offsets>) {
+        // SAFETY: a live object, whose class is never null.
+        let class = unsafe { NonNull::new_unchecked(ffi::Py_TYPE(first.as_ptr())) };
+        self.known.get_or_init(first.py(), || Known { class, layout });
+    }
+}
+
+/// A new instance. `make` is called when there is memory, so that the values are written where they stay.
 ///
 /// # Errors
 /// MemoryError.
 #[inline(always)]
 pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
+    let (object, tracked) = allocate(py, make)?;
+    if !tracked {
+        // SAFETY: a new object, whole, of a class with `__traverse__`, and not tracked.
+        unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) };
+    }
+    Ok(object)
+}
+
+/// As `create`, out of the cycle collector's sight: until `collector::show`, it does not see what the instance holds.
+///
+/// # Errors
+/// MemoryError.
+#[inline(always)]
+pub fn create_hidden<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
+    let (object, tracked) = allocate(py, make)?;
+    collector::born(&object, tracked);
+    Ok(object)
+}
+
+/// An instance, and whether the collector sees it.
+#[inline(always)]
+fn allocate<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<(Bound<'_, T>, bool)> {
     let pool = T::pool();
-    let Some(known) = pool.known.get(py) else { return create_first(py, make()) };
+    let Some(known) = pool.known.get(py) else { return Ok((allocate_plainly(py, make())?, true)) };
     let spare = pool.spare.with(py, |spare| spare.list.pop());
     // SAFETY: memory of the class's size from its allocator, whole once the values are written: PyO3 keeps nothing else
-    // in an instance of a frozen class that may go to any thread, but for the extras, which start empty. The object
-    // goes to nobody before.
+    // in an instance (`layout_of` has seen to that) but for the extras, which start empty. The object goes to nobody
+    // before.
     unsafe {
         let object = match spare {
             Some(spare) => ffi::PyObject_Init(spare.as_ptr(), known.class.as_ptr()),
@@ -213,23 +129,25 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
                 if made.is_null() {
                     return Err(PyErr::fetch(py));
                 }
-                known.extras.write_none(made);
+                known.layout.extras.write_none(made);
                 made
             }
         };
-        make().write(object, known.offsets);
-        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        make().write(object, known.layout.offsets);
+        Ok((Bound::from_owned_ptr(py, object).cast_into_unchecked(), false))
     }
 }
 
+/// By PyO3. Where instances are pooled, the first one shows how.
 #[cold]
-fn create_first<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
-    let object = T::make(values, py)?;
-    collector::untrack(object.as_any());
-    let class = T::type_object(py);
-    if let (Some(extras), Some(class)) = (Extras::of(&class), NonNull::new(class.as_type_ptr())) {
-        let offsets = T::Values::offsets(&object);
-        T::pool().known.get_or_init(py, || Known { class, extras, offsets });
+fn allocate_plainly<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bound<'_, T>> {
+    if !POOL.is_on() || T::pool().inner.get(py).is_none() {
+        return values.instance(py);
+    }
+    let object = values.instance(py)?;
+    match layout_of::<T::Values, T>(&object) {
+        Ok(layout) => T::pool().learn(&object, layout),
+        Err(why) => POOL.turn_off(py, why),
     }
     Ok(object)
 }
@@ -253,8 +171,8 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
             return;
         };
         ffi::PyObject_GC_UnTrack(object.cast());
-        known.extras.clear(object);
-        T::release(T::Values::read(object, known.offsets), py);
+        known.layout.extras.clear(object);
+        T::release(T::Values::read(object, known.layout.offsets), py);
         // CPython notes with the memory that the finalizer was called.
         let finalized = (*class).tp_finalize.is_some() && ffi::PyObject_GC_IsFinalized(object) != 0;
         let kept = pool.spare.with(py, |spare| {
@@ -309,30 +227,119 @@ pub fn trim<T: Pooled>(py: Python<'_>) {
     }
 }
 
-/// As `create`, for a class that no module installs: the first call does.
+/// As `create_hidden`, for a class that no module installs: the first call does.
 ///
 /// # Errors
 /// MemoryError.
 #[inline(always)]
 pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
-    if T::pool().inner.get(py).is_none() {
+    if T::pool().installed.get(py).is_none() {
         install::<T>(py);
     }
-    create(py, make)
+    create_hidden(py, make)
 }
 
-/// Give the class its deallocator; before it has instances or subclasses.
+/// Give the class its deallocator and its slots; before it has instances or subclasses.
 #[cold]
 pub fn install<T: Pooled>(py: Python<'_>) {
+    if let Err(raised) = super::settle(py) {
+        crate::py::error::unraisable(py, raised, None);
+    }
+    if T::pool().installed.set(py, ()).is_err() {
+        return;
+    }
     let class = T::type_object(py);
-    let raw = class.as_type_ptr();
+    T::install_slots(&class);
+    if !POOL.is_on() {
+        return;
+    }
+    take_over::<T>(py);
+}
+
+/// Put our deallocator before PyO3's.
+fn take_over<T: Pooled>(py: Python<'_>) {
+    let raw = T::type_object(py).as_type_ptr();
     // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
     unsafe {
-        let Some(inner) = (*raw).tp_dealloc else { return };
-        if T::pool().inner.set(py, inner).is_ok() {
+        if let Some(inner) = (*raw).tp_dealloc
+            && T::pool().inner.set(py, inner).is_ok()
+        {
             (*raw).tp_dealloc = Some(dealloc::<T>);
             ffi::PyType_Modified(raw);
-            T::install_slots(&class);
         }
     }
+}
+
+// ---- the probe: instances of the scratch classes go round ----
+
+impl Pooled for Scratch {
+    type Values = (Self,);
+    const SPARE: usize = 1;
+
+    fn pool() -> &'static Pool<(Self,), Self> {
+        static POOL: Pool<(Scratch,), Scratch> = Pool::new();
+        &POOL
+    }
+
+    fn release((scratch,): (Self,), py: Python<'_>) {
+        scratch.held.drop_ref(py);
+    }
+}
+
+impl Pooled for Derived {
+    type Values = (Scratch, Self);
+    const SPARE: usize = 1;
+
+    fn pool() -> &'static Pool<(Scratch, Self), Self> {
+        static POOL: Pool<(Scratch, Derived), Derived> = Pool::new();
+        &POOL
+    }
+
+    fn release((scratch, _): (Scratch, Self), py: Python<'_>) {
+        scratch.held.drop_ref(py);
+    }
+}
+
+pub(super) fn probe(py: Python<'_>) -> Probed {
+    expect(super::layout::LAYOUT.is_on(), "the layout of instances is not known")?;
+    goes_round::<Scratch>(py, |held| (Scratch { held, number: 1 },), |object| object.get().number == 1)?;
+    let make = |held| (Scratch { held, number: 2 }, Derived { flag: 3 });
+    goes_round::<Derived>(py, make, |object| object.as_super().get().number == 2 && object.get().flag == 3)
+}
+
+/// An instance is made by PyO3, then from the pool's memory, then from that of the one before; each holds what it was
+/// given, and lets go of it once when it goes, as do its weak references and its class.
+fn goes_round<T: Pooled>(
+    py: Python<'_>,
+    make: impl Fn(Py<PyAny>) -> T::Values,
+    is_right: impl Fn(&Bound<'_, T>) -> bool,
+) -> Probed {
+    take_over::<T>(py);
+    let class = T::type_object(py);
+    let held = PyList::empty(py).into_any();
+    // SAFETY: a live object.
+    let count = |object: &Bound<'_, PyAny>| unsafe { ffi::Py_REFCNT(object.as_ptr()) };
+    let of_class = count(class.as_any());
+    let mut before = std::ptr::null_mut();
+    for round in 0..3 {
+        let values = make(held.clone().unbind());
+        let object = if round == 0 { learn::<T>(py, values)? } else { allocate(py, || values).map_err(raised)?.0 };
+        expect(is_right(&object), "an instance has not the values that it was given")?;
+        expect(round < 2 || object.as_ptr() == before, "the memory of an instance is not used again")?;
+        before = object.as_ptr();
+        let reference = pyo3::types::PyWeakrefReference::new(object.as_any()).map_err(raised)?;
+        expect(pyo3::types::PyWeakrefMethods::upgrade(&reference).is_some(), "a weak reference finds no instance")?;
+        drop(object);
+        expect(pyo3::types::PyWeakrefMethods::upgrade(&reference).is_none(), "a weak reference outlives its instance")?;
+        expect(count(&held) == 1, "an instance that goes keeps what it held, or lets go of it twice")?;
+        expect(count(class.as_any()) == of_class, "an instance that goes keeps its class, or lets go of it twice")?;
+    }
+    Ok(())
+}
+
+/// The first instance of a scratch class.
+fn learn<T: Pooled>(py: Python<'_>, values: T::Values) -> Result<Bound<'_, T>, super::Why> {
+    let object = values.instance(py).map_err(raised)?;
+    T::pool().learn(&object, layout_of::<T::Values, T>(&object)?);
+    Ok(object)
 }

@@ -10,8 +10,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::{Acceleration, Probed, expect, raised};
+use crate::py::cell::GilCell;
 use crate::py::error::{self, Slim};
-use crate::py::iter::Sent;
+use crate::py::iter::{Sent, send_none};
+
+pub static SLOTS: Acceleration = Acceleration::new("slots");
 
 /// A class with `__await__`. PyO3's method of that name must be there, and do the same.
 pub trait Await: PyClass {
@@ -87,6 +91,12 @@ unsafe extern "C" fn am_send<T: Resume>(
 
 /// Into `class`, which is `T`, before it has instances: tasks of every kind then get a result without a StopIteration.
 pub fn install_send<T: Resume>(class: &Bound<'_, PyType>) {
+    if SLOTS.is_on() {
+        put_send::<T>(class);
+    }
+}
+
+fn put_send<T: Resume>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
     // SAFETY: as for `install_await`.
     unsafe {
@@ -99,6 +109,12 @@ pub fn install_send<T: Resume>(class: &Bound<'_, PyType>) {
 
 /// Into `class`, which is `T` or a subclass without an `__await__` of its own, before it has instances or subclasses.
 pub fn install_await<T: Await>(class: &Bound<'_, PyType>) {
+    if SLOTS.is_on() {
+        put_await::<T>(class);
+    }
+}
+
+fn put_await<T: Await>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
     // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
     unsafe {
@@ -111,10 +127,93 @@ pub fn install_await<T: Await>(class: &Bound<'_, PyType>) {
 
 /// Into `class`, which is `T`, before it has instances.
 pub fn install_next<T: Next>(class: &Bound<'_, PyType>) {
+    if SLOTS.is_on() {
+        put_next::<T>(class);
+    }
+}
+
+fn put_next<T: Next>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
     // SAFETY: as for `install_await`.
     unsafe {
         (*class).tp_iternext = Some(tp_iternext::<T>);
         ffi::PyType_Modified(class);
     }
+}
+
+/// A class that is awaited, iterated and sent to once, and then has the value 7.
+#[pyclass(frozen, module = "pyloop._native")]
+pub(super) struct Scratch {
+    yielded: GilCell<bool>,
+}
+
+impl Scratch {
+    pub(super) fn new(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self { yielded: GilCell::new(false) })
+    }
+}
+
+#[pymethods]
+impl Scratch {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        (!slf.get().yielded.replace(slf.py(), true)).then(|| slf.py().None())
+    }
+
+    /// What `methods` puts its own before.
+    #[pyo3(signature = (number, other = 2))]
+    #[allow(clippy::unused_self, reason = "a method")]
+    pub(super) fn add(&self, number: u64, other: u64) -> u64 {
+        number + other
+    }
+}
+
+impl Await for Scratch {
+    fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(slf.clone().into_any())
+    }
+}
+
+impl Next for Scratch {
+    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        if !slf.get().yielded.replace(py, true) {
+            return Ok(Some(5_u64.into_pyobject(py)?.into_any()));
+        }
+        Err(pyo3::exceptions::PyStopIteration::new_err((7,)))
+    }
+}
+
+impl Resume for Scratch {
+    fn resume<'py>(slf: &Bound<'py, Self>, _value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
+        let seven = 7_u64.into_pyobject(slf.py()).unwrap_or_else(|never| match never {});
+        Ok(Sent::Returned(seven.into_any()))
+    }
+}
+
+/// A coroutine awaits an instance, and a task's way of sending gets its result without a StopIteration.
+pub(super) fn probe(py: Python<'_>) -> Probed {
+    let class = py.get_type::<Scratch>();
+    // SAFETY: a live class.
+    let has_slots = unsafe { !(*class.as_type_ptr()).tp_as_async.is_null() };
+    expect(has_slots, "a class with __await__ has no slots for it")?;
+    put_await::<Scratch>(&class);
+    put_next::<Scratch>(&class);
+    put_send::<Scratch>(&class);
+    let scope = pyo3::types::PyDict::new(py);
+    py.run(c"async def coroutine(awaitable): return await awaitable\n", Some(&scope), None).map_err(raised)?;
+    let scratch = Scratch::new(py).map_err(raised)?;
+    let coroutine = scope.get_item("coroutine").map_err(raised)?.ok_or("no coroutine function")?;
+    let coroutine = coroutine.call1((scratch,)).map_err(raised)?;
+    let is = |object: &Bound<'_, PyAny>, number: u64| object.extract::<u64>().is_ok_and(|known| known == number);
+    let yielded = send_none(&coroutine).map_err(|error| raised(*error))?;
+    expect(matches!(&yielded, Sent::Yielded(object) if is(object, 5)), "an await does not come to our __next__")?;
+    let returned = send_none(&coroutine).map_err(|error| raised(*error))?;
+    expect(matches!(&returned, Sent::Returned(object) if is(object, 7)), "an await does not get our result")?;
+    let scratch = Scratch::new(py).map_err(raised)?.into_any();
+    let returned = send_none(&scratch).map_err(|error| raised(*error))?;
+    expect(matches!(&returned, Sent::Returned(object) if is(object, 7)), "sending does not come to our method")
 }

@@ -4,6 +4,8 @@
 //! here the exception is put together in place. An `await` takes the value out and lets go of the exception at once,
 //! then of the awaitable; so one exception is kept and lent again and again, by awaitables that take it back
 //! (`take_back`) when they are freed. One that somebody kept, or wrote to, is his.
+//!
+//! Plain path: `StopIteration(value)` is called, and raised once.
 
 use std::ptr::NonNull;
 
@@ -12,7 +14,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::pool::{self, Pooled};
+use super::{Acceleration, Probed, expect, raised};
 use crate::py::cell::GilCell;
+
+pub static STOP_ITERATION: Acceleration = Acceleration::new("stop_iteration");
 
 type Exception = NonNull<ffi::PyStopIterationObject>;
 
@@ -49,6 +54,21 @@ pub fn end_iteration<T: Pooled>(iterator: &Bound<'_, T>, value: Bound<'_, PyAny>
 
 #[inline]
 fn raise(value: Bound<'_, PyAny>, lend: bool) {
+    if STOP_ITERATION.is_on() { raise_in_place(value, lend) } else { raise_plainly(&value) }
+}
+
+#[cold]
+fn raise_plainly(value: &Bound<'_, PyAny>) {
+    let class = value.py().get_type::<PyStopIteration>();
+    match class.call1((value,)) {
+        // SAFETY: live objects. It chains the exception that is being handled, as `raise` does.
+        Ok(exception) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) },
+        Err(failed) => failed.restore(value.py()),
+    }
+}
+
+#[inline]
+fn raise_in_place(value: Bound<'_, PyAny>, lend: bool) {
     let py = value.py();
     // SAFETY: an exception that is ours alone or memory from its class's allocator, zeroed, as `BaseException.__new__` has
     // it but for `args` and `value`, each of which gets a reference of its own (a spare one has `()` and NULL there). The
@@ -141,4 +161,27 @@ pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
     } else {
         Err(error)
     }
+}
+
+/// An exception that is made, and one that is lent, taken back and lent again, have the value and nothing else of it.
+pub(super) fn probe(py: Python<'_>) -> Probed {
+    let class = py.get_type::<PyStopIteration>();
+    // SAFETY: a live class.
+    let size = unsafe { (*class.as_type_ptr()).tp_basicsize };
+    expect(usize::try_from(size) == Ok(size_of::<ffi::PyStopIterationObject>()), "StopIteration has another size")?;
+    let value = pyo3::types::PyList::empty(py).into_any();
+    for lend in [false, true, true] {
+        raise_in_place(value.clone(), lend);
+        let raised_error = PyErr::fetch(py);
+        let exception = raised_error.value(py);
+        expect(exception.get_type().is(&class), "an exception of another class is raised")?;
+        let (found, args) = (exception.getattr("value").map_err(raised)?, exception.getattr("args").map_err(raised)?);
+        expect(found.is(&value), "a StopIteration has another value")?;
+        expect(args.get_item(0).map_err(raised)?.is(&value), "a StopIteration has other arguments")?;
+        drop((found, args, raised_error));
+        take_back(py);
+        expect(!lend || matches!(SPARE.get(py), Spare::Free(_)), "a StopIteration that was lent does not come back")?;
+        expect(!crate::py::refs::is_shared(&value), "a StopIteration that is gone has its value still")?;
+    }
+    Ok(())
 }

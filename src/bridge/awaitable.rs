@@ -158,10 +158,6 @@ impl Pooled for RustFuture {
         &POOL
     }
 
-    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, values.0)
-    }
-
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {
         drop(values);

@@ -17,10 +17,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Done, RustFuture, plain};
 use super::callback::callback_waker;
 use super::local;
-use crate::accel::collector;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::names;
+use crate::py::{names, refs};
 
 /// `asyncio.get_running_loop()`.
 pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -83,7 +82,7 @@ pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> 
     waiters.wait(py, &event_loop)?;
     let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
     drop(old);
-    collector::track(slf.as_any());
+    refs::show(slf.as_any());
     Ok(())
 }
 

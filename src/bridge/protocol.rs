@@ -12,10 +12,10 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::accel::slots::{Await, Resume};
-use crate::accel::{collector, stop_iteration};
+use crate::accel::stop_iteration;
 use crate::py::error::Slim;
 use crate::py::iter::Sent;
-use crate::py::{context, error, iter};
+use crate::py::{context, error, iter, refs};
 
 impl Resume for RustFuture {
     fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
@@ -254,7 +254,7 @@ impl RustFuture {
         }
         let old = this.with_foreign(py, |foreign| foreign.cancelled.replace(message));
         drop(old);
-        collector::track(slf.as_any());
+        refs::show(slf.as_any());
         this.finish(py)?;
         Ok(true)
     }

@@ -368,7 +368,10 @@ impl Future {
         let event_loop = slf.get().event_loop(py)?;
         let (context, shared) = match (context, ours(&event_loop)) {
             (Some(context), _) if !context.is_none(py) => (context, false),
-            (_, Some(home)) => (home.get().contexts.snapshot(py)?.unbind(), true),
+            (_, Some(home)) => {
+                let (context, shared) = home.get().contexts.for_callback(py)?;
+                (context.unbind(), shared)
+            }
             _ => (context::copy_current(py)?.unbind(), false),
         };
         match slf.get().wait(py, Waiter::Call { callable: r#fn, context, shared }) {

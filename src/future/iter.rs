@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::class::Future;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::accel::slots::{self, Await, Next};
-use crate::accel::{collector, stop_iteration};
+use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
 use crate::py::iter::{Sent, thrown};
 
@@ -17,7 +17,6 @@ impl Await for Future {
     fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_initialized(slf.py())?;
         let iter = pool::create::<FutureIter>(slf.py(), || (FutureIter::new(slf.clone().unbind()),))?;
-        collector::track(iter.as_any());
         Ok(iter.into_any())
     }
 }
@@ -63,10 +62,6 @@ impl Pooled for FutureIter {
     fn pool() -> &'static Pool<(Self,), Self> {
         static POOL: Pool<(FutureIter,), FutureIter> = Pool::new();
         &POOL
-    }
-
-    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, values.0)
     }
 
     #[inline]

@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 use super::callbacks::Waiters;
 use super::class::Future;
 use super::state::{Outcome, State};
-use crate::accel::collector;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::error;
 use crate::py::finalize::{Finalize, Inner};
@@ -15,7 +14,6 @@ use crate::sched::LoopState;
 pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Future>> {
     let py = event_loop.py();
     let future = pool::create::<Future>(py, || (Future::bound_to(event_loop.as_any().clone().unbind()),))?;
-    collector::track(future.as_any());
     if event_loop.get().debug.get(py) {
         future.get().note_origin(py)?;
     }
@@ -29,10 +27,6 @@ impl Pooled for Future {
     fn pool() -> &'static Pool<(Self,), Self> {
         static POOL: Pool<(Future,), Future> = Pool::new();
         &POOL
-    }
-
-    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, values.0)
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 
 use super::error::{PreserveError, unraisable};
-use crate::accel::collector;
+use super::refs::show;
 
 /// A class's own deallocator, kept behind the wrapped one.
 pub type Inner = PyOnceLock<ffi::destructor>;
@@ -50,7 +50,7 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
         let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
         if T::needs_finalizer(&this) {
             // Whoever keeps it must find it tracked.
-            collector::track(this.as_any());
+            show(this.as_any());
             if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
                 return;
             }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod finalize;
 pub mod iter;
 pub mod names;
+pub mod refs;
 
 #[cfg(Py_LIMITED_API)]
 compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");

@@ -10,10 +10,9 @@
 
 use pyo3::prelude::*;
 
-use crate::accel::collector;
+use crate::accel::contexts::{self, CONTEXTS, Variables};
 use crate::py::cell::GilCell;
-use crate::py::context::{self, Variables};
-use crate::py::error;
+use crate::py::{context, error, refs};
 
 /// The latest snapshot of a loop.
 struct Kept {
@@ -41,13 +40,22 @@ struct State {
 pub struct Contexts(GilCell<State>);
 
 impl Contexts {
+    /// The context for a callback that was given none: true, a snapshot; false, a copy of the current one, its own.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline(always)]
+    pub fn for_callback<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        if CONTEXTS.is_on() { Ok((self.snapshot(py)?, true)) } else { Ok((context::copy_current(py)?, false)) }
+    }
+
     /// A snapshot of the current context, to be entered by nobody.
     ///
     /// # Errors
     /// MemoryError.
     #[inline(always)]
-    pub fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let current = context::current(py).map(|current| current.variables);
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let current = contexts::current(py).map(|current| current.variables);
         match self.known(py, current) {
             Some(known) => Ok(known),
             None => self.fresh(py),
@@ -66,7 +74,7 @@ impl Contexts {
 
     fn fresh<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let fresh = context::copy_current(py)?;
-        let variables = context::variables(&fresh);
+        let variables = contexts::variables(&fresh);
         if let Some(known) = self.known(py, variables) {
             return Ok(known);
         }
@@ -90,7 +98,7 @@ impl Contexts {
         failed: impl FnOnce(&Bound<'py, PyAny>),
     ) -> PyResult<()> {
         let py = snapshot.py();
-        let current = context::current(py);
+        let current = contexts::current(py);
         let is_there = self.0.with(py, |state| match (&state.entered, &current) {
             (Some(entered), Some(current)) => {
                 entered.snapshot.is(&snapshot)
@@ -125,7 +133,7 @@ impl Contexts {
             Some(spare) => spare.into_bound(py),
             None => context::copy(&snapshot)?,
         };
-        let variables = context::variables(&copy);
+        let variables = contexts::variables(&copy);
         context::enter(&copy)?;
         let entered = Entered { copy: copy.unbind(), snapshot: snapshot.unbind(), variables };
         self.0.with(py, |state| state.entered = Some(entered));
@@ -152,7 +160,7 @@ impl Contexts {
     fn leave_entered(&self, py: Python<'_>) {
         let Some(Entered { copy, snapshot, .. }) = self.exit(py) else { return };
         let copy = copy.into_bound(py);
-        let variables = if collector::is_shared(&copy) { None } else { context::variables(&copy) };
+        let variables = if refs::is_shared(&copy) { None } else { contexts::variables(&copy) };
         let refused = self.0.with(py, |state| match &mut state.kept {
             Some(kept) if kept.spare.is_none() && kept.snapshot.is(&snapshot) && Some(kept.variables) == variables => {
                 kept.spare = Some(copy.unbind());

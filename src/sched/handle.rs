@@ -6,19 +6,19 @@ use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::LoopState;
-use crate::accel::collector;
+use crate::accel::collector::{self, Hidden};
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, refs};
 
 /// A callback with its arguments.
 #[derive(Debug)]
 struct Callback {
     callable: Py<PyAny>,
     /// None: no arguments.
-    args: Option<Py<PyTuple>>,
+    args: Option<Hidden<PyTuple>>,
 }
 
 impl Callback {
@@ -26,7 +26,7 @@ impl Callback {
     fn let_go(self, py: Python<'_>) {
         self.callable.drop_ref(py);
         if let Some(args) = self.args {
-            args.drop_ref(py);
+            args.let_go(py);
         }
     }
 }
@@ -88,18 +88,19 @@ impl Handle {
     ) -> PyResult<impl FnOnce() -> Self + use<'py>> {
         let (context, shares_context) = match parts.context {
             Some(context) => (context, false),
-            None => (event_loop.get().contexts.snapshot(event_loop.py())?, true),
+            None => event_loop.get().contexts.for_callback(event_loop.py())?,
         };
         let event_loop = event_loop.clone();
         Ok(move || {
-            let callback = Callback { callable: parts.callable.unbind(), args: parts.args.map(Bound::unbind) };
+            let callback =
+                Callback { callable: parts.callable.unbind(), args: parts.args.map(|args| Hidden::new(args.unbind())) };
             let context = context.unbind();
             let state = State { callback: Some(callback), origin: None, context, shares_context, cancelled: false };
             Self { state: GilCell::new(state), event_loop: event_loop.unbind() }
         })
     }
 
-    /// A handle, not queued and not tracked.
+    /// A handle, not queued and hidden from the collector.
     ///
     /// # Errors
     /// MemoryError; in debug mode, what looking at the stack raises.
@@ -107,7 +108,7 @@ impl Handle {
     pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let make = Self::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create(py, || (make(),))?;
+        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(),))?;
         if event_loop.get().debug.get(py) {
             handle.get().note_origin(py)?;
         }
@@ -122,31 +123,33 @@ impl Handle {
         if this.event_loop.get().shared.lifecycle.is_running() {
             this.state.with(py, |state| {
                 if let Some(args) = state.callback.as_ref().and_then(|callback| callback.args.as_ref()) {
-                    collector::untrack(args.bind(py));
+                    args.hide(py);
                 }
             });
         } else {
-            collector::track(slf.as_any());
+            collector::show(slf.as_any());
         }
     }
 
     /// It has run or is cancelled, or the run is over: the collector's business again, if anybody holds it.
     #[inline]
     pub(super) fn end_waiting(slf: &Bound<'_, Self>) {
-        if collector::is_shared(slf.as_any()) {
-            Self::track(slf);
+        if refs::is_shared(slf.as_any()) {
+            Self::show(slf);
         }
     }
 
-    pub(super) fn track(slf: &Bound<'_, Self>) {
+    /// The collector is to see it, and its arguments.
+    pub(super) fn show(slf: &Bound<'_, Self>) {
         if let Some(args) = slf.get().args(slf.py()) {
-            collector::track(&args);
+            collector::show(&args);
         }
-        collector::track(slf.as_any());
+        collector::show(slf.as_any());
     }
 
     fn args<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyTuple>> {
-        let args = self.state.with(py, |state| state.callback.as_ref()?.args.as_ref().map(|args| args.clone_ref(py)));
+        let args =
+            self.state.with(py, |state| state.callback.as_ref()?.args.as_ref().map(|args| args.get().clone_ref(py)));
         args.map(|args| args.into_bound(py))
     }
 
@@ -193,7 +196,7 @@ impl Handle {
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
         let Some((callable, args, context, shares_context)) = this.state.with(py, |state| {
             let callback = state.callback.as_ref()?;
-            let args = callback.args.as_ref().map(|args| args.clone_ref(py));
+            let args = callback.args.as_ref().map(|args| args.get().clone_ref(py));
             Some((callback.callable.clone_ref(py), args, state.context.clone_ref(py), state.shares_context))
         }) else {
             return Ok(());
@@ -208,7 +211,7 @@ impl Handle {
                 false
             }
         };
-        let entered = if turn && shares_context && !collector::is_reachable(slf.as_any()) {
+        let entered = if turn && shares_context && !refs::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
             let contexts = &this.event_loop.get().contexts;
             contexts.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
@@ -239,7 +242,7 @@ impl Handle {
             return Err(raised);
         }
         // The handler may keep them.
-        Self::track(handle);
+        Self::show(handle);
         let args = args.unwrap_or_else(|| PyTuple::empty(py));
         let debug = self.event_loop.get().debug.get(py);
         let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((callable, args, debug))?;
@@ -301,10 +304,6 @@ impl Pooled for Handle {
         &POOL
     }
 
-    fn make(values: (Self,), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, values.0)
-    }
-
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {
         let Self { state, event_loop } = values.0;
@@ -352,7 +351,7 @@ impl Handle {
         self._callback(py)?;
         let args = self.args(py).unwrap_or_else(|| PyTuple::empty(py));
         if !args.is_empty() {
-            collector::track(&args);
+            collector::show(&args);
         }
         Some(args)
     }
@@ -398,7 +397,7 @@ impl Handle {
         if let Some(state) = self.state.peek_in_traverse() {
             if let Some(callback) = &state.callback {
                 visit.call(&callback.callable)?;
-                visit.call(&callback.args)?;
+                visit.call(callback.args.as_ref().map(Hidden::get))?;
             }
             if let Some(origin) = &state.origin {
                 visit.call(&origin.source_traceback)?;

@@ -15,6 +15,7 @@ use super::runtime::Engine;
 use super::shared::LoopShared;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
+use crate::accel::collector::{Hidden, HiddenAny};
 use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
@@ -54,13 +55,13 @@ pub struct Done {
 #[derive(Debug)]
 pub enum Entry {
     /// `call_soon`.
-    Handle(Py<Handle>),
+    Handle(Hidden<Handle>),
     /// `call_soon_threadsafe`, CPython 3.14 and later.
-    ThreadSafe(Py<ThreadSafeHandle>),
+    ThreadSafe(Hidden<ThreadSafeHandle>),
     /// A ready descriptor's callback, which stays for the next time.
     Watcher(Py<Handle>),
     /// A timer that came due.
-    Timer(Py<TimerHandle>),
+    Timer(Hidden<TimerHandle>),
     Done(Box<Option<Done>>),
     /// The next step of a task.
     Step(Py<PyAny>),
@@ -94,7 +95,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub struct Tasks {
     /// Made while the loop runs, and out of the cycle collector's sight until the run ends (`accel::collector`).
-    pub hidden: Vec<Py<PyAny>>,
+    pub hidden: Vec<HiddenAny>,
     /// Made before a run, or outlived one.
     pub resting: Vec<Py<PyAny>>,
 }
@@ -104,7 +105,7 @@ pub struct Tasks {
 pub struct LoopState {
     pub shared: Arc<LoopShared>,
     pub ready: GilCell<ReadyQueue<Entry>>,
-    pub timers: GilCell<Timers<Py<TimerHandle>>>,
+    pub timers: GilCell<Timers<Hidden<TimerHandle>>>,
     /// How many timers there had been when `track_waiting` last looked through them.
     tracked_timers: GilCell<u64>,
     pub debug: GilCell<bool>,
@@ -151,9 +152,10 @@ impl LoopState {
         if let Some(ready) = self.ready.peek_in_traverse() {
             for entry in ready.iter() {
                 match entry {
-                    Entry::Handle(handle) | Entry::Watcher(handle) => visit.call(handle)?,
-                    Entry::ThreadSafe(handle) => visit.call(handle)?,
-                    Entry::Timer(handle) => visit.call(handle)?,
+                    Entry::Handle(handle) => visit.call(handle.get())?,
+                    Entry::Watcher(handle) => visit.call(handle)?,
+                    Entry::ThreadSafe(handle) => visit.call(handle.get())?,
+                    Entry::Timer(handle) => visit.call(handle.get())?,
                     Entry::Done(done) => {
                         let Some(done) = &**done else { continue };
                         visit.call(&done.callback)?;
@@ -166,7 +168,7 @@ impl LoopState {
         }
         if let Some(timers) = self.timers.peek_in_traverse() {
             for handle in timers.iter() {
-                visit.call(handle)?;
+                visit.call(handle.get())?;
             }
         }
         // Those that are hidden are held by a loop that runs.
@@ -190,7 +192,9 @@ impl LoopState {
 
     /// The pending tasks, for `asyncio.all_tasks`.
     fn _pending_tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.tasks.with(py, |tasks| tasks.hidden.iter().chain(&tasks.resting).map(|task| task.clone_ref(py)).collect())
+        self.tasks.with(py, |tasks| {
+            tasks.hidden.iter().map(HiddenAny::get).chain(&tasks.resting).map(|task| task.clone_ref(py)).collect()
+        })
     }
 }
 
@@ -278,9 +282,9 @@ impl LoopState {
         self.ready.with(py, |ready| {
             for entry in ready.iter() {
                 match entry {
-                    Entry::Handle(handle) => Handle::track(handle.bind(py)),
-                    Entry::ThreadSafe(handle) => Handle::track(handle.bind(py).as_super()),
-                    Entry::Timer(handle) => Handle::track(handle.bind(py).as_super()),
+                    Entry::Handle(handle) => Handle::show(handle.bind(py)),
+                    Entry::ThreadSafe(handle) => Handle::show(handle.bind(py).as_super()),
+                    Entry::Timer(handle) => Handle::show(handle.bind(py).as_super()),
                     _ => {}
                 }
             }
@@ -289,7 +293,7 @@ impl LoopState {
         // Those of the runs before are the collector's already: many short runs must not look through them each time.
         if self.tracked_timers.get(py) != pushed {
             self.tracked_timers.set(py, pushed);
-            self.timers.with(py, |timers| timers.iter().for_each(|handle| Handle::track(handle.bind(py).as_super())));
+            self.timers.with(py, |timers| timers.iter().for_each(|handle| Handle::show(handle.bind(py).as_super())));
         }
     }
 
@@ -303,7 +307,7 @@ impl LoopState {
                 break;
             }
             for timer in &timers {
-                timer.get().forget(py);
+                timer.bind(py).get().forget(py);
             }
             drop((entries, timers, tasks));
         }

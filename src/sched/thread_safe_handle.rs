@@ -28,13 +28,13 @@ struct Running {
 }
 
 /// The object returned by `loop.call_soon_threadsafe()` (kept from asyncio: `_ThreadSafeHandle`).
-#[pyclass(frozen, extends = Handle, weakref, module = "pyloop._native")]
+#[pyclass(frozen, extends = Handle, module = "pyloop._native")]
 pub struct ThreadSafeHandle {
     running: GilCell<Option<Running>>,
 }
 
 impl ThreadSafeHandle {
-    /// A handle, not queued and not tracked.
+    /// A handle, not queued and hidden from the collector.
     ///
     /// # Errors
     /// MemoryError; in debug mode, what looking at the stack raises.
@@ -43,7 +43,7 @@ impl ThreadSafeHandle {
         let py = event_loop.py();
         let own = Self { running: GilCell::new(None) };
         let make = Handle::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create(py, || (make(), own))?;
+        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }
@@ -103,10 +103,6 @@ impl Pooled for ThreadSafeHandle {
     fn pool() -> &'static Pool<(Handle, Self), Self> {
         static POOL: Pool<(Handle, ThreadSafeHandle), ThreadSafeHandle> = Pool::new();
         &POOL
-    }
-
-    fn make(values: (Handle, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, PyClassInitializer::from(values.0).add_subclass(values.1))
     }
 
     #[inline]

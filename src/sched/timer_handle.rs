@@ -6,13 +6,14 @@ use pyo3::types::{PyFloat, PyType};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
+use crate::accel::collector::Hidden;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::cell::GilCell;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
-#[pyclass(frozen, extends = Handle, weakref, module = "pyloop._native")]
+#[pyclass(frozen, extends = Handle, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
     /// In the loop's heap.
@@ -33,13 +34,13 @@ impl TimerHandle {
         let py = event_loop.py();
         let own = Self { when, scheduled: GilCell::new(true) };
         let make = Handle::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create(py, || (make(), own))?;
+        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }
         // Nothing runs between this and the push: no run can end in between.
         Handle::begin_waiting(handle.as_super());
-        let in_heap = handle.clone().unbind();
+        let in_heap = Hidden::new(handle.clone().unbind());
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
     }
@@ -61,10 +62,6 @@ impl Pooled for TimerHandle {
     fn pool() -> &'static Pool<(Handle, Self), Self> {
         static POOL: Pool<(Handle, TimerHandle), TimerHandle> = Pool::new();
         &POOL
-    }
-
-    fn make(values: (Handle, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, PyClassInitializer::from(values.0).add_subclass(values.1))
     }
 
     #[inline]
@@ -100,11 +97,11 @@ impl TimerHandle {
         let (py, base) = (slf.py(), Self::base(slf));
         if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
-            let gone = state.timers.with(py, |timers| {
-                timers.note_cancelled(|timer| timer.bind_borrowed(py).as_super().get().is_cancelled(py))
-            });
+            let gone = state
+                .timers
+                .with(py, |timers| timers.note_cancelled(|timer| timer.bind(py).as_super().get().is_cancelled(py)));
             for timer in gone {
-                timer.drop_ref(py);
+                timer.let_go(py);
             }
         }
     }

@@ -180,10 +180,10 @@ fn fire_timers(py: Python<'_>, state: &LoopState) {
     }
     let now = clock();
     while let Some(timer) = state.timers.with(py, |timers| timers.pop_due(now)) {
-        let handle = timer.get();
-        handle.forget(py);
+        timer.bind(py).get().forget(py);
         if timer.bind(py).as_super().get().is_cancelled(py) {
             state.timers.with(py, |timers| timers.forget_cancelled());
+            timer.let_go(py);
             continue;
         }
         state.counters.with(py, |counters| counters.timers_fired += 1);
@@ -386,9 +386,10 @@ fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> Slim<()> {
 fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
     let py = event_loop.py();
     let subject = match &entry {
-        Entry::Handle(handle) | Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
-        Entry::ThreadSafe(handle) => handle.clone_ref(py).into_any(),
-        Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+        Entry::Handle(handle) => handle.get().clone_ref(py).into_any(),
+        Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
+        Entry::ThreadSafe(handle) => handle.get().clone_ref(py).into_any(),
+        Entry::Timer(handle) => handle.get().clone_ref(py).into_any(),
         Entry::Done(done) => done.as_ref().as_ref().map_or_else(|| py.None(), |done| done.callback.clone_ref(py)),
         Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
     };

@@ -9,8 +9,7 @@ use super::drive;
 use super::name::Name;
 use super::registry;
 use super::state::{TaskState, Wait};
-use crate::accel::collector;
-use crate::accel::collector::Hideable;
+use crate::accel::collector::{Hidden, HiddenAny};
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::bridge::step::is_rust_coroutine;
 use crate::bridge::waker::SharedSlot;
@@ -47,11 +46,11 @@ pub fn spawn<'py>(
     let context = context_of(py, context)?;
     let (coroutine, context, name) = (coroutine.unbind(), context, Name::new(name)?);
     let (future_loop, home) = (event_loop.as_any().clone().unbind(), event_loop.clone().unbind());
-    let task = pool::create::<Task>(py, || {
+    let task = pool::create_hidden::<Task>(py, || {
         let state = TaskState {
             home: Some(home),
-            coroutine: Some(Hideable::new(coroutine)),
-            context: Some(Hideable::new(context)),
+            coroutine: Some(Hidden::new(coroutine)),
+            context: Some(Hidden::new(context)),
             name,
             lane,
             ..TaskState::default()
@@ -130,35 +129,31 @@ impl Task {
     /// Take a pending task of a running loop, which keeps it alive, out of the cycle collector's sight, and what it
     /// alone is made of.
     #[inline]
-    pub(super) fn hide(slf: &Bound<'_, Self>) {
+    pub(super) fn hide(slf: &Bound<'_, Self>) -> HiddenAny {
         let py = slf.py();
-        slf.get().state.with(py, |state| {
-            collector::untrack(slf.as_any());
-            state.coroutine.iter().chain(&state.context).for_each(|part| part.hide(py));
-        });
+        slf.get().state.with(py, |state| state.coroutine.iter().chain(&state.context).for_each(|part| part.hide(py)));
+        let hidden = Hidden::new(slf.clone().unbind());
+        hidden.hide(py);
+        hidden.into_any()
     }
 
-    /// A pending task is the collector's business again.
+    /// What a pending task is made of is the collector's business again.
     pub(super) fn show(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        drop(slf.get().state.with(py, |state| state.awaited.take()));
+        drop(slf.get().state.with(py, |state| state.awaits.take()));
         slf.get().state.with(py, |state| {
-            collector::track(slf.as_any());
             state.coroutine.iter().chain(&state.context).for_each(|part| part.show(py));
             if let Wait::Future(awaited) = &state.wait {
-                collector::track(awaited.bind(py));
+                awaited.show(py);
             }
         });
     }
 
-    /// So is one that has ended; its coroutine, which has nothing any more, when the task lets go of it.
+    /// So it is with one that has ended; its coroutine, which has nothing any more, is when the task lets go of it.
     #[inline]
     pub(super) fn show_done(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        slf.get().state.with(py, |state| {
-            collector::track(slf.as_any());
-            state.context.iter().for_each(|context| context.show(py));
-        });
+        slf.get().state.with(py, |state| state.context.iter().for_each(|context| context.show(py)));
     }
 
     /// Whether the task has ended.
@@ -207,8 +202,8 @@ impl Task {
         let (place, hidden) = slf.get().state.with(py, |state| (state.place, state.hidden));
         let state = TaskState {
             home: slf.get().home(py).or_else(|| drive::home_of(&event_loop)).map(Bound::unbind),
-            coroutine: Some(Hideable::new(coro.unbind())),
-            context: Some(Hideable::new(context)),
+            coroutine: Some(Hidden::new(coro.unbind())),
+            context: Some(Hidden::new(context)),
             name: Name::new(name.as_ref())?,
             place,
             hidden,
@@ -253,7 +248,7 @@ impl Task {
         let awaited = this.state.with(py, |state| {
             state.cancels += 1;
             match &state.wait {
-                Wait::Future(awaited) => Awaited::Future(awaited.clone_ref(py).into_any()),
+                Wait::Future(awaited) => Awaited::Future(awaited.get().clone_ref(py).into_any()),
                 Wait::Foreign(awaited) => Awaited::Future(awaited.clone_ref(py)),
                 Wait::Rust(_) => Awaited::Rust,
                 _ => Awaited::Nothing,
@@ -338,7 +333,8 @@ impl Task {
     #[getter]
     fn _fut_waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| match &state.wait {
-            Wait::Future(awaited) | Wait::Woken(awaited) => Some(awaited.clone_ref(py).into_any()),
+            Wait::Future(awaited) => Some(awaited.get().clone_ref(py).into_any()),
+            Wait::Woken(awaited) => Some(awaited.clone_ref(py).into_any()),
             Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => Some(awaited.clone_ref(py)),
             _ => None,
         })
@@ -368,9 +364,9 @@ impl Task {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(state) = self.state.peek_in_traverse() {
-            visit.call(state.coroutine.as_ref().map(Hideable::get))?;
-            visit.call(state.context.as_ref().map(Hideable::get))?;
-            state.awaited.iter().flat_map(|awaited| awaited.iter()).try_for_each(|each| visit.call(each))?;
+            visit.call(state.coroutine.as_ref().map(Hidden::get))?;
+            visit.call(state.context.as_ref().map(Hidden::get))?;
+            state.awaits.iter().flat_map(|chain| chain.iter()).try_for_each(|each| visit.call(each))?;
             if let Name::Given(name) = &state.name {
                 visit.call(name)?;
             }
@@ -378,7 +374,8 @@ impl Task {
             match &state.wait {
                 // An exception made by us, which nobody else has.
                 Wait::Queued | Wait::Running | Wait::Mistaken(_) => {}
-                Wait::Future(awaited) | Wait::Woken(awaited) => visit.call(awaited)?,
+                Wait::Future(awaited) => visit.call(awaited.get())?,
+                Wait::Woken(awaited) => visit.call(awaited)?,
                 Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,
             }
         }
@@ -411,10 +408,6 @@ impl Pooled for Task {
     fn pool() -> &'static Pool<(Future, Self), Self> {
         static POOL: Pool<(Future, Task), Task> = Pool::new();
         &POOL
-    }
-
-    fn make((future, task): (Future, Self), py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, PyClassInitializer::from(future).add_subclass(task))
     }
 
     #[inline]

@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::class::Task;
 use super::registry;
 use super::state::Wait;
-use crate::accel::collector;
+use crate::accel::collector::Hidden;
 use crate::bridge::cx;
 use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{Home, Lender, TaskShared, lend};
@@ -66,8 +66,7 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
     let task = unsafe { task.cast_unchecked::<Task>() };
     let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Future(future) => {
-            collector::track(future.bind(py));
-            state.wait = Wait::Woken(future);
+            state.wait = Wait::Woken(future.into_shown(py));
             true
         }
         other => {
@@ -234,16 +233,16 @@ fn one_step(
     if future.get().is_done(py) {
         return already_done(task);
     }
-    let (plain, coroutine, first, awaited) = this.state.with(py, |state| {
+    let (plain, coroutine, first, chain) = this.state.with(py, |state| {
         let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
         if plain {
             state.wait = Wait::Running;
         }
         let begun = std::mem::replace(&mut state.begun, true);
         let coroutine = state.coroutine.as_ref().map(|known| known.get().clone_ref(py));
-        (plain, coroutine, !begun, state.awaited.take())
+        (plain, coroutine, !begun, state.awaits.take())
     });
-    drop(awaited);
+    drop(chain);
     let Some(coroutine) = coroutine else { return Ok(None) };
     let thrown = if plain { None } else { what_to_throw(task, names) };
     let object = Address::of(task.as_any());
@@ -365,11 +364,12 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         });
     }
     let must_cancel = this.state.with(py, |state| {
+        let awaited = Hidden::new(awaited.clone().unbind());
         if state.hidden {
             // As the task itself (`Task::hide`), until it wakes the task.
-            collector::untrack(awaited.as_any());
+            awaited.hide(py);
         }
-        state.wait = Wait::Future(awaited.clone().unbind());
+        state.wait = Wait::Future(awaited);
         state.must_cancel
     });
     let waiter = Waiter::Task { task: task.clone().into_any().unbind(), wake: wake_from_future };

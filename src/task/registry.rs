@@ -10,12 +10,12 @@ use std::num::NonZeroU32;
 use pyo3::prelude::*;
 
 use super::class::Task;
-use crate::accel::collector::{self, Awaited};
+use crate::accel::TASK_REGISTER;
+use crate::accel::collector::{self, AwaitChain, HiddenAny};
 use crate::bridge::RustFuture;
 use crate::future::FutureIter;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::sched::LoopState;
-use crate::sched::state::Tasks;
 
 /// Among so many tasks the collector's look at what they await begins to count.
 const CROWD: usize = 10_000;
@@ -33,12 +33,17 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
     }
     let hidden = state.shared.lifecycle.is_running();
     if hidden {
-        Task::hide(task);
+        let kept = Task::hide(task);
+        let place = state.tasks.with(py, |tasks| {
+            tasks.hidden.push(kept);
+            tasks.hidden.len()
+        });
+        note_place(task, place, true);
     } else {
-        collector::track(task.as_any());
+        collector::show(task.as_any());
+        rest_in(task, state);
     }
-    keep(task, state, hidden);
-    Ok(())
+    if TASK_REGISTER.is_on() { Ok(()) } else { asyncio(py)?.register_task(task.as_any()) }
 }
 
 /// A task has made its first step. Among many, what its coroutine awaits is hidden too until the next one: Python makes
@@ -51,29 +56,25 @@ pub(super) fn begun(task: &Bound<'_, Task>, coroutine: &Bound<'_, PyAny>, state:
         return;
     }
     if task.get().state.with(py, |state| state.hidden) {
-        let awaited = Awaited::hide(coroutine, |awaited| {
+        let chain = AwaitChain::hide(coroutine, |awaited| {
             awaited.is_exact_instance_of::<FutureIter>() || awaited.is_exact_instance_of::<RustFuture>()
         });
-        task.get().state.with(py, |state| state.awaited = awaited);
+        task.get().state.with(py, |state| state.awaits = chain);
     }
 }
 
-/// The tasks of that kind.
-#[inline]
-fn list(tasks: &mut Tasks, hidden: bool) -> &mut Vec<Py<PyAny>> {
-    if hidden { &mut tasks.hidden } else { &mut tasks.resting }
+/// The loop keeps alive a task that the collector sees.
+fn rest_in(task: &Bound<'_, Task>, state: &LoopState) {
+    let place = state.tasks.with(task.py(), |tasks| {
+        tasks.resting.push(task.clone().into_any().unbind());
+        tasks.resting.len()
+    });
+    note_place(task, place, false);
 }
 
-/// The loop keeps a task alive.
 #[inline]
-fn keep(task: &Bound<'_, Task>, state: &LoopState, hidden: bool) {
-    let py = task.py();
-    let place = state.tasks.with(py, |tasks| {
-        let list = list(tasks, hidden);
-        list.push(task.clone().into_any().unbind());
-        list.len()
-    });
-    task.get().state.with(py, |state| {
+fn note_place(task: &Bound<'_, Task>, place: usize, hidden: bool) {
+    task.get().state.with(task.py(), |state| {
         state.place = numbered(place);
         state.hidden = hidden;
     });
@@ -97,33 +98,48 @@ pub(super) fn unregister(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> Py
     if let Some(place) = place {
         forget(task, state, place, hidden);
     }
-    Ok(())
+    if TASK_REGISTER.is_on() { Ok(()) } else { asyncio(py)?.unregister_task(task.as_any()) }
 }
 
-/// The loop lets go of a task; the last one of the list takes its place.
+/// The loop lets go of a task.
 #[inline]
 fn forget(task: &Bound<'_, Task>, state: &LoopState, place: NonZeroU32, hidden: bool) {
     let py = task.py();
-    let index = place.get() as usize - 1;
     let gone = state.tasks.with(py, |tasks| {
-        let list = list(tasks, hidden);
-        // A loop that was closed has forgotten them all.
-        if !list.get(index).is_some_and(|known| known.is(task)) {
-            return None;
+        if hidden {
+            take_out(py, &mut tasks.hidden, task, place, HiddenAny::get).map(|gone| gone.into_shown(py))
+        } else {
+            take_out(py, &mut tasks.resting, task, place, |kept| kept)
         }
-        let gone = list.swap_remove(index);
-        if let Some(moved) = list.get(index) {
-            // SAFETY: only `keep` puts anything there, always a task.
-            let moved = unsafe { moved.bind(py).cast_unchecked::<Task>() };
-            moved.get().state.with(py, |state| state.place = Some(place));
-        } else if list.is_empty() && list.capacity() > MANY {
-            list.shrink_to_fit();
-        }
-        Some(gone)
     });
     if let Some(gone) = gone {
         gone.drop_ref(py);
     }
+}
+
+/// The last one of the list takes its place.
+#[inline]
+fn take_out<T>(
+    py: Python<'_>,
+    list: &mut Vec<T>,
+    task: &Bound<'_, Task>,
+    place: NonZeroU32,
+    get: impl Fn(&T) -> &Py<PyAny>,
+) -> Option<T> {
+    let index = place.get() as usize - 1;
+    // A loop that was closed has forgotten them all.
+    if !list.get(index).is_some_and(|known| get(known).is(task)) {
+        return None;
+    }
+    let gone = list.swap_remove(index);
+    if let Some(moved) = list.get(index) {
+        // SAFETY: only `register` and `rest` put anything there, always a task.
+        let moved = unsafe { get(moved).bind(py).cast_unchecked::<Task>() };
+        moved.get().state.with(py, |state| state.place = Some(place));
+    } else if list.is_empty() && list.capacity() > MANY {
+        list.shrink_to_fit();
+    }
+    Some(gone)
 }
 
 /// A run has ended: what is pending of the loop's tasks rests.
@@ -137,15 +153,15 @@ pub fn rest(event_loop: &Bound<'_, LoopState>) {
         true => known.resting.reserve_exact(tasks.len()),
         false => known.resting.reserve(tasks.len()),
     });
-    for task in &tasks {
-        // SAFETY: only `keep` puts anything there, always a task.
-        let task = unsafe { task.bind(py).cast_unchecked::<Task>() };
+    for task in tasks {
+        // SAFETY: only `register` and `rest` put anything there, always a task.
+        let task = &unsafe { task.into_shown(py).into_bound(py).cast_into_unchecked::<Task>() };
         Task::show(task);
         // `Future.cancel(task)` leaves a task that is done and registered.
         if Task::is_done(task) {
             task.get().state.with(py, |state| (state.place, state.hidden) = (None, false));
         } else {
-            keep(task, state, false);
+            rest_in(task, state);
         }
     }
 }

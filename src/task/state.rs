@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use pyo3::prelude::*;
 
 use super::name::Name;
-use crate::accel::collector::{Awaited, Hideable};
+use crate::accel::collector::{AwaitChain, Hidden};
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::sched::LoopState;
@@ -26,7 +26,7 @@ pub enum Wait {
     #[default]
     Queued,
     Running,
-    Future(Py<Future>),
+    Future(Hidden<Future>),
     Foreign(Py<PyAny>),
     Rust(Py<PyAny>),
     Woken(Py<Future>),
@@ -39,10 +39,10 @@ pub enum Wait {
 pub struct TaskState {
     /// The loop, when it is one of ours.
     pub home: Option<Py<LoopState>>,
-    pub coroutine: Option<Hideable>,
+    pub coroutine: Option<Hidden<PyAny>>,
     /// What the coroutine awaits, if it is out of the cycle collector's sight.
-    pub awaited: Option<Box<Awaited>>,
-    pub context: Option<Hideable>,
+    pub awaits: Option<Box<AwaitChain>>,
+    pub context: Option<Hidden<PyAny>>,
     pub name: Name,
     pub wait: Wait,
     /// Its place among the pending tasks of its loop, from 1.
@@ -63,7 +63,7 @@ impl Default for TaskState {
         Self {
             home: None,
             coroutine: None,
-            awaited: None,
+            awaits: None,
             context: None,
             name: Name::Number(0),
             wait: Wait::Queued,
