@@ -9,6 +9,7 @@ use crate::_native;
 /// The package's Python modules (`test_house.py` knows that none is missing).
 const MODULES: &[(&str, &str)] = &[
     ("pyloop", include_str!("../python/pyloop/__init__.py")),
+    ("pyloop._accel", include_str!("../python/pyloop/_accel.py")),
     ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
     ("pyloop._include", include_str!("../python/pyloop/_include.py")),
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),

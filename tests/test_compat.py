@@ -64,11 +64,11 @@ def test_the_register_of_current_tasks_is_the_one_that_asyncio_reads() -> None:
 def test_the_register_that_shows_our_tasks_is_the_one_of_third_party_tasks() -> None:
     marker = type("Marker", (), {})()
     _compat.register_task(marker)
-    assert marker in _compat.third_party_tasks
+    assert marker in _compat.find_third_party_tasks()
     _compat.unregister_task(marker)
-    assert marker not in _compat.third_party_tasks
+    assert marker not in _compat.find_third_party_tasks()
     if sys.version_info < (3, 14):
-        assert _compat.third_party_tasks is vars(asyncio.tasks)["_scheduled_tasks"]
+        assert _compat.find_third_party_tasks() is vars(asyncio.tasks)["_scheduled_tasks"]
 
 
 def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +79,10 @@ def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyP
         try:
             register(task)
         finally:
-            added.extend(member for member in set(_compat.third_party_tasks) if member is task)
+            added.extend(member for member in set(_compat.find_third_party_tasks()) if member is task)
 
     monkeypatch.setattr(_compat, "register_task", watched)
-    assert _compat._find_third_party_tasks() is _compat.third_party_tasks
+    assert _compat._find_third_party_tasks() is _compat.find_third_party_tasks()
     assert not added
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyloop import _native as _native
 from pyloop._include import get_include
 from pyloop._loop import EventLoop, new_event_loop
-from pyloop._native import Future, RustFuture, Task, __version__, sleep
+from pyloop._native import Future, RustFuture, Task, __version__, accelerations, sleep
 from pyloop._policy import install
 from pyloop._run import HIGH, LOW, NORMAL, Priority, run
 from pyloop._run_in_thread import run_in_thread
@@ -26,6 +26,7 @@ __all__ = [
     "RustFuture",
     "Task",
     "__version__",
+    "accelerations",
     "get_include",
     "install",
     "new_event_loop",

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import traceback
+import types
 import weakref
 from asyncio import (
     base_events,
@@ -29,7 +30,7 @@ from asyncio import (
     unix_events,
 )
 from asyncio.log import logger
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -52,20 +53,6 @@ swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
 
 
-class _ThirdPartyTasks(weakref.WeakSet[Any]):
-    """asyncio's register of third-party tasks, in which those of pyloop's loops are seen too.
-
-    The loops have them in lists: an entry for each would take some 100 bytes more.
-    """
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from super().__iter__()
-        for reference in _loops.valuerefs():
-            loop = reference()
-            if loop is not None:
-                yield from loop._pending_tasks()
-
-
 class _Probe:
     """What asyncio's register refuses as it asks for its hash: by then the weak reference to it is made."""
 
@@ -78,10 +65,11 @@ class _Probe:
         raise LookupError("found")
 
 
-def _find_third_party_tasks() -> weakref.WeakSet[Any]:
+def find_third_party_tasks() -> weakref.WeakSet[Any]:
     """The set that `register_task` adds to, which its weak references are to tell when their task is gone.
 
-    Nothing is added: another thread that asks for its tasks meanwhile must not find a stranger among them.
+    It is the register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module only;
+    `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use. Nothing is added: another thread that asks for its tasks meanwhile must not find a stranger among them.
     """
     probe = _Probe()
     with contextlib.suppress(LookupError):
@@ -91,17 +79,8 @@ def _find_third_party_tasks() -> weakref.WeakSet[Any]:
     return probe.found
 
 
-_loops: weakref.WeakValueDictionary[int, EventLoop] = weakref.WeakValueDictionary()
-
-#: The register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module only;
-#: `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use.
-third_party_tasks: weakref.WeakSet[Any] = _find_third_party_tasks()
-third_party_tasks.__class__ = _ThirdPartyTasks
-
-
-def show_tasks_of(loop: EventLoop) -> None:
-    """Have `asyncio.all_tasks` show this loop's tasks."""
-    _loops[id(loop)] = loop
+all_tasks: Callable[[Any], set[Any]] = tasks.all_tasks
+current_task: Callable[[Any], Any] = tasks.current_task
 
 
 def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
@@ -123,9 +102,19 @@ loop_attributes: tuple[str, ...] = _loop_attributes()
 
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
+
+def _wraps_stop_iteration() -> bool:
+    future: Any = futures._PyFuture(loop=types.SimpleNamespace(get_debug=lambda: False))
+    try:
+        future.set_exception(StopIteration())
+    except TypeError:
+        return False
+    return isinstance(future.exception(), RuntimeError)
+
+
 #: gh-112182: later versions wrap a StopIteration given to `set_exception` in a RuntimeError, earlier ones
 #: refuse it.
-wraps_stop_iteration: bool = "RuntimeError" in futures._PyFuture.set_exception.__code__.co_names
+wraps_stop_iteration: bool = _wraps_stop_iteration()
 
 # --- looks: what asyncio's objects print ---
 

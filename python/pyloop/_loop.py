@@ -14,7 +14,7 @@ import weakref
 from asyncio import base_events, events
 from typing import TYPE_CHECKING, Any
 
-from pyloop import _compat, _native
+from pyloop import _accel, _compat, _native
 from pyloop._signals import SignalHandlers
 from pyloop._subprocess import Subprocesses
 
@@ -30,14 +30,15 @@ class _Slots(_native.Loop):
     """
 
     slow_callback_duration: float
-    __slots__ = (
-        *_compat.loop_attributes,
-        "_csock",
-        "_signal_handlers",
-        "_ssock",
-        "_transports",
-        "_unix_server_sockets",
-    )
+    if _accel.loop_slots is not None:
+        __slots__ = (
+            *_accel.loop_slots,
+            "_csock",
+            "_signal_handlers",
+            "_ssock",
+            "_transports",
+            "_unix_server_sockets",
+        )
 
 
 class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports, asyncio.BaseEventLoop):
@@ -55,7 +56,7 @@ class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports,
         self._signal_handlers = {}
         self._csock = self._ssock = None
         self._unix_server_sockets = {}
-        _compat.show_tasks_of(self)
+        _accel.show_tasks_of(self)
 
     def run_forever(self) -> None:
         """Run until `stop()` is called.

@@ -182,6 +182,7 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
 /// `pyloop._accel` has tried one of its own: None, or why not.
 #[cfg(feature = "loop")]
 #[pyfunction]
+#[pyo3(signature = (name, why))]
 pub fn _settle_acceleration(py: Python<'_>, name: &str, why: Option<String>) {
     if let Some(known) = ALL.iter().find(|known| known.name == name) {
         known.settle(py, &Asked::read(), || why.map_or(Ok(()), |why| Err(why.into())));
@@ -195,7 +196,9 @@ pub fn _acceleration_is_wanted(name: &str) -> bool {
     !Asked::read().refuses(name)
 }
 
-/// `{name: "on" | "off: why"}`, in the order in which they were tried.
+/// What came of each acceleration: `{name: "on"}` or `{name: "off: <why>"}`, in the order in which they were tried.
+///
+/// `PYLOOP_ACCEL` in the environment switches them off before pyloop is imported: `none`, or `-name,-name`.
 #[cfg(feature = "loop")]
 #[pyfunction]
 pub fn accelerations(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {

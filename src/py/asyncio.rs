@@ -22,9 +22,9 @@ pub struct Asyncio {
     pub wraps_stop_iteration: bool,
     /// `('context',)`, the keyword of `add_done_callback` and `call_soon`.
     pub context_keyword: Py<PyTuple>,
-    /// CPython 3.12 and 3.13: the dictionary from loop to current task. Later ones: None.
+    /// The dictionary from loop to current task, where it may be written to (`accel::CURRENT_TASK`).
     current_tasks: Option<Py<PyDict>>,
-    /// CPython 3.14 and later: `_swap_current_task(loop, task)`.
+    /// `_swap_current_task(loop, task)`.
     swap_current_task: Py<PyAny>,
     register_task: Py<PyAny>,
     unregister_task: Py<PyAny>,
@@ -54,6 +54,7 @@ impl Asyncio {
     fn import(py: Python<'_>) -> PyResult<Self> {
         let asyncio = py.import("asyncio")?;
         let compat = py.import("pyloop._compat")?;
+        let accel = py.import("pyloop._accel")?;
         let class = |name: &str| -> PyResult<Py<PyType>> { Ok(asyncio.getattr(name)?.cast_into::<PyType>()?.unbind()) };
         let private = |name: &str| -> PyResult<Py<PyAny>> { Ok(compat.getattr(name)?.unbind()) };
         Ok(Self {
@@ -68,7 +69,7 @@ impl Asyncio {
             get_event_loop: asyncio.getattr("get_event_loop")?.unbind(),
             wraps_stop_iteration: compat.getattr("wraps_stop_iteration")?.extract()?,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
-            current_tasks: compat.getattr("current_tasks")?.extract()?,
+            current_tasks: accel.getattr("current_tasks")?.extract()?,
             swap_current_task: private("swap_current_task")?,
             register_task: private("register_task")?,
             unregister_task: private("unregister_task")?,

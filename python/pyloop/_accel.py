@@ -1,0 +1,131 @@
+"""The accelerations of the Python half: what leans on asyncio's insides for speed.
+
+`docs/accelerations.md` has a row for each, `src/accel` has those of the native half. Each is tried once, when this
+module is imported; one that fails or is switched off (`PYLOOP_ACCEL`) leaves the plain path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyloop import _compat, _native
+
+if TYPE_CHECKING:
+    from pyloop._loop import EventLoop
+
+
+def _settle(name: str, probe: Callable[[], str | None]) -> bool:
+    """Try an acceleration: whether it is on. The probe says why not, or raises."""
+    why = None
+    if _native._acceleration_is_wanted(name):
+        try:
+            why = probe()
+        except Exception as exc:
+            why = f"{type(exc).__name__}: {exc}"
+    _native._settle_acceleration(name, why)
+    return _native.accelerations()[name] == "on"
+
+
+# --- task_register: asyncio's register of third-party tasks shows our loops' lists ---
+
+
+class _ThirdPartyTasks(weakref.WeakSet[Any]):
+    """asyncio's register of third-party tasks, in which those of pyloop's loops are seen too.
+
+    The loops have them in lists: an entry for each would take some 100 bytes more.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        for reference in _loops.valuerefs():
+            loop = reference()
+            if loop is not None:
+                yield from loop._pending_tasks()
+
+
+_loops: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+class _ScratchLoop:
+    """A loop with one task, which is itself."""
+
+    def _pending_tasks(self) -> list[Any]:
+        return [self]
+
+    def get_loop(self) -> Any:
+        return self
+
+    def done(self) -> bool:
+        return False
+
+
+def _task_register() -> str | None:
+    register: Any = _compat.find_third_party_tasks()
+    before = register.__class__
+    register.__class__ = _ThirdPartyTasks
+    scratch = _ScratchLoop()
+    _loops[id(scratch)] = scratch
+    if _compat.all_tasks(scratch) == {scratch}:
+        del _loops[id(scratch)]
+        if _compat.all_tasks(scratch) == set():
+            return None
+    register.__class__ = before
+    return "asyncio.all_tasks() does not show what its register does"
+
+
+_TASK_REGISTER = _settle("task_register", _task_register)
+
+
+def show_tasks_of(loop: EventLoop) -> None:
+    """Have `asyncio.all_tasks` show this loop's tasks."""
+    if _TASK_REGISTER:
+        _loops[id(loop)] = loop
+
+
+# --- current_task: written where asyncio reads it ---
+
+
+def _current_task() -> str | None:
+    register = _compat.current_tasks
+    if register is None:
+        return "CPython 3.14 and later keep the current task on the thread"
+    scratch = _ScratchLoop()
+    register[scratch] = scratch
+    found = _compat.current_task(scratch)
+    del register[scratch]
+    if found is not scratch or _compat.current_task(scratch) is not None:
+        return "asyncio.current_task() does not read this dictionary"
+    return None
+
+
+#: The dictionary from loop to current task, where it may be written to. None: `_swap_current_task` is called.
+current_tasks: dict[Any, Any] | None = (
+    _compat.current_tasks if _settle("current_task", _current_task) else None
+)
+
+
+# --- loop_slots: what `BaseEventLoop.__init__` sets ---
+
+
+def _loop_slots() -> str | None:
+    class Scratch(_Slots, asyncio.BaseEventLoop):
+        pass
+
+    loop = Scratch()
+    loop.close()
+    left = sorted(name for name in vars(loop) if not hasattr(_native.Loop, name))
+    return f"{', '.join(left)} are not in slots" if left else None
+
+
+class _Slots:
+    __slots__ = _compat.loop_attributes
+
+
+#: Slots for what `BaseEventLoop` keeps in a loop. None: it is kept in a dictionary.
+loop_slots: tuple[str, ...] | None = (
+    _compat.loop_attributes if _settle("loop_slots", _loop_slots) else None
+)
