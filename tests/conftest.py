@@ -58,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "since(major, minor): not selected on Pythons older than this")
     config.addinivalue_line("markers", "before(major, minor): not selected from this Python on")
+    config.addinivalue_line("markers", "acceleration(name): about one that PYLOOP_ACCEL can switch off")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -67,11 +68,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = loops.kinds(config)
+    asked = os.environ.get("PYLOOP_ACCEL", "").split(",")
 
     def wanted(item: pytest.Item) -> bool:
         since, before = item.get_closest_marker("since"), item.get_closest_marker("before")
+        accelerations = {name for mark in item.iter_markers("acceleration") for name in mark.args}
         return (
-            (since is None or sys.version_info >= since.args)
+            not (accelerations and ("none" in asked or any(f"-{name}" in asked for name in accelerations)))
+            and (since is None or sys.version_info >= since.args)
             and (before is None or sys.version_info < before.args)
             and ("pyloop" in chosen or "pyloop_factory" not in getattr(item, "fixturenames", ()))
         )

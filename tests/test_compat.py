@@ -73,16 +73,16 @@ def test_the_register_that_shows_our_tasks_is_the_one_of_third_party_tasks() -> 
 
 def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     added = list[object]()
-    register = _compat.register_task
+    register, known = _compat.register_task, _compat.find_third_party_tasks()
 
     def watched(task: object) -> None:
         try:
             register(task)
         finally:
-            added.extend(member for member in set(_compat.find_third_party_tasks()) if member is task)
+            added.extend(member for member in set(known) if member is task)
 
     monkeypatch.setattr(_compat, "register_task", watched)
-    assert _compat._find_third_party_tasks() is _compat.find_third_party_tasks()
+    assert _compat.find_third_party_tasks() is known
     assert not added
 
 

@@ -103,6 +103,7 @@ def test_it_ends_as_any_other(loop: Loop, work: Work) -> None:
     loop.run_until_complete(main())
 
 
+@pytest.mark.acceleration("collector", "task_register")
 def test_the_collector_has_nothing_to_do_with_those_that_wait(loop: Loop) -> None:
     loop.set_debug(False)  # it keeps where each was made
 
@@ -122,6 +123,7 @@ def test_the_collector_has_nothing_to_do_with_those_that_wait(loop: Loop) -> Non
     loop.run_until_complete(main())
 
 
+@pytest.mark.acceleration("collector", "task_register")
 def test_what_is_awaited_is_tracked_again_with_the_next_step(loop: Loop) -> None:
     inner = list[Coroutine[Any, Any, Any]]()
 

@@ -1,13 +1,12 @@
 """The accelerations of the Python half: what leans on asyncio's insides for speed.
 
-`docs/accelerations.md` has a row for each, `src/accel` has those of the native half. Each is tried once, when this
-module is imported; one that fails or is switched off (`PYLOOP_ACCEL`) leaves the plain path.
+`docs/accelerations.md` has a row for each, `src/accel` has those of the native half. Each is tried once, when
+this module is imported; one that fails or is switched off (`PYLOOP_ACCEL`) leaves the plain path.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -126,6 +125,4 @@ class _Slots:
 
 
 #: Slots for what `BaseEventLoop` keeps in a loop. None: it is kept in a dictionary.
-loop_slots: tuple[str, ...] | None = (
-    _compat.loop_attributes if _settle("loop_slots", _loop_slots) else None
-)
+loop_slots: tuple[str, ...] | None = _compat.loop_attributes if _settle("loop_slots", _loop_slots) else None

@@ -93,6 +93,8 @@ impl Acceleration {
 struct Asked {
     none: bool,
     without: Vec<String>,
+    /// What it cannot mean: most likely a mistake.
+    unknown: Vec<String>,
 }
 
 impl Asked {
@@ -101,12 +103,12 @@ impl Asked {
     fn read() -> Self {
         let value = std::env::var_os(Self::VARIABLE).unwrap_or_default();
         let value = value.to_string_lossy();
-        let mut asked = Self { none: false, without: Vec::new() };
+        let mut asked = Self { none: false, without: Vec::new(), unknown: Vec::new() };
         for word in value.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.strip_prefix('-') {
-                Some(name) => asked.without.push(name.to_owned()),
+                Some(name) if ALL.iter().any(|known| known.name == name) => asked.without.push(name.to_owned()),
                 None if word == "none" => asked.none = true,
-                None => asked.without.push(word.to_owned()),
+                _ => asked.unknown.push(word.to_owned()),
             }
         }
         asked
@@ -116,10 +118,9 @@ impl Asked {
         self.none || self.without.iter().any(|without| without == name)
     }
 
-    /// A word that names no acceleration is most likely a mistake.
     fn warn_of_unknown(&self, py: Python<'_>) -> PyResult<()> {
-        for word in self.without.iter().filter(|word| !ALL.iter().any(|known| known.name == **word)) {
-            let text = format!("{}: pyloop has no acceleration named {word:?}", Self::VARIABLE);
+        for word in &self.unknown {
+            let text = format!("{}: pyloop has no acceleration {word:?}", Self::VARIABLE);
             let text = std::ffi::CString::new(text)?;
             PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
         }
