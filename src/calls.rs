@@ -1,4 +1,4 @@
-//! Layer 7, `call_soon` and its like: what they do, and the fast methods before PyO3's (`accel::methods`) for the plain
+//! Layer 8, `call_soon` and its like: what they do, and the fast methods before PyO3's (`accel::methods`) for the plain
 //! cases of what programs call most.
 
 use pyo3::exceptions::PyTypeError;

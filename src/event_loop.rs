@@ -1,4 +1,4 @@
-//! Layer 7, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
+//! Layer 8, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
 //! hands the work to its layer; what is not here is `asyncio.BaseEventLoop`'s own code.
 
 use std::sync::Arc;

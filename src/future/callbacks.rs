@@ -1,7 +1,5 @@
 //! Who waits for a future: in order of arrival, one of them without an allocation.
 
-use std::task::Waker;
-
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -14,8 +12,6 @@ pub enum Waiter {
     Call { callable: Py<PyAny>, context: Py<PyAny>, shared: bool },
     /// A task of ours whose next step this is.
     Task { task: Py<PyAny>, wake: WakeTask },
-    /// A Rust task.
-    Rust(Waker),
 }
 
 impl Waiter {
@@ -24,7 +20,7 @@ impl Waiter {
     pub fn callable(&self) -> Option<&Py<PyAny>> {
         match self {
             Self::Call { callable, .. } => Some(callable),
-            Self::Task { .. } | Self::Rust(_) => None,
+            Self::Task { .. } => None,
         }
     }
 }

@@ -144,10 +144,6 @@ impl Future {
         let py = slf.py();
         match waiter {
             Waiter::Task { task, wake } => wake(py, &task.into_bound(py)),
-            Waiter::Rust(waker) => {
-                waker.wake();
-                Ok(())
-            }
             Waiter::Call { callable, context, shared } => Self::call_soon(slf, callable, context, shared),
         }
     }
@@ -488,12 +484,11 @@ impl Future {
             Task(Py<PyAny>),
         }
         let known: Vec<_> = self.state.with(py, |state| {
-            let known = state.waiters.as_slice().iter().filter_map(|waiter| match waiter {
+            let known = state.waiters.as_slice().iter().map(|waiter| match waiter {
                 Waiter::Call { callable, context, shared } => {
-                    Some(Known::Call(callable.clone_ref(py), context.clone_ref(py), *shared))
+                    Known::Call(callable.clone_ref(py), context.clone_ref(py), *shared)
                 }
-                Waiter::Task { task, .. } => Some(Known::Task(task.clone_ref(py))),
-                Waiter::Rust(_) => None,
+                Waiter::Task { task, .. } => Known::Task(task.clone_ref(py)),
             });
             known.collect()
         });
@@ -560,7 +555,6 @@ impl Future {
                     visit.call(context)?;
                 }
                 Waiter::Task { task, .. } => visit.call(task)?,
-                Waiter::Rust(_) => {}
             }
         }
         if let Some(rare) = &state.rare {

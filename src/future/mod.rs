@@ -1,6 +1,6 @@
-//! Layer 3, `Future`: the loop's own future, and its whole asyncio contract. One role per file: `state` (what is known
+//! Layer 4, `Future`: the loop's own future, and its whole asyncio contract. One role per file: `state` (what is known
 //! and the transitions), `class` (asyncio's Future for Python), `fast` (the methods that asyncio calls most), `life`
-//! (how one is made and ends), `callbacks` (who waits), `iter` (`await future`), `waker` (awaiting one from Rust).
+//! (how one is made and ends), `callbacks` (who waits), `iter` (`await future`).
 //!
 //! A future of a pyloop loop schedules its callbacks straight into the ready queue; a future of any other loop calls
 //! that loop's `call_soon`.
@@ -8,7 +8,6 @@
 pub mod callbacks;
 pub mod iter;
 pub mod state;
-pub mod waker;
 
 mod class;
 mod fast;

@@ -1,4 +1,4 @@
-//! Layer 6, Rust futures for Python. `sync` is `pyloop.sync`, `fs` is `pyloop.fs`, `sleep` is `pyloop.sleep`.
+//! Layer 7, Rust futures for Python. `sync` is `pyloop.sync`, `fs` is `pyloop.fs`, `sleep` is `pyloop.sleep`.
 //! `blocking`: the same futures for a plain thread.
 
 mod blocking;

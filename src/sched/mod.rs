@@ -1,4 +1,4 @@
-//! Layer 2, the loop itself: its state, its runtime, one turn, one run. It knows callbacks and entries; what a task or
+//! Layer 3, the loop itself: its state, its runtime, one turn, one run. It knows callbacks and entries; what a task or
 //! a descriptor is, higher layers tell it through `Entry`, `Deliver` and `Reactor`.
 
 mod alarm;

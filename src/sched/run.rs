@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::handle::Handle;
-use super::runtime::{Engine, EngineRef};
+use super::runtime::Engine;
 use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
@@ -40,7 +40,7 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
     if let Some(engine) = state.engine.with(py, |slot| slot.clone()) {
         return Ok(engine);
     }
-    let made: EngineRef = Arc::new(Engine::new(state.shared.id())?);
+    let made = Arc::new(Engine::new(state.shared.id())?);
     Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
 }
 

@@ -179,6 +179,3 @@ fn block_on_beside<F: Future>(runtime: &Runtime, root: F) -> F::Output {
         output
     })
 }
-
-/// The engine for a loop, shared with nobody but its runs.
-pub(super) type EngineRef = Arc<Engine>;

@@ -1,4 +1,4 @@
-//! Layer 5, `Task`: a coroutine driven to its end. `state` (what is known of it), `class` (asyncio's Task for Python),
+//! Layer 6, `Task`: a coroutine driven to its end. `state` (what is known of it), `class` (asyncio's Task for Python),
 //! `drive` (one step, and what its yield leads to), `registry` (which tasks there are), `name`.
 
 mod class;

@@ -16,8 +16,8 @@ use pyo3::types::{PyBytes, PyInt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::mode::Mode;
 use super::on_pool;
-use super::opening::Mode;
 use super::path::Data;
 use super::stat::stat_result;
 use crate::bridge::RustFuture;

@@ -8,6 +8,7 @@
 
 mod dir;
 mod file;
+mod mode;
 mod opening;
 mod ops;
 mod path;

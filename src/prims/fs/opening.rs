@@ -1,67 +1,16 @@
-//! `pyloop.fs.open`: modes, and the file that is being opened.
+//! `pyloop.fs.open`: the file that is being opened.
 
-use std::fs::OpenOptions;
 use std::io::{self, Seek};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::file::File;
+use super::mode::Mode;
 use super::on_pool;
 use super::path::PathArg;
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
-
-/// What a file is opened for.
-#[derive(Clone, Debug)]
-pub struct Mode {
-    /// As Python's io shows it: "rb+" for "r+b", and for "w+b" before CPython 3.15.
-    pub text: &'static str,
-    /// r, w, a or x.
-    kind: char,
-    pub reads: bool,
-    pub writes: bool,
-}
-
-impl Mode {
-    fn parse(text: &str) -> PyResult<Self> {
-        let mut letters: Vec<char> = text.chars().collect();
-        letters.sort_unstable();
-        let sorted: String = letters.into_iter().collect();
-        let (text, kind, reads, writes) = match sorted.as_str() {
-            "br" => ("rb", 'r', true, false),
-            "bw" => ("wb", 'w', false, true),
-            "ab" => ("ab", 'a', false, true),
-            "bx" => ("xb", 'x', false, true),
-            "+br" => ("rb+", 'r', true, true),
-            // io shows no difference.
-            "+bw" => (if cfg!(Py_3_15) { "wb+" } else { "rb+" }, 'w', true, true),
-            "+ab" => ("ab+", 'a', true, true),
-            "+bx" => ("xb+", 'x', true, true),
-            text if !text.contains('b') => {
-                return Err(PyValueError::new_err(format!(
-                    "mode {text:?} is for text: pyloop.fs.open() opens binary files ('rb', 'wb', ...); read_text() and \
-                     write_text() do text"
-                )));
-            }
-            _ => return Err(PyValueError::new_err(format!("invalid mode: {text:?}"))),
-        };
-        Ok(Self { text, kind, reads, writes })
-    }
-
-    fn options(&self) -> OpenOptions {
-        let mut options = OpenOptions::new();
-        options.read(self.reads);
-        match self.kind {
-            'w' => options.write(true).create(true).truncate(true),
-            'a' => options.append(true).create(true),
-            'x' => options.write(true).create_new(true),
-            _ => options.write(self.writes),
-        };
-        options
-    }
-}
 
 /// What `open` gives: await it for the file, or enter it for the length of a block, which closes the file.
 #[pyclass(frozen, module = "pyloop.fs")]
@@ -72,7 +21,7 @@ pub struct Opening {
 }
 
 async fn opened(path: Arc<PathArg>, mode: Mode) -> PyResult<Py<File>> {
-    let (target, options, appends) = (path.path.clone(), mode.options(), mode.kind == 'a');
+    let (target, options, appends) = (path.path.clone(), mode.options(), mode.appends());
     let called = on_pool(move || {
         let mut file = options.open(target)?;
         // As io.open does: the kernel opens a directory for reading, and appends wherever the position is.
