@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::_native;
+use crate::py::call::Object;
 
 /// The package's Python modules (`test_house.py` knows that none is missing).
 const MODULES: &[(&str, &str)] = &[
@@ -30,7 +31,7 @@ const MODULES: &[(&str, &str)] = &[
 pub fn prepare(py: Python<'_>) -> PyResult<()> {
     static FINDER: pyo3::sync::PyOnceLock<()> = pyo3::sync::PyOnceLock::new();
     let installed = FINDER.get_or_try_init(py, || {
-        let modules = py.import("sys")?.getattr("modules")?;
+        let modules = py.import("sys")?.try_getattr("modules")?;
         if modules.contains("pyloop._native")? {
             return Err(pyo3::exceptions::PyImportError::new_err("another copy of pyloop has been imported already"));
         }
@@ -39,7 +40,7 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
             sources.set_item(name, source)?;
         }
         let finder = PyModule::from_code(py, FINDER_SOURCE, c"pyloop/embed.py", c"pyloop_embed")?;
-        finder.call_method1("install", (sources, pyo3::wrap_pyfunction!(make_native, py)?)).map(drop)
+        finder.try_call_method("install", (sources, pyo3::wrap_pyfunction!(make_native, py)?)).map(drop)
     });
     installed.copied()
 }
@@ -47,7 +48,7 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 fn make_native(py: Python<'_>) -> PyResult<Py<PyModule>> {
     let module = pyo3::wrap_pymodule!(_native)(py);
-    module.bind(py).setattr("__name__", "pyloop._native")?;
+    module.bind(py).try_setattr("__name__", "pyloop._native")?;
     Ok(module)
 }
 

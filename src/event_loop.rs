@@ -17,6 +17,7 @@ use crate::io::dns;
 use crate::io::sock::{self, Place, ReceiveBuffer};
 use crate::io::watch::{Side, Watch};
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::context;
 use crate::sched::handle::Handle;
@@ -161,10 +162,10 @@ impl Loop {
         let factory = slf.get().task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)));
         if factory.is_none() {
             if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
-                let text = format!("create_task() got an unexpected keyword argument {}", unknown.repr()?);
+                let text = format!("create_task() got an unexpected keyword argument {}", unknown.try_repr()?);
                 return Err(PyTypeError::new_err(text));
             }
-            let eager = eager_start.0.map_or(Ok(false), |eager| eager.is_truthy())?;
+            let eager = eager_start.0.map_or(Ok(false), |eager| eager.try_is_truthy())?;
             return Ok(task::spawn(state, coro, name.0.as_ref(), context.0, lane, eager)?.into_any());
         }
         if lane != Lane::Normal {
@@ -180,7 +181,7 @@ impl Loop {
                 keywords.set_item(key, value)?;
             }
         }
-        asyncio(py)?.helper(py, "create_task_by_factory")?.call((slf, coro), Some(&keywords))
+        asyncio(py)?.helper(py, "create_task_by_factory")?.try_call_with((slf, coro), &keywords)
     }
 
     /// Set the task factory: `factory(loop, coro, **kwargs)`, or None for pyloop's own tasks.
@@ -232,7 +233,7 @@ impl Loop {
 
     #[setter(_debug)]
     fn set_debug_flag(slf: &Bound<'_, Self>, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
-        let enabled = enabled.is_truthy()?;
+        let enabled = enabled.try_is_truthy()?;
         slf.as_super().get().debug.set(slf.py(), enabled);
         Ok(())
     }
@@ -338,7 +339,7 @@ impl Loop {
         nbytes: isize,
     ) -> PyResult<RustFuture> {
         let place = Self::sock_place(slf, sock)?;
-        let nbytes = if nbytes == 0 { buf.len()?.cast_signed() } else { nbytes };
+        let nbytes = if nbytes == 0 { buf.try_len()?.cast_signed() } else { nbytes };
         let args = (buf, nbytes).into_pyobject(slf.py())?;
         Ok(sock::method("sock_recvfrom_into", place, sock, Side::Read, "recvfrom_into", &args))
     }
@@ -491,8 +492,8 @@ fn fd_of(fileobj: &Bound<'_, PyAny>) -> PyResult<i32> {
         Ok(fd) => fd,
         Err(raised) if fileobj.is_instance_of::<PyInt>() => return Err(raised),
         Err(_) => {
-            let fileno = fileobj.call_method0("fileno").and_then(|fd| fd.extract::<i32>());
-            fileno.map_err(|_| match fileobj.repr() {
+            let fileno = fileobj.try_call_method("fileno", ()).and_then(|fd| fd.extract::<i32>());
+            fileno.map_err(|_| match fileobj.try_repr() {
                 Ok(text) => PyValueError::new_err(format!("Invalid file object: {text}")),
                 Err(raised) => raised,
             })?

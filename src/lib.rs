@@ -74,12 +74,14 @@ pub use pyloop_macros::main;
 pub use rt::background::{block_on, init, init_with_runtime};
 
 #[cfg(feature = "loop")]
+use crate::py::call::Object;
+#[cfg(feature = "loop")]
 use pyo3::prelude::*;
 
 /// Make `part` a module that `import` finds.
 #[cfg(feature = "loop")]
 fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> PyResult<()> {
-    module.py().import("sys")?.getattr("modules")?.set_item(part.name()?, part)
+    module.py().import("sys")?.try_getattr("modules")?.set_item(part.name()?, part)
 }
 
 /// The native half of `pyloop`.

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 
 use crate::bridge::run;
+use crate::py::call::Object;
 
 /// What a main may return: nothing, or a result.
 pub trait MainResult: 'static {
@@ -34,6 +36,8 @@ enum End {
     Exit(u8),
     /// By the signal that Ctrl-C sends, as `python` does, so that a shell stops its script, too.
     Interrupted,
+    /// By a panic of its main, as any Rust program.
+    Panicked(String),
 }
 
 /// What `#[pyloop::main]` calls: start Python, run `main` on a new event loop, report its error, stop Python.
@@ -66,17 +70,19 @@ where
             }
             ExitCode::from(128 + 2)
         }
+        // It has been printed where it happened.
+        End::Panicked(message) => std::panic::resume_unwind(Box::new(message)),
     }
 }
 
 fn prepare(py: Python<'_>) -> PyResult<()> {
     let arguments = std::env::args_os().collect::<Vec<_>>();
-    py.import("sys")?.setattr("argv", arguments)?;
+    py.import("sys")?.try_setattr("argv", arguments)?;
     // An embedded Python leaves SIGINT alone; asyncio replaces this handler by one that cancels the main task.
     let signal = py.import("signal")?;
-    let sigint = signal.getattr("SIGINT")?;
-    if signal.call_method1("getsignal", (&sigint,))?.eq(signal.getattr("SIG_DFL")?)? {
-        signal.call_method1("signal", (sigint, signal.getattr("default_int_handler")?))?;
+    let sigint = signal.try_getattr("SIGINT")?;
+    if signal.try_call_method("getsignal", (&sigint,))?.try_eq(&signal.try_getattr("SIG_DFL")?)? {
+        signal.try_call_method("signal", (sigint, signal.try_getattr("default_int_handler")?))?;
     }
     #[cfg(feature = "loop")]
     crate::embed::prepare(py)?;
@@ -88,13 +94,19 @@ fn report(py: Python<'_>, raised: PyErr) -> End {
     if raised.is_instance_of::<PySystemExit>(py) {
         return End::Exit(exit_code(&raised, py).unwrap_or(1));
     }
-    let interrupted = raised.is_instance_of::<PyKeyboardInterrupt>(py);
+    let end = if raised.is_instance_of::<PyKeyboardInterrupt>(py) {
+        End::Interrupted
+    } else if raised.is_instance_of::<PanicException>(py) {
+        End::Panicked(raised.value(py).try_str().map_or_else(|_| String::new(), |message| message.to_string()))
+    } else {
+        End::Exit(1)
+    };
     raised.print_and_set_sys_last_vars(py);
-    if interrupted { End::Interrupted } else { End::Exit(1) }
+    end
 }
 
 fn exit_code(raised: &PyErr, py: Python<'_>) -> PyResult<u8> {
-    let code = raised.value(py).getattr("code")?;
+    let code = raised.value(py).try_getattr("code")?;
     if code.is_none() {
         return Ok(0);
     }
@@ -102,7 +114,7 @@ fn exit_code(raised: &PyErr, py: Python<'_>) -> PyResult<u8> {
         // The system takes the low byte.
         return Ok((code & 0xff) as u8);
     }
-    let stderr = py.import("sys")?.getattr("stderr")?;
-    stderr.call_method1("write", (format!("{}\n", code.str()?),))?;
+    let stderr = py.import("sys")?.try_getattr("stderr")?;
+    stderr.try_call_method("write", (format!("{}\n", code.try_str()?),))?;
     Ok(1)
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -227,3 +227,79 @@ def test_a_panic_of_a_stream_ends_it(loop: Loop) -> None:
         return items
 
     assert loop.run_until_complete(main()) == [0, 1]
+
+
+def panicked() -> BaseException:
+    """The exception that a panic of the extension has become."""
+    try:
+        ext.panics("on purpose").send(None)
+    except BaseException as error:
+        assert type(error).__name__ == "PanicException"
+        return error
+    raise AssertionError("it did not panic")
+
+
+@pytest.mark.parametrize(
+    "awaits", [lambda main: ext.awaits(main), lambda main: ext.awaits_spawned(main)], ids=["in place", "spawned"]
+)
+@pytest.mark.parametrize("pause", [False, True], ids=["at once", "later"])
+def test_rust_that_awaits_a_coroutine_gets_the_very_exception_that_a_panic_has_become(
+    loop: Loop, awaits: Make, pause: bool
+) -> None:
+    panic = panicked()
+
+    async def raises() -> None:
+        if pause:
+            await asyncio.sleep(0.001)
+        raise panic
+
+    async def main() -> None:
+        with pytest.raises(type(panic)) as caught:
+            await awaits(raises())
+        assert caught.value is panic
+        assert await ext.from_thread() == 42
+
+    loop.run_until_complete(main())
+
+
+def test_rust_that_cannot_start_an_awaitable_is_told_of_the_panic(loop: Loop) -> None:
+    panic = panicked()
+
+    class Odd(asyncio.Future[None]):
+        def done(self) -> bool:
+            raise panic
+
+    async def main() -> None:
+        for awaits in (ext.awaits, ext.awaits_spawned):
+            with pytest.raises(type(panic)) as caught:
+                await awaits(Odd())
+            assert caught.value is panic
+
+    loop.run_until_complete(main())
+
+
+def test_rust_that_iterates_a_generator_gets_the_very_exception_that_a_panic_has_become(loop: Loop) -> None:
+    panic = panicked()
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        raise panic
+
+    async def main() -> None:
+        assert await ext.collects(items(), 9) == [1, panic]
+
+    loop.run_until_complete(main())
+
+
+def test_a_rust_future_that_runs_on_a_loop_of_its_own_gets_the_panic(loop: Loop) -> None:
+    panic = panicked()
+
+    async def raises() -> None:
+        raise panic
+
+    def runs() -> BaseException:
+        with pytest.raises(type(panic)) as caught:
+            ext.runs(raises())
+        return caught.value
+
+    assert loop.run_until_complete(asyncio.to_thread(runs)) is panic

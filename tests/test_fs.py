@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import stat
@@ -293,8 +292,8 @@ def test_entries_are_those_of_scandir(loop: Loop, tmp_path: Path, as_what: Any) 
                 entry.name,
                 entry.path,
                 os.fspath(entry),
-                entry.is_dir(),
-                entry.is_file(),
+                said(entry.is_dir),
+                said(entry.is_file),
                 entry.is_symlink(),
                 entry.inode(),
                 (await entry.metadata(follow_symlinks=False)).st_mode,
@@ -308,8 +307,8 @@ def test_entries_are_those_of_scandir(loop: Loop, tmp_path: Path, as_what: Any) 
                 entry.name,
                 entry.path,
                 os.fspath(entry),
-                is_dir(entry),
-                is_file(entry),
+                said(entry.is_dir),
+                said(entry.is_file),
                 entry.is_symlink(),
                 entry.inode(),
                 entry.stat(follow_symlinks=False).st_mode,
@@ -319,16 +318,13 @@ def test_entries_are_those_of_scandir(loop: Loop, tmp_path: Path, as_what: Any) 
     assert sorted(loop.run_until_complete(main())) == sorted(theirs)
 
 
-def is_dir(entry: os.DirEntry[Any]) -> bool:
-    with contextlib.suppress(OSError):  # a link to itself
-        return entry.is_dir()
-    return False
-
-
-def is_file(entry: os.DirEntry[Any]) -> bool:
-    with contextlib.suppress(OSError):
-        return entry.is_file()
-    return False
+def said(question: Callable[[], bool]) -> bool | tuple[int, Any]:
+    """The answer, or the error about a link that leads to itself."""
+    try:
+        return question()
+    except OSError as error:
+        assert error.errno is not None
+        return error.errno, error.filename
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "loop"])

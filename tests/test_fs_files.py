@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import io
 import os
@@ -397,6 +398,32 @@ def test_a_file_that_was_not_closed_is_reported_and_closed(loop: Loop, tmp_path:
 
     with pytest.warns(ResourceWarning, match=r"unclosed file <pyloop.fs.File name=.*mode='wb'>"):
         run()
+
+
+def test_a_close_that_fails_says_so(loop: Loop, tmp_path: Path) -> None:
+    async def main() -> None:
+        file = await fs.open(tmp_path / "file", "wb")
+        os.close(file.fileno())
+        with pytest.raises(OSError) as caught:
+            await file.close()
+        assert caught.value.errno == errno.EBADF
+        assert file.closed
+        await file.close()
+
+    loop.run_until_complete(main())
+
+
+def test_a_pipe_is_opened_to_be_appended_to(loop: Loop, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    async def main() -> None:
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        async with fs.open(tmp_path / "pipe", "ab") as file:
+            await file.write(b"through it")
+        assert os.read(reader, 99) == b"through it"
+        os.close(reader)
+
+    loop.run_until_complete(main())
 
 
 def test_a_program_ends_with_calls_under_way(loop: Loop, tmp_path: Path) -> None:

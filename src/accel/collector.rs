@@ -31,6 +31,7 @@ use pyo3::types::PyTuple;
 
 use super::pool::Pooled;
 use super::{Acceleration, Probed, expect, raised};
+use crate::py::call::Object;
 pub use crate::py::refs::show;
 
 pub static COLLECTOR: Acceleration = Acceleration::new("collector");
@@ -266,7 +267,7 @@ fn awaited_by<'py>(suspended: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     } else {
         return None;
     };
-    suspended.getattr(name).ok()
+    suspended.try_getattr(name).ok()
 }
 
 /// A coroutine, a generator, a context and a tuple of our own are hidden, shown and freed; a tuple is freed hidden.
@@ -275,9 +276,9 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     let is_tracked = |object: &Bound<'_, PyAny>| unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 };
     let scope = pyo3::types::PyDict::new(py);
     py.run(c"async def coroutine(): pass\ndef generator(): yield\n", Some(&scope), None).map_err(raised)?;
-    let called = |name: &str| scope.get_item(name)?.map_or_else(|| Ok(py.None().into_bound(py)), |f| f.call0());
+    let called = |name: &str| scope.get_item(name)?.map_or_else(|| Ok(py.None().into_bound(py)), |f| f.try_call(()));
     let (coroutine, generator) = (called("coroutine").map_err(raised)?, called("generator").map_err(raised)?);
-    coroutine.call_method0("close").map_err(raised)?;
+    coroutine.try_call_method("close", ()).map_err(raised)?;
     let context = crate::py::context::copy_current(py).map_err(raised)?;
     for object in [coroutine, generator, context] {
         expect(PyAny::is_known(&object), "an object is of another class than its kind has")?;

@@ -21,6 +21,7 @@ use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::slots::Scratch;
 use super::{Acceleration, Probed, expect, raised};
+use crate::py::call::Object;
 use crate::py::error;
 
 pub static METHODS: Acceleration = Acceleration::new("methods");
@@ -90,7 +91,7 @@ impl<'a, 'py> Args<'a, 'py> {
         // SAFETY: the items of a new tuple, each set once to a live object with a count of its own.
         unsafe {
             let tuple = ffi::PyTuple_New((self.count - first) as ffi::Py_ssize_t);
-            let tuple = Bound::from_owned_ptr_or_err(self.py, tuple)?;
+            let tuple = error::owned(self.py, tuple)?;
             for index in first..self.count {
                 let value = *self.values.add(index);
                 ffi::Py_INCREF(value);
@@ -174,8 +175,8 @@ pub fn install<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
 
 fn put<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
-    let usual = py.get_type::<F::Class>().getattr(F::NAME)?;
-    let text = |name: &str| usual.getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
+    let usual = py.get_type::<F::Class>().try_getattr(F::NAME)?;
+    let text = |name: &str| usual.try_getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
     let (signature, words) = (text("__text_signature__"), text("__doc__"));
     let words = CString::new(format!("{}{signature}\n--\n\n{words}", F::NAME))?;
     let name = CString::new(F::NAME)?;
@@ -188,8 +189,8 @@ fn put<F: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
     }));
     F::usual().get_or_init(py, || usual.unbind());
     // SAFETY: a live class, and a definition that outlives it; `entry` gets instances of `class` only.
-    let fast = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
-    class.setattr(F::NAME, fast)
+    let fast = unsafe { error::owned(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    class.try_setattr(F::NAME, fast)
 }
 
 /// `Scratch.add` for one argument; the sum tells which method was called.
@@ -216,10 +217,13 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     put::<Add>(&class).map_err(raised)?;
     let scratch = Scratch::new(py).map_err(raised)?;
     let sum = |called: PyResult<Bound<'_, PyAny>>| called.and_then(|sum| sum.extract::<u64>()).map_err(raised);
-    expect(sum(scratch.call_method1("add", (1,)))? == 101, "a plain call does not come to the fast method")?;
-    expect(sum(scratch.call_method1("add", (1, 3)))? == 4, "a call with two arguments does not come to PyO3's method")?;
+    expect(sum(scratch.try_call_method("add", (1,)))? == 101, "a plain call does not come to the fast method")?;
+    expect(
+        sum(scratch.try_call_method("add", (1, 3)))? == 4,
+        "a call with two arguments does not come to PyO3's method",
+    )?;
     let keywords = pyo3::types::PyDict::new(py);
     keywords.set_item("other", 4).map_err(raised)?;
-    let sum = sum(scratch.call_method("add", (1,), Some(&keywords)))?;
+    let sum = sum(scratch.try_call_method_with("add", (1,), &keywords))?;
     expect(sum == 5, "a call with a keyword does not come to PyO3's method")
 }

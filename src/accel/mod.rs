@@ -122,7 +122,7 @@ impl Asked {
         for word in &self.unknown {
             let text = format!("{}: pyloop has no acceleration {word:?}", Self::VARIABLE);
             let text = std::ffi::CString::new(text)?;
-            PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
+            error::warn(&py.get_type::<PyRuntimeWarning>(), &text)?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use pyo3::types::{PyList, PyType};
 use super::layout::{Derived, Layout, Scratch, Values, layout_of};
 use super::{Acceleration, Probed, collector, expect, raised};
 use crate::py::cell::GilCell;
+use crate::py::error;
 
 pub static POOL: Acceleration = Acceleration::new("pool");
 
@@ -127,7 +128,7 @@ fn allocate<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyRe
             None => {
                 let made = ffi::PyObject_GC_New::<ffi::PyObject>(known.class.as_ptr());
                 if made.is_null() {
-                    return Err(PyErr::fetch(py));
+                    return Err(error::fetch(py));
                 }
                 known.layout.extras.write_none(made);
                 made
@@ -172,7 +173,9 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
         };
         ffi::PyObject_GC_UnTrack(object.cast());
         known.layout.extras.clear(object);
-        T::release(T::Values::read(object, known.layout.offsets), py);
+        let values = T::Values::read(object, known.layout.offsets);
+        // Nothing unwinds into CPython.
+        error::unraisable_panic(py, || T::release(values, py));
         // CPython notes with the memory that the finalizer was called.
         let finalized = (*class).tp_finalize.is_some() && ffi::PyObject_GC_IsFinalized(object) != 0;
         let kept = pool.spare.with(py, |spare| {

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{Acceleration, Probed, expect, raised};
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::{self, Slim};
 use crate::py::iter::{Sent, send_none};
@@ -207,7 +208,7 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     py.run(c"async def coroutine(awaitable): return await awaitable\n", Some(&scope), None).map_err(raised)?;
     let scratch = Scratch::new(py).map_err(raised)?;
     let coroutine = scope.get_item("coroutine").map_err(raised)?.ok_or("no coroutine function")?;
-    let coroutine = coroutine.call1((scratch,)).map_err(raised)?;
+    let coroutine = coroutine.try_call((scratch,)).map_err(raised)?;
     let is = |object: &Bound<'_, PyAny>, number: u64| object.extract::<u64>().is_ok_and(|known| known == number);
     let yielded = send_none(&coroutine).map_err(|error| raised(*error))?;
     expect(matches!(&yielded, Sent::Yielded(object) if is(object, 5)), "an await does not come to our __next__")?;

@@ -15,7 +15,9 @@ use pyo3::prelude::*;
 
 use super::pool::{self, Pooled};
 use super::{Acceleration, Probed, expect, raised};
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::error;
 
 pub static STOP_ITERATION: Acceleration = Acceleration::new("stop_iteration");
 
@@ -38,7 +40,7 @@ static SPARE: GilCell<Spare> = GilCell::new(Spare::None);
 /// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `send` gives back.
 pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
     raise(value, false);
-    PyErr::fetch(py)
+    error::fetch(py)
 }
 
 /// The same for `__next__` of `iterator`, which then gives PyO3's "no more items" (all there is to do for None). Its
@@ -60,7 +62,7 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
 #[cold]
 fn raise_plainly(value: &Bound<'_, PyAny>) {
     let class = value.py().get_type::<PyStopIteration>();
-    match class.call1((value,)) {
+    match class.try_call((value,)) {
         // SAFETY: live objects. It chains the exception that is being handled, as `raise` does.
         Ok(exception) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) },
         Err(failed) => failed.restore(value.py()),
@@ -157,7 +159,7 @@ unsafe fn is_plain(fields: *const ffi::PyStopIterationObject) -> bool {
 /// The value of a StopIteration, or the error back.
 pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
     if error.is_instance_of::<PyStopIteration>(py) {
-        error.value(py).getattr(pyo3::intern!(py, "value"))
+        error.value(py).try_getattr(pyo3::intern!(py, "value"))
     } else {
         Err(error)
     }
@@ -172,10 +174,11 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     let value = pyo3::types::PyList::empty(py).into_any();
     for lend in [false, true, true] {
         raise_in_place(value.clone(), lend);
-        let raised_error = PyErr::fetch(py);
+        let raised_error = error::fetch(py);
         let exception = raised_error.value(py);
         expect(exception.get_type().is(&class), "an exception of another class is raised")?;
-        let (found, args) = (exception.getattr("value").map_err(raised)?, exception.getattr("args").map_err(raised)?);
+        let (found, args) =
+            (exception.try_getattr("value").map_err(raised)?, exception.try_getattr("args").map_err(raised)?);
         expect(found.is(&value), "a StopIteration has another value")?;
         expect(args.get_item(0).map_err(raised)?.is(&value), "a StopIteration has other arguments")?;
         drop((found, args, raised_error));

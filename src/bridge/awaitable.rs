@@ -40,6 +40,7 @@ use super::step::Stepped;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::accel::slots::{self, Await};
 use crate::accel::stop_iteration;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{error, iter, names};
@@ -307,7 +308,8 @@ impl RustFuture {
             // SAFETY: the loop calls this with the GIL held, with an object of the class that was registered.
             Python::attach(|py| unsafe {
                 let object = Bound::from_borrowed_ptr(py, object.cast()).cast_into_unchecked::<RustFuture>();
-                if let Err(raised) = object.get().finish(py) {
+                // Nothing unwinds into the loop's module.
+                if let Err(raised) = error::catch_panic(|| object.get().finish(py)).and_then(|ended| ended) {
                     error::unraisable(py, raised, Some(object.as_any()));
                 }
             });
@@ -368,10 +370,10 @@ impl RustFuture {
     fn report_slow(&self, py: Python<'_>, began: Instant) -> PyResult<()> {
         let took = began.elapsed().as_secs_f64();
         let event_loop = names::running_loop(py)?;
-        let limit = event_loop.getattr_opt(pyo3::intern!(py, "slow_callback_duration"))?;
-        if limit.is_some_and(|limit| limit.extract().is_ok_and(|limit: f64| took >= limit)) {
-            let logger = py.import("logging")?.call_method1("getLogger", ("asyncio",))?;
-            logger.call_method1("warning", ("Polling Rust future %r took %.3f seconds", self.name(), took))?;
+        let limit = event_loop.try_getattr_opt(pyo3::intern!(py, "slow_callback_duration"))?;
+        if limit.is_some_and(|limit| limit.try_float().is_ok_and(|limit| took >= limit)) {
+            let logger = py.import("logging")?.try_call_method("getLogger", ("asyncio",))?;
+            logger.try_call_method("warning", ("Polling Rust future %r took %.3f seconds", self.name(), took))?;
         }
         Ok(())
     }
@@ -464,7 +466,7 @@ impl Drop for RustFuture {
 fn warn_never_awaited(py: Python<'_>, name: &str) {
     let text = std::ffi::CString::new(format!("coroutine '{name}' was never awaited")).unwrap_or_default();
     let category = py.get_type::<PyRuntimeWarning>();
-    if let Err(raised) = PyErr::warn(py, &category, &text, 1) {
+    if let Err(raised) = error::warn(&category, &text) {
         error::unraisable(py, raised, Some(PyString::new(py, name).as_any()));
     }
 }

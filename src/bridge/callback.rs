@@ -7,6 +7,7 @@ use std::task::{Wake, Waker};
 use pyo3::prelude::*;
 
 use super::link::NativeLoop;
+use crate::py::call::Object;
 use crate::py::error;
 use crate::rt::background;
 
@@ -28,8 +29,8 @@ struct Threadsafe {
 /// `event_loop.call_soon_threadsafe(callable)`; nothing on a loop that is closed.
 pub(super) fn call_soon_threadsafe(event_loop: &Bound<'_, PyAny>, callable: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let is_closed = || event_loop.call_method0(pyo3::intern!(py, "is_closed"))?.is_truthy();
-    let call = || event_loop.call_method1(pyo3::intern!(py, "call_soon_threadsafe"), (callable,)).map(drop);
+    let is_closed = || event_loop.try_call_method(pyo3::intern!(py, "is_closed"), ())?.try_is_truthy();
+    let call = || event_loop.try_call_method(pyo3::intern!(py, "call_soon_threadsafe"), (callable,)).map(drop);
     match is_closed().and_then(|closed| if closed { Ok(()) } else { call() }) {
         Ok(()) => Ok(()),
         // A signal's handler raised it, in the middle of the call: neither the wake nor the exception must be lost.

@@ -4,7 +4,6 @@
 //! client. Each function ends a panic here: unwinding into another module's frames is undefined.
 
 use std::ffi::{c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +17,10 @@ use tokio::time::Instant;
 
 use super::{abi, cx, link};
 use crate::core::inbox::Sent;
+use crate::py::attach::attach_anywhere;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::error;
 use crate::sched::state::{Entry, ours};
 use crate::sched::{Deliver, LoopShared, LoopState};
 
@@ -54,12 +56,15 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let pointer = std::ptr::NonNull::from(&API).cast::<c_void>();
     // SAFETY: the table is a static; the name is that of the attribute.
     let capsule = unsafe { PyCapsule::new_with_pointer(module.py(), pointer, abi::NAME)? };
-    module.setattr("_bridge", capsule)
+    module.try_setattr("_bridge", capsule)
 }
 
-/// Run the body of an ABI function; `otherwise` is the answer of one that panicked.
+/// Run the body of an ABI function; `otherwise` is the answer of one that panicked, which `sys.unraisablehook` is told.
 fn guarded<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+    error::catch_panic(body).unwrap_or_else(|panicked| {
+        attach_anywhere(|py| error::unraisable(py, panicked, None));
+        otherwise
+    })
 }
 
 unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
@@ -139,7 +144,7 @@ unsafe extern "C" fn register_awaitable(class: abi::Object, cancel: Option<Cance
 }
 
 fn is_coroutine_class(class: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let abstract_class = class.py().import("collections.abc")?.getattr("Coroutine")?;
+    let abstract_class = class.py().import("collections.abc")?.try_getattr("Coroutine")?;
     class.cast::<PyType>()?.is_subclass(&abstract_class)
 }
 

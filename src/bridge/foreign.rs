@@ -17,6 +17,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::awaitable::{Done, RustFuture, plain};
 use super::callback::callback_waker;
 use super::local;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{names, refs};
@@ -33,15 +34,15 @@ pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub(super) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
     let class = names::cancelled_error(py)?;
     let exception = match message {
-        Some(message) => class.call1((message,))?,
-        None => class.call0()?,
+        Some(message) => class.try_call((message,))?,
+        None => class.try_call(())?,
     };
     Ok(PyErr::from_value(exception))
 }
 
 pub(super) fn invalid_state_error(py: Python<'_>) -> PyResult<PyErr> {
-    let class = py.import("asyncio")?.getattr("InvalidStateError")?;
-    Ok(PyErr::from_value(class.call1(("Result is not set.",))?))
+    let class = py.import("asyncio")?.try_getattr("InvalidStateError")?;
+    Ok(PyErr::from_value(class.try_call(("Result is not set.",))?))
 }
 
 /// A task of another class goes on with it: what it is to be told instead of another poll.
@@ -146,7 +147,7 @@ impl ForeignWaiters {
         let known =
             self.waiting.with(py, |waiting| waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.callbacks)));
         for (known, context) in known.unwrap_or_default() {
-            if known.bind(py).eq(callable)? { removed += 1 } else { kept.push((known, context)) }
+            if known.bind(py).try_eq(callable)? { removed += 1 } else { kept.push((known, context)) }
         }
         self.waiting.with(py, |waiting| {
             if let Some(waiting) = waiting {
@@ -195,7 +196,7 @@ impl ForeignWaiters {
             let keywords = PyDict::new(py);
             keywords.set_item(pyo3::intern!(py, "context"), context)?;
             let args = (callable, &waiting.future);
-            event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords))?;
+            event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords)?;
         }
         Ok(())
     }

@@ -13,13 +13,14 @@ use futures::task::AtomicWaker;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use super::awaitable::Output;
 use super::callback::callback_waker;
 use super::link::NativeLoop;
 use super::locals::{TaskLocals, get_current_locals};
 use crate::py::attach::attach_anywhere;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::{call, error, names};
 
@@ -195,7 +196,8 @@ impl Inner {
         }
         let Some(awaitable) = self.awaitable.take(py) else { return };
         let awaitable = awaitable.into_bound(py);
-        if let Err(raised) = self.start_task(&awaitable) {
+        // Whoever waits must hear of a panic, too.
+        if let Err(raised) = error::catch_panic(|| self.start_task(&awaitable)).and_then(|started| started) {
             self.finish(Err(raised));
         }
     }
@@ -204,12 +206,16 @@ impl Inner {
     fn discard(&self, py: Python<'_>) {
         let Some(awaitable) = self.awaitable.take(py) else { return };
         let awaitable = awaitable.bind(py);
-        let future = names::is_future(awaitable).unwrap_or_default();
-        let end = if future { pyo3::intern!(py, "cancel") } else { pyo3::intern!(py, "close") };
-        // Any other awaitable has neither.
-        if let Ok(Some(end)) = awaitable.getattr_opt(end)
-            && let Err(raised) = end.call0()
-        {
+        let end = || {
+            let name =
+                if names::is_future(awaitable)? { pyo3::intern!(py, "cancel") } else { pyo3::intern!(py, "close") };
+            match awaitable.try_getattr_opt(name)? {
+                Some(end) => end.try_call(()).map(drop),
+                // Any other awaitable has neither.
+                None => Ok(()),
+            }
+        };
+        if let Err(raised) = end() {
             error::unraisable(py, raised, Some(awaitable));
         }
     }
@@ -217,12 +223,12 @@ impl Inner {
     fn start_task(self: &Arc<Self>, awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = awaitable.py();
         let task = self.task_of(awaitable)?;
-        if task.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        if task.try_call_method(pyo3::intern!(py, "done"), ())?.try_is_truthy()? {
             self.finish(result_of(&task));
             return Ok(());
         }
         let call = Bound::new(py, DoneCall(Arc::downgrade(self)))?;
-        task.call_method1(pyo3::intern!(py, "add_done_callback"), (call,))?;
+        task.try_call_method(pyo3::intern!(py, "add_done_callback"), (call,))?;
         drop(self.task.replace(py, Some(task.unbind())));
         if self.dropped.load(Ordering::SeqCst) {
             // By the first step of the task.
@@ -238,42 +244,42 @@ impl Inner {
         let context = self.context.bind(py);
         if self.home.native.is_some()
             && call::is_native_coroutine(awaitable)
-            && event_loop.call_method0(pyo3::intern!(py, "get_task_factory"))?.is_none()
+            && event_loop.try_call_method(pyo3::intern!(py, "get_task_factory"), ())?.is_none()
         {
             let eager = eager_keywords(py)?;
             let keywords = eager.copy()?;
             keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
             keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            return task_class(py)?.call((awaitable,), Some(&keywords));
+            return task_class(py)?.try_call_with((awaitable,), &keywords);
         }
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
         let ensure_future = names::ensure_future(py)?;
         if names::is_future(awaitable)? || context.is_none() {
-            return ensure_future.call((awaitable,), Some(&keywords));
+            return ensure_future.try_call_with((awaitable,), &keywords);
         }
-        context.call_method(pyo3::intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))
+        context.try_call_method_with(pyo3::intern!(py, "run"), (ensure_future, awaitable), &keywords)
     }
 
     /// Nobody waits for it any more.
     fn cancel(self: &Arc<Self>, py: Python<'_>) {
         let Some(task) = self.task.take(py) else { return };
-        if let Err(raised) = task.bind(py).call_method0(pyo3::intern!(py, "cancel")) {
+        if let Err(raised) = task.bind(py).try_call_method(pyo3::intern!(py, "cancel"), ()) {
             error::unraisable(py, raised, Some(task.bind(py)));
         }
     }
 }
 
-/// What a future that is done has. PyO3 makes a panic of a PanicException again when it fetches one: here it is an
-/// error as any other, or the panic of one coroutine would end the run.
+/// What a future that is done has.
 fn result_of(future: &Bound<'_, PyAny>) -> Output {
-    error::catch_panic(|| future.call_method0(pyo3::intern!(future.py(), "result")).map(Bound::unbind))?
+    future.try_call_method(pyo3::intern!(future.py(), "result"), ()).map(Bound::unbind)
 }
 
 /// `pyloop.Task`, where a loop of pyloop's runs.
 fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("pyloop._native")?.getattr("Task")?.unbind()))?;
+    let class =
+        CLASS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("pyloop._native")?.try_getattr("Task")?.unbind()))?;
     Ok(class.bind(py))
 }
 
@@ -322,14 +328,14 @@ impl DoneCall {
 
 /// The async iterator's next item as a future.
 pub(super) fn next_item(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResult<PyFuture> {
-    let item = iterator.call_method0(pyo3::intern!(iterator.py(), "__anext__"))?;
+    let item = iterator.try_call_method(pyo3::intern!(iterator.py(), "__anext__"), ())?;
     into_future_with_locals(locals, item)
 }
 
 /// Have the loop call `iterator.aclose()` and run that to its end, after the cancellations that are on their way.
 pub(super) fn close(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = iterator.py();
-    let Some(aclose) = iterator.getattr_opt(pyo3::intern!(py, "aclose"))? else { return Ok(()) };
+    let Some(aclose) = iterator.try_getattr_opt(pyo3::intern!(py, "aclose"))? else { return Ok(()) };
     let call = Bound::new(py, CloseCall { aclose: aclose.unbind(), locals: locals.clone() })?.unbind();
     let locals = locals.clone();
     // By way of the queue: what was cancelled gets its step first.
@@ -349,9 +355,9 @@ struct CloseCall {
 #[pymethods]
 impl CloseCall {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let closing = self.aclose.bind(py).call0()?;
+        let closing = self.aclose.bind(py).try_call(())?;
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "loop"), self.locals.event_loop(py))?;
-        names::ensure_future(py)?.call(PyTuple::new(py, [closing])?, Some(&keywords)).map(drop)
+        names::ensure_future(py)?.try_call_with((closing,), &keywords).map(drop)
     }
 }

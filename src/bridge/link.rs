@@ -13,6 +13,8 @@ use pyo3::types::PyCapsule;
 use super::abi;
 #[cfg(feature = "loop")]
 use super::cx;
+use crate::py::call::Object;
+use crate::py::error;
 
 static API: AtomicPtr<abi::Api> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -36,10 +38,11 @@ pub fn api(py: Python<'_>) -> Option<&'static abi::Api> {
 
 fn look_up(py: Python<'_>) -> Option<&'static abi::Api> {
     // Not an import: without the module no loop of its kind can be running.
-    let modules = py.import(pyo3::intern!(py, "sys")).and_then(|sys| sys.getattr(pyo3::intern!(py, "modules"))).ok()?;
+    let modules =
+        py.import(pyo3::intern!(py, "sys")).and_then(|sys| sys.try_getattr(pyo3::intern!(py, "modules"))).ok()?;
     let module =
         modules.cast_into::<pyo3::types::PyDict>().ok()?.get_item(pyo3::intern!(py, "pyloop._native")).ok()??;
-    let capsule = module.getattr(pyo3::intern!(py, "_bridge")).ok()?.cast_into::<PyCapsule>().ok()?;
+    let capsule = module.try_getattr(pyo3::intern!(py, "_bridge")).ok()?.cast_into::<PyCapsule>().ok()?;
     let pointer: NonNull<c_void> = capsule.pointer_checked(Some(abi::NAME)).ok()?;
     let provided = pointer.cast::<abi::Api>();
     // SAFETY: a capsule of this name holds a table that begins with these fields and lives as long as the process.
@@ -203,7 +206,7 @@ impl NativeLoop {
         unsafe extern "C" fn end(data: *mut c_void) {
             // SAFETY: the pointer made below, given once.
             let errand = unsafe { Box::from_raw(data.cast::<Errand>()) };
-            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)));
+            contained(errand);
         }
         let errand: Errand = Box::new(f);
         let data = Box::into_raw(Box::new(errand)).cast();
@@ -224,12 +227,18 @@ impl NativeLoop {
 /// A closure on its way to the loop, as a future that is ready at its first poll.
 type Errand = Box<dyn FnOnce() + Send>;
 
+/// Run it; a panic does not unwind into the loop's module, and is told to `sys.unraisablehook`.
+fn contained(errand: Errand) {
+    if let Err(panicked) = error::catch_panic(errand) {
+        Python::try_attach(|py| error::unraisable(py, panicked, None));
+    }
+}
+
 unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker) -> c_int {
     // SAFETY: the pointer that `run` made, which nobody else has.
     let errand = unsafe { &mut *data.cast::<Option<Errand>>() };
     if let Some(errand) = errand.take() {
-        // A panic must not leave: the errand's own code reports what it has to.
-        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)));
+        contained(errand);
     }
     1
 }

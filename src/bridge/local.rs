@@ -20,6 +20,7 @@ use tokio::task::{LocalEnterGuard, LocalSet};
 use super::callback::callback_waker;
 use super::link::NativeLoop;
 use crate::py::attach::attach_anywhere;
+use crate::py::call::Object;
 use crate::py::{call, error, names};
 use crate::rt::context::{drop_in_context, in_context};
 #[cfg(feature = "pyo3-async-runtimes")]
@@ -220,8 +221,8 @@ impl Driver {
         }
         let known: Vec<_> = self.loops().iter().map(|known| known.event_loop.clone_ref(py)).collect();
         let is_closed = |event_loop: &Py<PyAny>| {
-            let closed = event_loop.bind(py).call_method0(pyo3::intern!(py, "is_closed"));
-            closed.and_then(|closed| closed.is_truthy()).unwrap_or_default()
+            let closed = event_loop.bind(py).try_call_method(pyo3::intern!(py, "is_closed"), ());
+            closed.and_then(|closed| closed.try_is_truthy()).unwrap_or_default()
         };
         let closed: Vec<_> = known.iter().filter(|event_loop| is_closed(event_loop)).collect();
         let (gone, rest) = {

@@ -13,6 +13,7 @@ use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::accel::slots::{Await, Resume};
 use crate::accel::stop_iteration;
+use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::iter::Sent;
 use crate::py::{context, error, iter, refs};
@@ -36,7 +37,7 @@ impl RustFuture {
     #[pyo3(signature = (item, /))]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = class.py();
-        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
+        Ok(py.import("types")?.try_getattr("GenericAlias")?.try_call((class, item))?.unbind())
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -132,7 +133,7 @@ impl RustFuture {
 
     #[setter(_asyncio_future_blocking)]
     fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
-        let blocking = blocking.is_truthy()?;
+        let blocking = blocking.try_is_truthy()?;
         self.state.with(py, |state| state.blocking = blocking);
         Ok(())
     }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::awaitable::RustFuture;
+use crate::py::call::Object;
 
 /// Run `fut` to its end on a new event loop in this thread, as `asyncio.run` does, and give its result. The loop is a
 /// pyloop when the package can be imported (with the `loop` feature this crate brings it along, see
@@ -40,12 +41,12 @@ where
 {
     let keywords = PyDict::new(py);
     match py.import("pyloop") {
-        Ok(pyloop) => keywords.set_item("loop_factory", pyloop.getattr("new_event_loop")?)?,
+        Ok(pyloop) => keywords.set_item("loop_factory", pyloop.try_getattr("new_event_loop")?)?,
         Err(missing) if missing.is_instance_of::<PyImportError>(py) => {}
         Err(raised) => return Err(raised),
     }
     let asyncio = py.import("asyncio")?;
-    drive(py, fut, |main| asyncio.call_method("run", (main,), Some(&keywords)).map(drop))
+    drive(py, fut, |main| asyncio.try_call_method_with("run", (main,), &keywords).map(drop))
 }
 
 /// Run `fut` to its end on this event loop, in this thread.
@@ -59,7 +60,7 @@ where
     E: Into<PyErr> + 'static,
 {
     let py = event_loop.py();
-    drive(py, fut, |main| event_loop.call_method1("run_until_complete", (main,)).map(drop))
+    drive(py, fut, |main| event_loop.try_call_method("run_until_complete", (main,)).map(drop))
 }
 
 /// Have `run` await the future, whose result needs no conversion.

@@ -6,6 +6,7 @@ use super::awaitable::RustFuture;
 use super::capsule;
 use crate::accel::stop_iteration::stop_value;
 use crate::future::Future;
+use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::iter::{Sent, send_none};
 
@@ -47,7 +48,7 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, firs
         }
         Some(thrown) => {
             let thrown = thrown.into_value(py);
-            match coroutine.call_method1(pyo3::intern!(py, "throw"), (thrown,)) {
+            match coroutine.try_call_method(pyo3::intern!(py, "throw"), (thrown,)) {
                 Ok(yielded) => yielded,
                 Err(raised) => return Ok(stop_value(py, raised).map(Stepped::Returned)?),
             }

@@ -14,6 +14,7 @@ use super::from_py::{self, PyFuture};
 use super::into_py::into_object;
 use super::locals::{TaskLocals, get_current_locals};
 use crate::py::attach::attach_anywhere;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::context::drop_in_context;
@@ -292,7 +293,7 @@ pub fn into_stream(iterator: Bound<'_, PyAny>) -> PyResult<PyStream> {
 /// TypeError for what is no async iterator.
 pub fn into_stream_with_locals(locals: TaskLocals, iterator: Bound<'_, PyAny>) -> PyResult<PyStream> {
     let py = iterator.py();
-    let iterator = iterator.call_method0(pyo3::intern!(py, "__aiter__"))?;
+    let iterator = iterator.try_call_method(pyo3::intern!(py, "__aiter__"), ())?;
     Ok(PyStream { locals, iterator: Some(iterator.unbind()), next: None })
 }
 

@@ -9,6 +9,7 @@ use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::state::{Failure, Outcome, State};
 use crate::accel::slots::Await;
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::finalize::Finalize;
 use crate::py::{call, context, error};
@@ -28,7 +29,7 @@ impl Future {
 
     /// Remember where it was made (debug mode).
     pub fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
-        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
+        let stack = asyncio(py)?.helper(py, "extract_stack")?.try_call(())?.unbind();
         drop(self.state.with(py, |state| state.rare_mut().source_traceback.replace(stack)));
         Ok(())
     }
@@ -41,11 +42,11 @@ impl Future {
         }
         let event_loop = match event_loop {
             Some(event_loop) if !event_loop.is_none() => event_loop,
-            _ => asyncio(py)?.get_event_loop.bind(py).call0()?,
+            _ => asyncio(py)?.get_event_loop.bind(py).try_call(())?,
         };
         let debug = match ours(&event_loop) {
             Some(state) => state.get().debug.get(py),
-            None => event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
+            None => event_loop.try_call_method(pyo3::intern!(py, "get_debug"), ())?.try_is_truthy()?,
         };
         drop(this.state.replace(py, State { event_loop: Some(event_loop.unbind()), exact, ..State::default() }));
         if debug { this.note_origin(py) } else { Ok(()) }
@@ -167,7 +168,7 @@ impl Future {
         let context = if shared { context::copy(&context)? } else { context };
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "context"), context)?;
-        event_loop.call_method(pyo3::intern!(py, "call_soon"), args, Some(&keywords)).map(drop)
+        event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords).map(drop)
     }
 
     /// The error that a cancelled future raises: made anew each time, but for the one a task ended with.
@@ -180,8 +181,8 @@ impl Future {
         }
         let class = asyncio(py)?.cancelled_error.bind(py);
         let exception = match message {
-            Some(message) => class.call1((message,))?,
-            None => class.call0()?,
+            Some(message) => class.try_call((message,))?,
+            None => class.try_call(())?,
         };
         Ok(PyErr::from_value(exception))
     }
@@ -210,7 +211,7 @@ impl Future {
             Known::Cancelled => Err(self.cancelled_error(py)?),
             Known::Failed(exception, traceback) => {
                 let exception = exception.into_bound(py).into_any();
-                exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
+                exception.try_setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
                 Err(PyErr::from_value(exception))
             }
         }
@@ -244,7 +245,7 @@ impl Future {
     pub fn exception_from<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBaseException>> {
         let py = value.py();
         let made = match value.cast::<PyType>() {
-            Ok(class) => class.call0()?,
+            Ok(class) => class.try_call(())?,
             Err(_) => value.clone(),
         };
         let exception =
@@ -260,8 +261,8 @@ impl Future {
             )
             .into_value(py)
             .into_bound(py);
-            wrapper.setattr("__cause__", &exception)?;
-            wrapper.setattr("__context__", &exception)?;
+            wrapper.try_setattr("__cause__", &exception)?;
+            wrapper.try_setattr("__context__", &exception)?;
             return Ok(wrapper);
         }
         Ok(exception)
@@ -269,7 +270,7 @@ impl Future {
 
     /// The outcome for an exception, its traceback noted.
     pub fn failed(exception: &Bound<'_, PyBaseException>) -> Outcome {
-        let traceback = exception.as_any().getattr(pyo3::intern!(exception.py(), "__traceback__"));
+        let traceback = exception.as_any().try_getattr(pyo3::intern!(exception.py(), "__traceback__"));
         let traceback = traceback.ok().filter(|traceback| !traceback.is_none()).map(Bound::unbind);
         Outcome::Failed(Box::new(Failure { exception: exception.clone().unbind(), traceback }))
     }
@@ -301,7 +302,7 @@ impl Future {
     #[pyo3(signature = (item, /))]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = class.py();
-        Ok(py.import("types")?.getattr("GenericAlias")?.call1((class, item))?.unbind())
+        Ok(py.import("types")?.try_getattr("GenericAlias")?.try_call((class, item))?.unbind())
     }
 
     #[getter]
@@ -386,7 +387,7 @@ impl Future {
         let (mut kept, mut removed, mut failed) = (Vec::with_capacity(waiters.len()), Vec::new(), None);
         for waiter in waiters {
             let equal = match waiter.callable() {
-                Some(callable) if failed.is_none() => match callable.bind(py).eq(r#fn) {
+                Some(callable) if failed.is_none() => match callable.bind(py).try_eq(r#fn) {
                     Ok(equal) => equal,
                     Err(raised) => {
                         failed = Some(raised);
@@ -431,7 +432,7 @@ impl Future {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "future_repr")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "future_repr")?.try_call((slf,))?.unbind())
     }
 
     /// The last look; a method, so that Python subclasses inherit it as their finalizer.
@@ -446,7 +447,7 @@ impl Future {
 
     #[setter(_asyncio_future_blocking)]
     fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
-        let blocking = blocking.is_truthy()?;
+        let blocking = blocking.try_is_truthy()?;
         self.state.with(py, |state| state.blocking = blocking);
         Ok(())
     }
@@ -505,7 +506,7 @@ impl Future {
     /// The tasks that await it, for asyncio's call graphs; None: no task does.
     #[getter]
     fn _asyncio_awaited_by(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "awaited_by")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "awaited_by")?.try_call((slf,))?.unbind())
     }
 
     #[getter]
@@ -515,7 +516,7 @@ impl Future {
 
     #[setter(_log_traceback)]
     fn set_private_log_traceback(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if value.is_truthy()? {
+        if value.try_is_truthy()? {
             return Err(PyValueError::new_err("_log_traceback can only be set to False"));
         }
         self.state.with(py, |state| state.log_traceback = false);

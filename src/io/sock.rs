@@ -18,6 +18,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use super::watch::{Side, Watch};
 use crate::bridge::RustFuture;
+use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error;
 
@@ -55,7 +56,7 @@ impl Trying {
     fn wait(&self, py: Python<'_>, fd: RawFd, cx: &Context<'_>) -> PyResult<u64> {
         if self.watch.callbacks(py, fd) != 0 {
             // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.
-            self.event_loop.bind(py).call_method1(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+            self.event_loop.bind(py).try_call_method(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
         }
         self.watch.wait(self.sock.bind(py), fd, self.side, cx.waker())
     }
@@ -108,7 +109,7 @@ impl Drop for Trying {
 }
 
 fn fileno(sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    sock.call_method0(pyo3::intern!(sock.py(), "fileno"))?.extract()
+    sock.try_call_method(pyo3::intern!(sock.py(), "fileno"), ())?.extract()
 }
 
 /// What a call needs of its loop.
@@ -198,7 +199,7 @@ pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyRes
     let buffer = byte_view(buf)?;
     if buffer.readonly() {
         // The socket's own words for it.
-        sock.bind(buf.py()).call_method1("recv_into", (buf, 0))?;
+        sock.bind(buf.py()).try_call_method("recv_into", (buf, 0))?;
     }
     let attempt = move |py: Python<'_>, fd: RawFd| {
         if buffer.len_bytes() == 0 {
@@ -220,7 +221,7 @@ fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
         Ok(view) if view.is_c_contiguous() => Ok(view),
         // Other items than bytes: seen as bytes.
         _ => PyBuffer::get(
-            &buf.py().get_type::<pyo3::types::PyMemoryView>().call1((buf,))?.call_method1("cast", ("B",))?,
+            &buf.py().get_type::<pyo3::types::PyMemoryView>().try_call((buf,))?.try_call_method("cast", ("B",))?,
         ),
     }
 }
@@ -263,7 +264,7 @@ pub fn method(
     let this = sock.clone().unbind();
     let args = args.clone().unbind();
     let attempt = move |py: Python<'_>, _fd: RawFd| {
-        let answer = this.bind(py).getattr(method)?.call1(args.bind(py));
+        let answer = call::call_tuple(&this.bind(py).try_getattr(method)?, Some(args.bind(py)));
         Ok(unblocked(py, answer.map(Bound::unbind))?.map(Tried::Done))
     };
     trying(name, place, sock.clone().unbind(), side, Box::new(attempt))
@@ -273,9 +274,9 @@ pub fn method(
 pub fn accept(place: Place, sock: &Bound<'_, PyAny>) -> RustFuture {
     let this = sock.clone().unbind();
     let attempt = move |py: Python<'_>, _fd: RawFd| {
-        let answer = this.bind(py).call_method0(pyo3::intern!(py, "accept"));
+        let answer = this.bind(py).try_call_method(pyo3::intern!(py, "accept"), ());
         let Some(pair) = unblocked(py, answer.map(Bound::unbind))? else { return Ok(None) };
-        pair.bind(py).get_item(0)?.call_method1(pyo3::intern!(py, "setblocking"), (false,))?;
+        pair.bind(py).get_item(0)?.try_call_method(pyo3::intern!(py, "setblocking"), (false,))?;
         Ok(Some(Tried::Done(pair)))
     };
     trying("sock_accept", place, sock.clone().unbind(), Side::Read, Box::new(attempt))
@@ -288,7 +289,7 @@ pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> Rus
     let attempt = move |py: Python<'_>, fd: RawFd| {
         if !begun {
             begun = true;
-            return Ok(unblocked(py, this.bind(py).call_method1(pyo3::intern!(py, "connect"), (&address,)))?
+            return Ok(unblocked(py, this.bind(py).try_call_method(pyo3::intern!(py, "connect"), (&address,)))?
                 .map(|_| Tried::Done(py.None())));
         }
         let mut code: libc::c_int = 0;

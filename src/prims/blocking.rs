@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::py::call::Object;
 use crate::py::{error, names};
 use crate::rt::context;
 
@@ -27,8 +28,8 @@ pub fn block_on<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, 
     let end = deadline(timeout)?;
     let main = {
         let threading = py.import(pyo3::intern!(py, "threading"))?;
-        let main = threading.call_method0(pyo3::intern!(py, "main_thread"))?;
-        main.is(&threading.call_method0(pyo3::intern!(py, "current_thread"))?)
+        let main = threading.try_call_method(pyo3::intern!(py, "main_thread"), ())?;
+        main.is(&threading.try_call_method(pyo3::intern!(py, "current_thread"), ())?)
     };
     let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&unpark));

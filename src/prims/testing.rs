@@ -12,6 +12,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::bridge::RustFuture;
+use crate::sched::{Deliver, LoopState};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
@@ -117,6 +118,18 @@ fn panic(message: String) -> RustFuture {
         let _alive = alive;
         std::panic::panic_any(message)
     })
+}
+
+/// Have the turn of a loop panic, as a mistake of pyloop's own would: while it carries a message out.
+#[pyfunction]
+fn panic_in_turn(event_loop: &Bound<'_, LoopState>, message: String) {
+    struct Panics(String);
+    impl Deliver for Panics {
+        fn deliver(self: Arc<Self>, _py: Python<'_>, _state: &LoopState) {
+            std::panic::panic_any(self.0.clone());
+        }
+    }
+    event_loop.get().shared.send(Arc::new(Panics(message)));
 }
 
 #[derive(Default)]
@@ -234,6 +247,7 @@ pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add_function(wrap_pyfunction!(never, &module)?)?;
     module.add_function(wrap_pyfunction!(error, &module)?)?;
     module.add_function(wrap_pyfunction!(panic, &module)?)?;
+    module.add_function(wrap_pyfunction!(panic_in_turn, &module)?)?;
     module.add_function(wrap_pyfunction!(woken_from_thread, &module)?)?;
     module.add_function(wrap_pyfunction!(kept, &module)?)?;
     module.add_function(wrap_pyfunction!(wake_kept, &module)?)?;

@@ -1,6 +1,9 @@
 //! The names of asyncio that hot paths use, looked up once. The private ones among them come from `pyloop._compat`,
 //! the one place that knows what each CPython version calls them.
 
+use super::call::Object;
+use super::error;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -55,25 +58,26 @@ impl Asyncio {
         let asyncio = py.import("asyncio")?;
         let compat = py.import("pyloop._compat")?;
         let accel = py.import("pyloop._accel")?;
-        let class = |name: &str| -> PyResult<Py<PyType>> { Ok(asyncio.getattr(name)?.cast_into::<PyType>()?.unbind()) };
-        let private = |name: &str| -> PyResult<Py<PyAny>> { Ok(compat.getattr(name)?.unbind()) };
+        let class =
+            |name: &str| -> PyResult<Py<PyType>> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
+        let private = |name: &str| -> PyResult<Py<PyAny>> { Ok(compat.try_getattr(name)?.unbind()) };
         Ok(Self {
             future_class: class("Future")?,
             task_class: class("Task")?,
             handle_class: class("Handle")?,
             timer_handle_class: class("TimerHandle")?,
-            thread_safe_handle_class: compat.getattr("thread_safe_handle")?.cast_into::<PyType>()?.unbind(),
+            thread_safe_handle_class: compat.try_getattr("thread_safe_handle")?.cast_into::<PyType>()?.unbind(),
             cancelled_error: class("CancelledError")?,
             invalid_state_error: class("InvalidStateError")?,
-            iscoroutine: asyncio.getattr("iscoroutine")?.unbind(),
-            get_event_loop: asyncio.getattr("get_event_loop")?.unbind(),
-            wraps_stop_iteration: compat.getattr("wraps_stop_iteration")?.extract()?,
+            iscoroutine: asyncio.try_getattr("iscoroutine")?.unbind(),
+            get_event_loop: asyncio.try_getattr("get_event_loop")?.unbind(),
+            wraps_stop_iteration: compat.try_getattr("wraps_stop_iteration")?.extract()?,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
-            current_tasks: accel.getattr("current_tasks")?.extract()?,
+            current_tasks: accel.try_getattr("current_tasks")?.extract()?,
             swap_current_task: private("swap_current_task")?,
             register_task: private("register_task")?,
             unregister_task: private("unregister_task")?,
-            socket_class: py.import("socket")?.getattr("socket")?.unbind(),
+            socket_class: py.import("socket")?.try_getattr("socket")?.unbind(),
             check_socket: private("check_socket")?,
             enter_task: private("enter_task")?,
             leave_task: private("leave_task")?,
@@ -86,7 +90,11 @@ impl Asyncio {
     pub fn set_current_task(&self, event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
         match &self.current_tasks {
-            Some(dict) => dict.bind(py).set_item(event_loop, task),
+            Some(dict) => {
+                // SAFETY: a dictionary and live objects.
+                let set = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), event_loop.as_ptr(), task.as_ptr()) };
+                error::answered(py, set).map(drop)
+            }
             None => super::call::call_two(self.swap_current_task.bind(py), event_loop, task).map(drop),
         }
     }
@@ -96,10 +104,13 @@ impl Asyncio {
     pub fn clear_current_task(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
         match &self.current_tasks {
-            Some(dict) => {
-                let dict = dict.bind(py);
-                if dict.contains(event_loop)? { dict.del_item(event_loop) } else { Ok(()) }
-            }
+            // SAFETY: as in `set_current_task`.
+            Some(dict) => unsafe {
+                if error::answered(py, ffi::PyDict_Contains(dict.as_ptr(), event_loop.as_ptr()))? == 1 {
+                    error::answered(py, ffi::PyDict_DelItem(dict.as_ptr(), event_loop.as_ptr()))?;
+                }
+                Ok(())
+            },
             None => super::call::call_two(self.swap_current_task.bind(py), event_loop, py.None().bind(py)).map(drop),
         }
     }
@@ -135,6 +146,6 @@ impl Asyncio {
 
     /// A helper of `pyloop._compat`, for what is rare.
     pub fn helper<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.compat.bind(py).getattr(name)
+        self.compat.bind(py).try_getattr(name)
     }
 }

@@ -1,8 +1,250 @@
-//! Calls without argument tuples, dictionaries or attribute look-ups by string.
+//! Calls of Python: whatever may run a program's own code, whose errors, a PanicException among them, come back as
+//! errors (`py::error`). The names are PyO3's with `try_` before them.
+//!
+//! What the loop calls for each callback and each step is called without argument tuples, dictionaries or attribute
+//! look-ups by string.
 
+use std::ffi::c_int;
+
+use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt};
+
+use super::error::{answered, fetch, owned};
+
+type Pointer = *mut ffi::PyObject;
+
+/// The arguments of a call: a tuple of what becomes Python objects.
+pub trait Arguments<'py> {
+    /// Give `f` the arguments, with a place before the first that is `f`'s to use.
+    ///
+    /// # Errors
+    /// What a conversion raises.
+    fn with<R>(self, py: Python<'py>, f: impl FnOnce(&mut [Pointer]) -> R) -> PyResult<R>;
+}
+
+macro_rules! arguments {
+    ($($part:ident),*) => {
+        impl<'py, $($part: IntoPyObject<'py>),*> Arguments<'py> for ($($part,)*) {
+            #[inline]
+            #[allow(non_snake_case, unused_variables, reason = "one implementation for each number of arguments")]
+            fn with<R>(self, py: Python<'py>, f: impl FnOnce(&mut [Pointer]) -> R) -> PyResult<R> {
+                let ($($part,)*) = self;
+                $(let $part = $part.into_bound_py_any(py)?;)*
+                Ok(f(&mut [std::ptr::null_mut() $(, $part.as_ptr())*]))
+            }
+        }
+    };
+}
+
+arguments!();
+arguments!(A);
+arguments!(A, B);
+arguments!(A, B, C);
+arguments!(A, B, C, D);
+
+/// What Python is asked of an object.
+pub trait Object<'py> {
+    /// `getattr(self, name)`.
+    ///
+    /// # Errors
+    /// AttributeError; what a property raises.
+    fn try_getattr(&self, name: impl Name<'py>) -> PyResult<Bound<'py, PyAny>>;
+    /// `getattr(self, name)`; None for what is not there.
+    ///
+    /// # Errors
+    /// What a property raises that is no AttributeError.
+    fn try_getattr_opt(&self, name: impl Name<'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
+    /// `self.name = value`.
+    ///
+    /// # Errors
+    /// AttributeError; what a property raises.
+    fn try_setattr(&self, name: impl Name<'py>, value: impl IntoPyObject<'py>) -> PyResult<()>;
+    /// `bool(self)`.
+    ///
+    /// # Errors
+    /// What `__bool__` raises.
+    fn try_is_truthy(&self) -> PyResult<bool>;
+    /// `repr(self)`.
+    ///
+    /// # Errors
+    /// What `__repr__` raises.
+    fn try_repr(&self) -> PyResult<Bound<'py, PyString>>;
+    /// `str(self)`.
+    ///
+    /// # Errors
+    /// What `__str__` raises.
+    fn try_str(&self) -> PyResult<Bound<'py, PyString>>;
+    /// `self == other`.
+    ///
+    /// # Errors
+    /// What `__eq__` raises, or the `__bool__` of its answer.
+    fn try_eq(&self, other: &Bound<'py, PyAny>) -> PyResult<bool>;
+    /// `isinstance(self, class)`.
+    ///
+    /// # Errors
+    /// What `__instancecheck__` raises.
+    fn try_is_instance(&self, class: &Bound<'py, PyAny>) -> PyResult<bool>;
+    /// `len(self)`.
+    ///
+    /// # Errors
+    /// What `__len__` raises.
+    fn try_len(&self) -> PyResult<usize>;
+    /// `float(self)`, for what is one or has `__float__` or `__index__`.
+    ///
+    /// # Errors
+    /// TypeError; what those raise.
+    fn try_float(&self) -> PyResult<f64>;
+    /// `self(*args)`.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn try_call(&self, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>>;
+    /// `self(*args, **keywords)`.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn try_call_with(&self, args: impl Arguments<'py>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>;
+    /// `self.name(*args)`.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn try_call_method(&self, name: impl Name<'py>, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>>;
+    /// `self.name(*args, **keywords)`.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn try_call_method_with(
+        &self,
+        name: impl Name<'py>,
+        args: impl Arguments<'py>,
+        keywords: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// What becomes a Python string: an interned one, best.
+pub trait Name<'py>: IntoPyObject<'py, Target = PyString> {}
+
+impl<'py, T: IntoPyObject<'py, Target = PyString>> Name<'py> for T {}
+
+/// The callee may use the place before the first argument.
+const AND_THE_ONE_BEFORE: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+
+impl<'py> Object<'py> for Bound<'py, PyAny> {
+    #[inline]
+    fn try_getattr(&self, name: impl Name<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let name = name.into_pyobject_or_pyerr(self.py())?;
+        // SAFETY: live objects; a new reference, or NULL with an exception set.
+        unsafe { owned(self.py(), ffi::PyObject_GetAttr(self.as_ptr(), name.as_borrowed().as_ptr())) }
+    }
+
+    fn try_getattr_opt(&self, name: impl Name<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.try_getattr(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(raised) if raised.is_instance_of::<PyAttributeError>(self.py()) => Ok(None),
+            Err(raised) => Err(raised),
+        }
+    }
+
+    fn try_setattr(&self, name: impl Name<'py>, value: impl IntoPyObject<'py>) -> PyResult<()> {
+        let name = name.into_pyobject_or_pyerr(self.py())?;
+        let value = value.into_bound_py_any(self.py())?;
+        // SAFETY: live objects.
+        let set = unsafe { ffi::PyObject_SetAttr(self.as_ptr(), name.as_borrowed().as_ptr(), value.as_ptr()) };
+        answered(self.py(), set).map(drop)
+    }
+
+    #[inline]
+    fn try_is_truthy(&self) -> PyResult<bool> {
+        // SAFETY: a live object.
+        answered(self.py(), unsafe { ffi::PyObject_IsTrue(self.as_ptr()) }).map(is_true)
+    }
+
+    fn try_repr(&self) -> PyResult<Bound<'py, PyString>> {
+        // SAFETY: a live object; a new reference to a string, or NULL with an exception set.
+        unsafe { owned(self.py(), ffi::PyObject_Repr(self.as_ptr())).map(|text| text.cast_into_unchecked()) }
+    }
+
+    fn try_str(&self) -> PyResult<Bound<'py, PyString>> {
+        // SAFETY: as for `try_repr`.
+        unsafe { owned(self.py(), ffi::PyObject_Str(self.as_ptr())).map(|text| text.cast_into_unchecked()) }
+    }
+
+    fn try_eq(&self, other: &Bound<'py, PyAny>) -> PyResult<bool> {
+        // SAFETY: live objects; a new reference, or NULL with an exception set.
+        let answer = unsafe { ffi::PyObject_RichCompare(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) };
+        // SAFETY: as said.
+        unsafe { owned(self.py(), answer)? }.try_is_truthy()
+    }
+
+    fn try_is_instance(&self, class: &Bound<'py, PyAny>) -> PyResult<bool> {
+        // SAFETY: live objects.
+        answered(self.py(), unsafe { ffi::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) }).map(is_true)
+    }
+
+    fn try_len(&self) -> PyResult<usize> {
+        // SAFETY: a live object.
+        let length = unsafe { ffi::PyObject_Size(self.as_ptr()) };
+        usize::try_from(length).map_err(|_negative| fetch(self.py()))
+    }
+
+    fn try_float(&self) -> PyResult<f64> {
+        // SAFETY: a live object.
+        let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
+        // -1.0 may be an answer: then there is no exception.
+        let failed = value.to_bits() == (-1.0_f64).to_bits() && PyErr::occurred(self.py());
+        if failed { Err(fetch(self.py())) } else { Ok(value) }
+    }
+
+    #[inline]
+    fn try_call(&self, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>> {
+        args.with(self.py(), |args| {
+            let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
+            // SAFETY: live objects for the length of the call, with a free place before them.
+            unsafe {
+                let first = args.as_mut_ptr().add(1);
+                owned(self.py(), ffi::PyObject_Vectorcall(self.as_ptr(), first, count, std::ptr::null_mut()))
+            }
+        })?
+    }
+
+    fn try_call_with(&self, args: impl Arguments<'py>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        args.with(self.py(), |args| {
+            let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
+            // SAFETY: as in `try_call`.
+            unsafe {
+                let first = args.as_mut_ptr().add(1);
+                owned(self.py(), ffi::PyObject_VectorcallDict(self.as_ptr(), first, count, keywords.as_ptr()))
+            }
+        })?
+    }
+
+    #[inline]
+    fn try_call_method(&self, name: impl Name<'py>, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let name = name.into_pyobject_or_pyerr(self.py())?;
+        args.with(self.py(), |args| {
+            args[0] = self.as_ptr();
+            let (name, all, count) = (name.as_borrowed().as_ptr(), args.as_ptr(), args.len());
+            // SAFETY: live objects for the length of the call: the receiver and the arguments.
+            unsafe { owned(self.py(), ffi::PyObject_VectorcallMethod(name, all, count, std::ptr::null_mut())) }
+        })?
+    }
+
+    fn try_call_method_with(
+        &self,
+        name: impl Name<'py>,
+        args: impl Arguments<'py>,
+        keywords: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.try_getattr(name)?.try_call_with(args, keywords)
+    }
+}
+
+fn is_true(answer: c_int) -> bool {
+    answer != 0
+}
 
 /// `callable(*args)`, with the tuple that `call_soon` made: CPython reads the items in place.
 #[inline]
@@ -21,7 +263,7 @@ pub fn call_tuple<'py>(
                 ffi::PyObject_Vectorcall(callable.as_ptr(), items, count as usize, std::ptr::null_mut())
             }
         };
-        Bound::from_owned_ptr_or_err(callable.py(), result)
+        owned(callable.py(), result)
     }
 }
 
@@ -29,7 +271,7 @@ pub fn call_tuple<'py>(
 #[inline]
 pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: both are live objects; the result is a new reference or an exception is set.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
+    unsafe { owned(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
 }
 
 /// `callable(a, b)`.
@@ -42,10 +284,8 @@ pub fn call_two<'py>(
     let args = [a.as_ptr(), b.as_ptr()];
     // SAFETY: `args` holds two live objects for the length of the call.
     unsafe {
-        Bound::from_owned_ptr_or_err(
-            callable.py(),
-            ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr(), 2, std::ptr::null_mut()),
-        )
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr(), 2, std::ptr::null_mut());
+        owned(callable.py(), result)
     }
 }
 
@@ -61,10 +301,8 @@ pub fn call_method_with_keyword<'py>(
     // SAFETY: `args` holds live objects for the length of the call: the receiver, one positional argument, and one
     // value for the one name in `keyword`.
     unsafe {
-        Bound::from_owned_ptr_or_err(
-            object.py(),
-            ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr()),
-        )
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr());
+        owned(object.py(), result)
     }
 }
 

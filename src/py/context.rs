@@ -3,11 +3,13 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::error;
+
 /// `contextvars.copy_context()`.
 #[inline]
 pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: gives a new reference, or NULL with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+    unsafe { error::owned(py, ffi::PyContext_CopyCurrent()) }
 }
 
 /// `context.copy()`.
@@ -17,7 +19,7 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[inline]
 pub fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: a live object, whose type CPython checks; gives a new reference, or NULL with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
+    unsafe { error::owned(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
 /// Whether this is a `contextvars.Context` (the class has no subclasses).
@@ -34,7 +36,7 @@ pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
 #[inline]
 pub fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: a live object, whose type CPython checks.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
+    error::answered(context.py(), unsafe { ffi::PyContext_Enter(context.as_ptr()) }).map(drop)
 }
 
 /// The end of an `enter`.
@@ -44,7 +46,7 @@ pub fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
 #[inline]
 pub fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: as for `enter`.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
+    error::answered(context.py(), unsafe { ffi::PyContext_Exit(context.as_ptr()) }).map(drop)
 }
 
 /// A context that is entered while this lives.

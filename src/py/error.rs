@@ -1,13 +1,64 @@
-//! Errors on their way out: which ones end the run, and how the others reach `call_exception_handler`.
+//! Errors: how one is taken from Python, which ones end the run, and how the others reach `call_exception_handler`.
+//!
+//! PyO3's `PyErr::fetch`, and so each of its calls of Python, makes a panic again of the PanicException that a panic of
+//! this crate's has become: it prints to stderr and unwinds. For a loop that is one coroutine's error ending the run of
+//! all. So errors are taken by `fetch` here, and what may run a program's code is called by `py::call`; what panics all
+//! the same is caught where the loop calls it (`catch_panic`).
 
 use std::any::Any;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemError, PySystemExit};
 use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
+
+use super::call::Object;
+
+/// The exception that is set in this thread, which is set no more: a PanicException, too.
+pub fn fetch(py: Python<'_>) -> PyErr {
+    // SAFETY: the GIL is held; gives a new reference to an exception, or NULL.
+    match unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetRaisedException()) } {
+        Some(raised) => PyErr::from_value(raised),
+        None => PySystemError::new_err("a call failed without an exception"),
+    }
+}
+
+/// What a function of the C API gave: an object, or NULL with an exception set.
+///
+/// # Errors
+/// That exception.
+///
+/// # Safety
+/// `object` is NULL or a reference that is given away.
+#[inline(always)]
+pub unsafe fn owned(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the caller's word.
+    match unsafe { Bound::from_owned_ptr_or_opt(py, object) } {
+        Some(object) => Ok(object),
+        None => Err(fetch(py)),
+    }
+}
+
+/// What a function of the C API answered: a number that is not negative, or -1 with an exception set.
+///
+/// # Errors
+/// That exception.
+#[inline(always)]
+pub fn answered(py: Python<'_>, answer: c_int) -> PyResult<c_int> {
+    if answer < 0 { Err(fetch(py)) } else { Ok(answer) }
+}
+
+/// `warnings.warn(text, category)`, as from the Python code that called.
+///
+/// # Errors
+/// The warning, where the program makes errors of them; what its filters and its `showwarning` raise.
+pub fn warn(category: &Bound<'_, PyType>, text: &CStr) -> PyResult<()> {
+    // SAFETY: a live class and a string that CPython copies.
+    let warned = unsafe { ffi::PyErr_WarnEx(category.as_ptr(), text.as_ptr(), 1) };
+    answered(category.py(), warned).map(drop)
+}
 
 /// KeyboardInterrupt and SystemExit leave the run, as in asyncio; everything else stays inside.
 pub fn ends_the_run(py: Python<'_>, error: &PyErr) -> bool {
@@ -27,7 +78,7 @@ pub fn call_exception_handler(
     for (key, value) in items {
         context.set_item(key, value)?;
     }
-    event_loop.call_method1(pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
+    event_loop.try_call_method(pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
 }
 
 /// `__init__` of a future or task for the second time: refused since CPython 3.15.
@@ -58,7 +109,7 @@ pub fn os_error_about(failed: &std::io::Error, filename: Py<PyAny>, filename2: O
 
 /// asyncio's words for a connection that failed (`_sock_connect_cb`).
 pub fn connect_failed(code: i32, address: &Bound<'_, PyAny>) -> PyErr {
-    let address = address.repr().map_or_else(|_| String::new(), |text| text.to_string());
+    let address = address.try_repr().map_or_else(|_| String::new(), |text| text.to_string());
     PyOSError::new_err((code, format!("Connect call failed {address}")))
 }
 
@@ -107,6 +158,13 @@ pub fn catch_panic<R>(f: impl FnOnce() -> R) -> PyResult<R> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(panic_error)
 }
 
+/// Run `f`, to whose caller nobody can be given a panic: it is told to `sys.unraisablehook`.
+pub fn unraisable_panic(py: Python<'_>, f: impl FnOnce()) {
+    if let Err(panicked) = catch_panic(f) {
+        unraisable(py, panicked, None);
+    }
+}
+
 #[cold]
 fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
     let message = match payload.downcast::<String>() {
@@ -124,7 +182,8 @@ fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
 /// # Errors
 /// What a handler raises: KeyboardInterrupt, say.
 pub fn check_signals(py: Python<'_>) -> PyResult<()> {
-    py.check_signals()
+    // SAFETY: the GIL is held.
+    answered(py, unsafe { ffi::PyErr_CheckSignals() }).map(drop)
 }
 
 /// Save and restore the exception being handled around code that may run in a destructor.

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 
-use super::error::{PreserveError, unraisable};
+use super::error::{self, PreserveError, unraisable};
 use super::refs::show;
 
 /// A class's own deallocator, kept behind the wrapped one.
@@ -32,7 +32,7 @@ unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
         let _preserved = PreserveError::new(py);
         // SAFETY: this is the finalizer of `T` and its subclasses only; the object lives for the length of the call.
         let object = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked::<T>() };
-        if let Err(raised) = T::finalize(&object) {
+        if let Err(raised) = error::catch_panic(|| T::finalize(&object)).and_then(|looked| looked) {
             unraisable(py, raised, Some(object.as_any()));
         }
     };

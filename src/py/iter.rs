@@ -5,7 +5,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};
 
-use super::error::Slim;
+use super::call::{Object, call_tuple};
+use super::error::{Slim, fetch, warn};
 
 /// What a coroutine did with what it was sent.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
         match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
             ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Bound::from_owned_ptr(py, result))),
-            ffi::PySendResult::PYGEN_ERROR => Err(Box::new(PyErr::fetch(py))),
+            ffi::PySendResult::PYGEN_ERROR => Err(Box::new(fetch(py))),
         }
     }
 }
@@ -44,7 +45,7 @@ pub fn raised_by_coroutine(py: Python<'_>, raised: PyErr) -> PyErr {
     let exception = raised.into_value(py).into_bound(py);
     // SAFETY: live objects; PyErr_SetObject chains the exception being handled.
     unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
-    PyErr::fetch(py)
+    fetch(py)
 }
 
 /// What `throw(typ, value, traceback)` is to raise, with CPython's checks (`gen_throw`, `FutureIter_throw`).
@@ -59,7 +60,7 @@ pub fn thrown<'py>(
     let py = typ.py();
     if value.is_some() || traceback.is_some() {
         let text = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
-        PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyDeprecationWarning>(), text, 1)?;
+        warn(&py.get_type::<pyo3::exceptions::PyDeprecationWarning>(), text)?;
     }
     let value = value.filter(|value| !value.is_none());
     let traceback = traceback.filter(|traceback| !traceback.is_none());
@@ -73,12 +74,12 @@ pub fn thrown<'py>(
         unsafe { (ffi::PyExceptionClass_Check(typ.as_ptr()) != 0, ffi::PyExceptionInstance_Check(typ.as_ptr()) != 0) };
     let exception = if is_class {
         match value {
-            Some(value) if value.is_instance(typ)? => value.clone(),
+            Some(value) if value.try_is_instance(typ)? => value.clone(),
             Some(value) => match value.cast::<PyTuple>() {
-                Ok(args) => typ.call1(args)?,
-                Err(_) => typ.call1((value,))?,
+                Ok(args) => call_tuple(typ, Some(args))?,
+                Err(_) => typ.try_call((value,))?,
             },
-            None => typ.call0()?,
+            None => typ.try_call(())?,
         }
     } else if is_instance {
         if value.is_some() {
@@ -91,7 +92,7 @@ pub fn thrown<'py>(
         ));
     };
     if let Some(traceback) = traceback {
-        exception.call_method1(pyo3::intern!(py, "with_traceback"), (traceback,))?;
+        exception.try_call_method(pyo3::intern!(py, "with_traceback"), (traceback,))?;
     }
     Ok(PyErr::from_value(exception))
 }

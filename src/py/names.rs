@@ -1,5 +1,6 @@
 //! The public names of asyncio that a Rust future needs on any loop, looked up once.
 
+use super::call::Object;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -18,10 +19,10 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
         None => NAMES.get_or_try_init(py, || {
             let asyncio = py.import("asyncio")?;
             Ok(Names {
-                get_running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
-                ensure_future: asyncio.getattr("ensure_future")?.unbind(),
-                isfuture: asyncio.getattr("isfuture")?.unbind(),
-                cancelled_error: asyncio.getattr("CancelledError")?.cast_into::<PyType>()?.unbind(),
+                get_running_loop: asyncio.try_getattr("_get_running_loop")?.unbind(),
+                ensure_future: asyncio.try_getattr("ensure_future")?.unbind(),
+                isfuture: asyncio.try_getattr("isfuture")?.unbind(),
+                cancelled_error: asyncio.try_getattr("CancelledError")?.cast_into::<PyType>()?.unbind(),
             })
         }),
     }
@@ -33,7 +34,7 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
 /// What importing asyncio raises.
 #[inline]
 pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    names(py)?.get_running_loop.bind(py).call0()
+    names(py)?.get_running_loop.bind(py).try_call(())
 }
 
 /// `asyncio.ensure_future`.
@@ -43,7 +44,7 @@ pub fn ensure_future(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 
 /// `asyncio.isfuture(object)`.
 pub fn is_future(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    names(object.py())?.isfuture.bind(object.py()).call1((object,))?.is_truthy()
+    names(object.py())?.isfuture.bind(object.py()).try_call((object,))?.try_is_truthy()
 }
 
 /// `asyncio.CancelledError`.

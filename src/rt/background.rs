@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::process::{count_forks, generation};
 use crate::py::attach::{attach_anywhere, is_attached};
+use crate::py::call::Object;
 use crate::py::error;
 
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
@@ -59,7 +60,9 @@ impl Owned {
             Self::Threads(runtime) => runtime.shutdown_timeout(PATIENCE),
             Self::Driven(stop, driver) => {
                 stop.notify_one();
-                drop(driver.join());
+                if let Err(panicked) = driver.join() {
+                    std::panic::resume_unwind(panicked);
+                }
             }
         }
     }
@@ -158,6 +161,7 @@ pub fn running() -> Option<&'static Handle> {
 /// Run `f` with the GIL: here when this thread has it, else on a thread of the background runtime that may wait for
 /// it (this one may be a worker of a runtime, whose other tasks must not wait). At interpreter exit `f` is dropped.
 pub fn with_gil(f: impl FnOnce(Python<'_>) + Send + 'static) {
+    let f = move |py: Python<'_>| error::unraisable_panic(py, || f(py));
     match running() {
         Some(runtime) if !is_attached() => drop(runtime.spawn_blocking(|| attach_anywhere(f))),
         _ => drop(attach_anywhere(f)),
@@ -179,7 +183,7 @@ fn stop(py: Python<'_>) {
 
 fn stop_at_exit(py: Python<'_>) -> PyResult<()> {
     let stop = pyo3::wrap_pyfunction!(stop, py)?;
-    py.import("atexit")?.call_method1("register", (stop,)).map(drop)
+    py.import("atexit")?.try_call_method("register", (stop,)).map(drop)
 }
 
 /// Run `future` to its end and wait for it here, with the GIL released: for synchronous callers.

@@ -9,6 +9,7 @@ use super::state::LoopState;
 use crate::accel::collector::{self, Hidden};
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{call, context, error, refs};
@@ -155,7 +156,7 @@ impl Handle {
 
     /// Remember where it is made (debug mode).
     pub(super) fn note_origin(&self, py: Python<'_>) -> PyResult<()> {
-        let stack = asyncio(py)?.helper(py, "extract_stack")?.call0()?.unbind();
+        let stack = asyncio(py)?.helper(py, "extract_stack")?.try_call(())?.unbind();
         drop(self.state.with(py, |state| state.origin.get_or_insert_default().source_traceback.replace(stack)));
         Ok(())
     }
@@ -245,7 +246,7 @@ impl Handle {
         Self::show(handle);
         let args = args.unwrap_or_else(|| PyTuple::empty(py));
         let debug = self.event_loop.get().debug.get(py);
-        let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((callable, args, debug))?;
+        let text = asyncio(py)?.helper(py, "format_callback_source")?.try_call((callable, args, debug))?;
         let message = format!("Exception in callback {text}");
         let exception = raised.value(py).as_any().clone();
         let mut items = vec![("exception", &exception), ("handle", handle.as_any())];
@@ -276,7 +277,7 @@ impl Handle {
     #[cold]
     fn keep_look(&self, slf: &Bound<'_, Self>) {
         let py = slf.py();
-        match slf.repr() {
+        match slf.try_repr() {
             Ok(look) => {
                 let look = look.into_any().unbind();
                 drop(self.state.with(py, |state| state.origin.get_or_insert_default().looked.replace(look)));
@@ -386,11 +387,11 @@ impl Handle {
     }
 
     fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr_info")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr_info")?.try_call((slf,))?.unbind())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "handle_repr")?.try_call((slf,))?.unbind())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -418,11 +419,11 @@ impl Handle {
 /// TypeError for a coroutine, a coroutine function or something that cannot be called.
 pub fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
     let py = callback.py();
-    if asyncio(py)?.helper(py, "is_coroutine_like")?.call1((callback,))?.is_truthy()? {
+    if asyncio(py)?.helper(py, "is_coroutine_like")?.try_call((callback,))?.try_is_truthy()? {
         return Err(PyTypeError::new_err(format!("coroutines cannot be used with {method}()")));
     }
     if !callback.is_callable() {
-        let text = callback.repr()?;
+        let text = callback.try_repr()?;
         return Err(PyTypeError::new_err(format!("a callable object was expected by {method}(), got {text}")));
     }
     Ok(())

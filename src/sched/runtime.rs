@@ -174,8 +174,11 @@ fn block_on_beside<F: Future>(runtime: &Runtime, root: F) -> F::Output {
         };
         // A Rust task there may need the GIL to end.
         park();
-        drop(driver.join());
+        let driven = driver.join();
         self::unpark();
-        output
+        match driven {
+            Ok(()) => output,
+            Err(panicked) => std::panic::resume_unwind(panicked),
+        }
     })
 }

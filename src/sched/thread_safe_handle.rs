@@ -15,6 +15,7 @@ use super::state::LoopState;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 
@@ -62,7 +63,7 @@ impl ThreadSafeHandle {
             None => ran,
             // C code that runs no Python: nothing comes between the callback's end and those who wait for it.
             Some(gate) => {
-                let released = gate.bind(py).call_method0(pyo3::intern!(py, "release"));
+                let released = gate.bind(py).try_call_method(pyo3::intern!(py, "release"), ());
                 ran.and(released.map(drop).map_err(Box::new))
             }
         }
@@ -79,8 +80,8 @@ impl ThreadSafeHandle {
     #[cold]
     fn wait(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let fresh = py.import("_thread")?.call_method0("allocate_lock")?;
-        fresh.call_method0("acquire")?;
+        let fresh = py.import("_thread")?.try_call_method("allocate_lock", ())?;
+        fresh.try_call_method("acquire", ())?;
         // The end may have come meanwhile. Of several who wait, each lets the next one through.
         let gate = this.running.with(py, |running| {
             let running = running.as_mut()?;
@@ -89,8 +90,8 @@ impl ThreadSafeHandle {
         if let Some(gate) = gate {
             let gate = gate.bind(py);
             // Interrupted by KeyboardInterrupt in the main thread, as asyncio's lock is.
-            gate.call_method0("acquire")?;
-            gate.call_method0("release")?;
+            gate.try_call_method("acquire", ())?;
+            gate.try_call_method("release", ())?;
         }
         Ok(())
     }

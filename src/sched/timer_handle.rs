@@ -10,6 +10,7 @@ use crate::accel::collector::Hidden;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
@@ -107,7 +108,7 @@ impl TimerHandle {
     }
 
     fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "timer_handle_repr_info")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "timer_handle_repr_info")?.try_call((slf,))?.unbind())
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
@@ -126,6 +127,6 @@ impl TimerHandle {
             CompareOp::Gt => "gt",
             CompareOp::Ge => "ge",
         };
-        Ok(helper.call1((slf, other, op))?.unbind())
+        Ok(helper.try_call((slf, other, op))?.unbind())
     }
 }

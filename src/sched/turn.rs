@@ -23,6 +23,7 @@ use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::accel::pool;
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::{call, context, error};
 
@@ -72,7 +73,8 @@ impl Future for Turns {
             let state = event_loop.get();
             state.shared.register(cx.waker());
             state.shared.inbox.enter();
-            let ran = this.run(&event_loop, cx);
+            // What panics in here is a mistake of ours, and ends the run in an orderly way.
+            let ran = error::catch_panic(|| this.run(&event_loop, cx)).and_then(|ran| ran);
             state.contexts.leave(py);
             match ran {
                 Ok(Next::Stop) => Poll::Ready(state.leave_task(py, event_loop.as_any())),
@@ -102,7 +104,7 @@ impl Turns {
         // Python's own code runs the handlers of signals that arrive while it runs; this is for those that woke us.
         error::check_signals(py)?;
         loop {
-            self.take_messages(py, state);
+            self.take_messages(event_loop)?;
             if look_again {
                 look_again = self.look_at_descriptors(py, state, cx);
             }
@@ -134,15 +136,18 @@ impl Turns {
         }
     }
 
-    fn take_messages(&mut self, py: Python<'_>, state: &LoopState) {
-        if state.shared.inbox.take(&mut self.messages) {
-            state.contexts.leave(py);
-            let count = self.messages.len() as u64;
-            state.counters.with(py, |counters| counters.messages += count);
-            for message in self.messages.drain(..) {
-                message.deliver(py, state);
-            }
+    fn take_messages(&mut self, event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
+        let (py, state) = (event_loop.py(), event_loop.get());
+        if !state.shared.inbox.take(&mut self.messages) {
+            return Ok(());
         }
+        state.contexts.leave(py);
+        let count = self.messages.len() as u64;
+        state.counters.with(py, |counters| counters.messages += count);
+        let mut messages = self.messages.drain(..);
+        // One that panics takes none of the others with it.
+        while contained(event_loop, || messages.by_ref().for_each(|message| message.deliver(py, state)))?.is_none() {}
+        Ok(())
     }
 
     fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
@@ -221,38 +226,80 @@ impl Slice {
     }
 }
 
+/// Run `f`, which calls what is not the turn's own; None when it panicked. As an exception that comes out of a callback
+/// the panic is for the exception handler, and the loop goes on.
+///
+/// # Errors
+/// What the exception handler lets out.
+#[inline]
+fn contained<R>(event_loop: &Bound<'_, LoopState>, f: impl FnOnce() -> R) -> PyResult<Option<R>> {
+    match error::catch_panic(f) {
+        Ok(done) => Ok(Some(done)),
+        Err(panicked) => report_panic(event_loop, panicked).map(|()| None),
+    }
+}
+
+#[cold]
+fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    let exception = panicked.into_value(py).into_bound(py).into_any();
+    error::call_exception_handler(event_loop.as_any(), "Panic in the event loop", &[("exception", &exception)])
+}
+
 /// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
 fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
+    let mut ran = Ran::default();
+    let finished = loop {
+        match contained(event_loop, || run_entries(event_loop, &mut ran)) {
+            Ok(Some(finished)) => break finished,
+            // One has panicked; the others are next.
+            Ok(None) => {}
+            Err(raised) => break Err(Box::new(raised)),
+        }
+    };
+    if finished.is_err() {
+        state.ready.with(py, |ready| ready.give_batch_up());
+    }
+    slice.entries += ran.steps + ran.callbacks;
+    state.counters.with(py, |counters| {
+        counters.steps += ran.steps as u64;
+        counters.callbacks += ran.callbacks as u64;
+    });
+    finished
+}
+
+/// How many entries of a batch have been run.
+#[derive(Default)]
+struct Ran {
+    steps: usize,
+    callbacks: usize,
+}
+
+#[inline(always)]
+fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
+    let py = event_loop.py();
+    let state = event_loop.get();
     let debug = state.debug.get(py);
-    let (mut steps, mut callbacks) = (0, 0);
-    let mut finished = Ok(true);
     while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
         match entry {
-            Entry::Step(_) => steps += 1,
-            _ => callbacks += 1,
+            Entry::Step(_) => ran.steps += 1,
+            _ => ran.callbacks += 1,
         }
-        let ran = if debug { run_entry_timed(event_loop, state, entry) } else { run_entry(event_loop, state, entry) };
-        if let Err(raised) = ran {
-            state.ready.with(py, |ready| ready.give_batch_up());
-            finished = Err(raised);
-            break;
+        if debug {
+            run_entry_timed(event_loop, state, entry)?;
+        } else {
+            run_entry(event_loop, state, entry)?;
         }
         if state.polled_rust.get(py) {
             state.polled_rust.set(py, false);
             if !coop::has_budget_remaining() {
-                finished = Ok(false);
-                break;
+                return Ok(false);
             }
         }
     }
-    slice.entries += steps + callbacks;
-    state.counters.with(py, |counters| {
-        counters.steps += steps as u64;
-        counters.callbacks += callbacks as u64;
-    });
-    finished
+    Ok(true)
 }
 
 #[inline]
@@ -299,7 +346,7 @@ fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raise
     if error::ends_the_run(py, &raised) {
         return Err(raised);
     }
-    let text = task.repr().map_or_else(|_| "a task".to_owned(), |text| text.to_string());
+    let text = task.try_repr().map_or_else(|_| "a task".to_owned(), |text| text.to_string());
     let exception = raised.value(py).as_any().clone();
     let items = [("exception", &exception), ("task", task)];
     Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in a step of {text}"), &items)?)
@@ -348,11 +395,12 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> Slim<()> {
         Some(raised) if error::ends_the_run(py, &raised) => Err(raised),
         Some(raised) => {
             let debug = event_loop.get().debug.get(py);
-            let text = asyncio(py)?.helper(py, "format_callback_source")?.call1((&callback, (&future,), debug))?;
+            let text = asyncio(py)?.helper(py, "format_callback_source")?.try_call((&callback, (&future,), debug))?;
             let message = format!("Exception in callback {text}");
             let exception = raised.value(py).as_any().clone();
             // asyncio names the handle here; what is kept of it is its text.
-            let handle = asyncio(py)?.helper(py, "done_handle")?.call1((&callback, &future, event_loop, &context))?;
+            let handle =
+                asyncio(py)?.helper(py, "done_handle")?.try_call((&callback, &future, event_loop, &context))?;
             let items = [("exception", &exception), ("handle", &handle)];
             Ok(error::call_exception_handler(event_loop.as_any(), &message, &items)?)
         }
@@ -361,7 +409,7 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: Done) -> Slim<()> {
 
 fn run_native(callable: &Bound<'_, PyAny>) -> Slim<()> {
     let py = callable.py();
-    match callable.call0() {
+    match callable.try_call(()) {
         Ok(_) => Ok(()),
         Err(raised) if error::ends_the_run(py, &raised) => Err(Box::new(raised)),
         Err(raised) => {
@@ -374,10 +422,10 @@ fn run_native(callable: &Bound<'_, PyAny>) -> Slim<()> {
 /// asyncio's own handle (an `asyncio.Handle` given to `_add_callback`).
 fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> Slim<()> {
     let handle = handle.bind(py);
-    if handle.getattr(pyo3::intern!(py, "_cancelled"))?.is_truthy()? {
+    if handle.try_getattr(pyo3::intern!(py, "_cancelled"))?.try_is_truthy()? {
         return Ok(());
     }
-    handle.call_method0(pyo3::intern!(py, "_run"))?;
+    handle.try_call_method(pyo3::intern!(py, "_run"), ())?;
     Ok(())
 }
 
@@ -397,9 +445,9 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
     let ran = run_entry(event_loop, state, entry);
     let took = began.elapsed().as_secs_f64();
     state.contexts.leave(py);
-    let limit: f64 = event_loop.getattr(pyo3::intern!(py, "slow_callback_duration"))?.extract()?;
+    let limit = event_loop.try_getattr(pyo3::intern!(py, "slow_callback_duration"))?.try_float()?;
     if took >= limit {
-        asyncio(py)?.helper(py, "report_slow")?.call1((subject, took))?;
+        asyncio(py)?.helper(py, "report_slow")?.try_call((subject, took))?;
     }
     ran
 }

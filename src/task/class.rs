@@ -16,6 +16,7 @@ use crate::bridge::waker::SharedSlot;
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
 use crate::py::{call, context, error};
@@ -76,7 +77,7 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     registry::register(task, home)?;
     if eager {
         let event_loop = task.as_super().get().event_loop(py)?;
-        if event_loop.call_method0(pyo3::intern!(py, "is_running"))?.is_truthy()? {
+        if event_loop.try_call_method(pyo3::intern!(py, "is_running"), ())?.try_is_truthy()? {
             drive::step_eagerly(task)?;
             if task.as_super().get().is_done(py) {
                 drop(task.get().state.with(py, |state| state.coroutine.take()));
@@ -106,10 +107,10 @@ fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     let py = coroutine.py();
-    if call::call_one(asyncio(py)?.iscoroutine.bind(py), coroutine)?.is_truthy()? {
+    if call::call_one(asyncio(py)?.iscoroutine.bind(py), coroutine)?.try_is_truthy()? {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", coroutine.repr()?)))
+    Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", coroutine.try_repr()?)))
 }
 
 impl Task {
@@ -210,7 +211,7 @@ impl Task {
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
-        begin(slf, eager_start.map_or(Ok(false), |eager| eager.is_truthy())?)
+        begin(slf, eager_start.map_or(Ok(false), |eager| eager.try_is_truthy())?)
     }
 
     #[getter]
@@ -292,7 +293,7 @@ impl Task {
 
     #[pyo3(signature = (value, /))]
     fn set_name(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let name = Name::Given(value.str()?.unbind());
+        let name = Name::Given(value.try_str()?.unbind());
         drop(self.state.with(py, |state| std::mem::replace(&mut state.name, name)));
         Ok(())
     }
@@ -308,12 +309,12 @@ impl Task {
     /// The frames of the suspended coroutine, or of the traceback it ended with.
     #[pyo3(signature = (*, limit = None))]
     fn get_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "task_get_stack")?.call1((slf, limit))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "task_get_stack")?.try_call((slf, limit))?.unbind())
     }
 
     #[pyo3(signature = (*, limit = None, file = None))]
     fn print_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>, file: Option<Py<PyAny>>) -> PyResult<()> {
-        asyncio(slf.py())?.helper(slf.py(), "task_print_stack")?.call1((slf, limit, file)).map(drop)
+        asyncio(slf.py())?.helper(slf.py(), "task_print_stack")?.try_call((slf, limit, file)).map(drop)
     }
 
     /// The last look; a method, so that Python subclasses inherit it as their finalizer.
@@ -322,7 +323,7 @@ impl Task {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(asyncio(slf.py())?.helper(slf.py(), "task_repr")?.call1((slf,))?.unbind())
+        Ok(asyncio(slf.py())?.helper(slf.py(), "task_repr")?.try_call((slf,))?.unbind())
     }
 
     #[getter]
@@ -357,7 +358,7 @@ impl Task {
 
     #[setter(_log_destroy_pending)]
     fn set_private_log_destroy_pending(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let value = value.is_truthy()?;
+        let value = value.try_is_truthy()?;
         self.state.with(py, |state| state.log_destroy_pending = value);
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::future::callbacks::{TaskWakeup, Waiter};
 use crate::future::state::Outcome;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
+use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::{call, context, error};
 use crate::sched::state::{Entry, LoopState, ours};
@@ -44,7 +45,7 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
             let callback = Bound::new(py, StepCall { task: task.clone().unbind() })?;
             let keywords = pyo3::types::PyDict::new(py);
             keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            event_loop.call_method(pyo3::intern!(py, "call_soon"), (callback,), Some(&keywords)).map(drop)
+            event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), (callback,), &keywords).map(drop)
         }
     }
 }
@@ -115,7 +116,7 @@ impl StepCall {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<TaskStep {}>", self.task.bind(py).repr()?))
+        Ok(format!("<TaskStep {}>", self.task.bind(py).try_repr()?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -319,7 +320,7 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
 
 #[cold]
 fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
-    let text = format!("_step(): already done: {} None", task.repr()?);
+    let text = format!("_step(): already done: {} None", task.try_repr()?);
     Err(PyErr::from_type(asyncio(task.py())?.invalid_state_error.bind(task.py()).clone(), text).into())
 }
 
@@ -331,7 +332,9 @@ fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<Box<PyErr>> 
         .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
     let mut thrown = match wait {
         Wait::Woken(future) => future.into_bound(py).get().failure(py).map(Box::new),
-        Wait::WokenForeign(future) => future.bind(py).call_method0(pyo3::intern!(py, "result")).err().map(Box::new),
+        Wait::WokenForeign(future) => {
+            future.bind(py).try_call_method(pyo3::intern!(py, "result"), ()).err().map(Box::new)
+        }
         Wait::Mistaken(answer) => Some(answer),
         _ => None,
     };
@@ -410,7 +413,7 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
     }
     let keywords = pyo3::types::PyDict::new(py);
     keywords.set_item(pyo3::intern!(py, "msg"), message)?;
-    awaited.call_method(pyo3::intern!(py, "cancel"), (), Some(&keywords))?.is_truthy()
+    awaited.try_call_method_with(pyo3::intern!(py, "cancel"), (), &keywords)?.try_is_truthy()
 }
 
 /// An asyncio future, or a mistake.
@@ -424,7 +427,7 @@ fn wait_for_other(
     if call::same(task.as_any(), &yielded) {
         return mistake(task, &yielded, |task, _| format!("Task cannot await on itself: {task}"));
     }
-    let blocking = yielded.getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
+    let blocking = yielded.try_getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
     let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
         if call::is_generator(&yielded) {
             return mistake(task, &yielded, |task, yielded| {
@@ -433,18 +436,18 @@ fn wait_for_other(
         }
         return mistake(task, &yielded, |_, yielded| format!("Task got bad yield: {yielded}"));
     };
-    let other_loop = names.helper(py, "get_future_loop")?.call1((&yielded,))?;
+    let other_loop = names.helper(py, "get_future_loop")?.try_call((&yielded,))?;
     if !call::same(&other_loop, event_loop) {
         return mistake(task, &yielded, |task, yielded| {
             format!("Task {task} got Future {yielded} attached to a different loop")
         });
     }
-    if !blocking.is_truthy()? {
+    if !blocking.try_is_truthy()? {
         return mistake(task, &yielded, |task, yielded| {
             format!("yield was used instead of yield from in task {task} with {yielded}")
         });
     }
-    yielded.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), false)?;
+    yielded.try_setattr(pyo3::intern!(py, "_asyncio_future_blocking"), false)?;
     let wakeup = Bound::new(py, TaskWakeup::new(task.clone().into_any().unbind(), Some(wake_from_foreign)))?.into_any();
     let must_cancel = this.state.with(py, |state| {
         state.wait = Wait::Foreign(yielded.clone().unbind());
@@ -469,7 +472,7 @@ fn mistake(
     yielded: &Bound<'_, PyAny>,
     text: impl FnOnce(String, String) -> String,
 ) -> PyResult<()> {
-    let text = text(task.repr()?.to_string(), yielded.repr()?.to_string());
+    let text = text(task.try_repr()?.to_string(), yielded.try_repr()?.to_string());
     let answer = Box::new(PyRuntimeError::new_err(text));
     task.get().state.with(task.py(), |state| state.wait = Wait::Mistaken(answer));
     schedule(task)

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::py::call::Object;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -18,7 +19,7 @@ impl Name {
     /// The name given, or the next number.
     pub fn new(given: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         match given {
-            Some(name) if !name.is_none() => Ok(Self::Given(name.str()?.unbind())),
+            Some(name) if !name.is_none() => Ok(Self::Given(name.try_str()?.unbind())),
             _ => Ok(Self::Number(NEXT.fetch_add(1, Ordering::Relaxed))),
         }
     }

@@ -16,9 +16,11 @@ use pyo3::prelude::*;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::joined;
 use super::path::{Kind, PathArg};
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
+use crate::py::call::Object;
 use crate::py::error;
 
 /// How many entries one trip to the pool brings.
@@ -30,7 +32,13 @@ struct Found {
     path: PathBuf,
     inode: u64,
     is_symlink: bool,
-    /// Links followed; neither for one that leads nowhere.
+    /// What it is, links followed; an error number for one that cannot be.
+    target: Result<Target, i32>,
+}
+
+/// What an entry is: a directory, a regular file, or neither.
+#[derive(Clone, Copy, Default)]
+struct Target {
     is_dir: bool,
     is_file: bool,
 }
@@ -39,12 +47,18 @@ impl Found {
     fn new(entry: &fs::DirEntry) -> io::Result<Self> {
         let own = entry.file_type()?;
         let path = entry.path();
-        let (is_dir, is_file) = if own.is_symlink() {
-            fs::metadata(&path).map_or((false, false), |target| (target.is_dir(), target.is_file()))
+        let target = |kind: fs::FileType| Target { is_dir: kind.is_dir(), is_file: kind.is_file() };
+        let target = if own.is_symlink() {
+            match fs::metadata(&path) {
+                Ok(found) => Ok(target(found.file_type())),
+                // It leads nowhere.
+                Err(failed) if failed.kind() == io::ErrorKind::NotFound => Ok(Target::default()),
+                Err(failed) => Err(failed.raw_os_error().unwrap_or(libc::EIO)),
+            }
         } else {
-            (own.is_dir(), own.is_file())
+            Ok(target(own))
         };
-        Ok(Self { name: entry.file_name(), inode: entry.ino(), is_symlink: own.is_symlink(), is_dir, is_file, path })
+        Ok(Self { name: entry.file_name(), inode: entry.ino(), is_symlink: own.is_symlink(), target, path })
     }
 }
 
@@ -95,7 +109,7 @@ impl Reading {
             let Source::Reading(reading) = &mut self.source else { return Ok(None) };
             let batch = reading.await;
             self.source = Source::Over;
-            let (found, rest) = batch.map_err(io::Error::other)??;
+            let (found, rest) = joined(batch)?;
             self.found = found;
             if let Some(rest) = rest {
                 self.source = Source::Open(rest);
@@ -155,14 +169,15 @@ impl DirEntry {
         self.path(py)
     }
 
-    /// Whether it was a directory when it was read, or a symbolic link to one.
-    fn is_dir(&self) -> bool {
-        self.found.is_dir
+    /// Whether it was a directory when it was read, or a symbolic link to one. Raises OSError for a link that could not
+    /// be followed; one that leads nowhere is neither a directory nor a file.
+    fn is_dir(&self, py: Python<'_>) -> PyResult<bool> {
+        self.target(py).map(|target| target.is_dir)
     }
 
-    /// Whether it was a regular file when it was read, or a symbolic link to one.
-    fn is_file(&self) -> bool {
-        self.found.is_file
+    /// Whether it was a regular file when it was read, or a symbolic link to one. Raises as `is_dir`.
+    fn is_file(&self, py: Python<'_>) -> PyResult<bool> {
+        self.target(py).map(|target| target.is_file)
     }
 
     /// Whether it was a symbolic link when it was read.
@@ -193,7 +208,16 @@ impl DirEntry {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<DirEntry {}>", self.name(py)?.bind(py).repr()?))
+        Ok(format!("<DirEntry {}>", self.name(py)?.bind(py).try_repr()?))
+    }
+}
+
+impl DirEntry {
+    fn target(&self, py: Python<'_>) -> PyResult<Target> {
+        self.found.target.or_else(|code| {
+            let failed = io::Error::from_raw_os_error(code);
+            Err(error::os_error_about(&failed, self.path(py)?, None))
+        })
     }
 }
 

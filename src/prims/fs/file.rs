@@ -5,7 +5,7 @@
 //! write that the pool has begun goes on when its task is cancelled, and the next operation waits for it.
 
 use std::io::{self, SeekFrom};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,6 +21,7 @@ use super::on_pool;
 use super::path::Data;
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
+use crate::py::call::Object;
 use crate::py::error;
 
 /// The least that is read from the file at a time.
@@ -47,7 +48,7 @@ impl Fault {
             Self::Io(failed) => error::os_error(&failed),
             Self::Closed => PyValueError::new_err("I/O operation on closed file."),
             Self::NotFor(what) => {
-                match py.import("io").and_then(|io| io.getattr("UnsupportedOperation")?.call1((what,))) {
+                match py.import("io").and_then(|io| io.try_getattr("UnsupportedOperation")?.try_call((what,))) {
                     Ok(exception) => PyErr::from_value(exception),
                     Err(raised) => raised,
                 }
@@ -168,7 +169,7 @@ impl Open {
     }
 
     fn describe(&self, py: Python<'_>) -> String {
-        let name = self.name.bind(py).repr().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+        let name = self.name.bind(py).try_repr().map_or_else(|_| "?".to_owned(), |name| name.to_string());
         let closed = if self.closed.load(Ordering::SeqCst) { " closed" } else { "" };
         format!("<pyloop.fs.File name={name} mode='{}'{closed}>", self.mode.text)
     }
@@ -183,7 +184,7 @@ impl Drop for Open {
         Python::try_attach(|py| {
             let _preserved = error::PreserveError::new(py);
             let text = std::ffi::CString::new(format!("unclosed file {}", self.describe(py))).unwrap_or_default();
-            if let Err(raised) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1) {
+            if let Err(raised) = error::warn(&py.get_type::<PyResourceWarning>(), &text) {
                 error::unraisable(py, raised, None);
             }
         });
@@ -193,6 +194,12 @@ impl Drop for Open {
 /// The stream of a file that has one: `reads`, `writes` and `any` have looked.
 fn there<'a>(stream: &'a mut MutexGuard<'_, Option<Stream>>) -> Result<&'a mut Stream, Fault> {
     stream.as_mut().ok_or(Fault::Closed)
+}
+
+/// Close it and say what the system says of it, which std's `File` does not tell.
+fn close(file: std::fs::File) -> io::Result<()> {
+    // SAFETY: the descriptor was the file's, which gives it up.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// An operation whose answer is made with the GIL.
@@ -395,16 +402,13 @@ impl File {
             let Some(stream) = slot.as_mut() else { return Ok(()) };
             let flushed = stream.file.flush().await;
             open.closed.store(true, Ordering::SeqCst);
-            let stream = slot.take();
-            if let Some(stream) = stream {
+            let mut closed = Ok(());
+            if let Some(stream) = slot.take() {
                 let file = stream.file.into_std().await;
-                on_pool(move || {
-                    drop(file);
-                    Ok(())
-                })
-                .await?;
+                closed = on_pool(move || close(file)).await;
             }
-            Ok(flushed?)
+            // The first error is what went wrong.
+            Ok(flushed.and(closed)?)
         };
         operation("close", call, nothing)
     }

@@ -17,6 +17,7 @@ mod stat;
 use std::io;
 
 use pyo3::prelude::*;
+use tokio::task::JoinError;
 
 pub use dir::{DirEntry, ReadDir};
 pub use file::File;
@@ -24,8 +25,16 @@ pub use opening::Opening;
 
 /// Run `call` on the pool.
 async fn on_pool<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    // An error is a panic of the call, or the end of the runtime.
-    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
+    joined(tokio::task::spawn_blocking(call).await)
+}
+
+/// What a call on the pool came to. Its panic goes on here, and arrives as any panic of a Rust future.
+fn joined<T>(ended: Result<io::Result<T>, JoinError>) -> io::Result<T> {
+    match ended {
+        Ok(answer) => answer,
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_) => Err(io::Error::other("the event loop was closed before the call was made")),
+    }
 }
 
 /// The module `pyloop._fs`.

@@ -29,8 +29,11 @@ async fn opened(path: Arc<PathArg>, mode: Mode) -> PyResult<Py<File>> {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
         }
         if appends {
-            // A pipe has no position.
-            let _end = file.seek(io::SeekFrom::End(0));
+            match file.seek(io::SeekFrom::End(0)) {
+                // A pipe has no position.
+                Err(failed) if failed.raw_os_error() != Some(libc::ESPIPE) => return Err(failed),
+                _ => {}
+            }
         }
         Ok(file)
     });

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyMemoryView};
 
+use crate::py::call::Object;
 use crate::py::error;
 
 /// A path as the caller gave it: str, bytes, or an `os.PathLike` of one of them.
@@ -43,7 +44,7 @@ impl<'py> FromPyObject<'_, 'py> for PathArg {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let py = object.py();
-        let plain = py.import(pyo3::intern!(py, "os"))?.call_method1(pyo3::intern!(py, "fspath"), (object,))?;
+        let plain = py.import(pyo3::intern!(py, "os"))?.try_call_method(pyo3::intern!(py, "fspath"), (object,))?;
         let (path, kind) = match plain.cast::<PyBytes>() {
             Ok(bytes) => (PathBuf::from(OsStr::from_bytes(bytes.as_bytes())), Kind::Bytes),
             Err(_) => (PathBuf::from(plain.extract::<OsString>()?), Kind::Str),
@@ -80,7 +81,7 @@ impl<'py> FromPyObject<'_, 'py> for Data {
             return Ok(Self(bytes.to_owned().into()));
         }
         let view = PyMemoryView::from(&object)?;
-        Ok(Self(view.call_method0("tobytes")?.cast_into::<PyBytes>()?.into()))
+        Ok(Self(view.try_call_method("tobytes", ())?.cast_into::<PyBytes>()?.into()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
+use crate::py::call::Object;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -33,5 +34,5 @@ pub fn stat_result(py: Python<'_>, found: &Metadata) -> PyResult<Py<PyAny>> {
     named.set_item("st_blksize", found.blksize())?;
     named.set_item("st_blocks", found.blocks())?;
     named.set_item("st_rdev", found.rdev())?;
-    Ok(py.import("os")?.getattr("stat_result")?.call1((visible, named))?.unbind())
+    Ok(py.import("os")?.try_getattr("stat_result")?.try_call((visible, named))?.unbind())
 }
