@@ -31,20 +31,6 @@ pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(event_loop)
 }
 
-pub(super) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
-    let class = names::cancelled_error(py)?;
-    let exception = match message {
-        Some(message) => class.try_call((message,))?,
-        None => class.try_call(())?,
-    };
-    Ok(PyErr::from_value(exception))
-}
-
-pub(super) fn invalid_state_error(py: Python<'_>) -> PyResult<PyErr> {
-    let class = py.import("asyncio")?.try_getattr("InvalidStateError")?;
-    Ok(PyErr::from_value(class.try_call(("Result is not set.",))?))
-}
-
 /// A task of another class goes on with it: what it is to be told instead of another poll.
 #[cold]
 pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
@@ -59,7 +45,7 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
         return Err(Box::new(this.awaited_twice()));
     }
     match cancelled {
-        Some(message) => Err(Box::new(cancelled_error(py, message)?)),
+        Some(message) => Err(Box::new(names::cancelled(py, message)?)),
         None => Ok(early),
     }
 }

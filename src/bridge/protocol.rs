@@ -16,7 +16,7 @@ use crate::accel::stop_iteration;
 use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::iter::Sent;
-use crate::py::{context, error, iter, refs};
+use crate::py::{context, error, iter, names, refs};
 
 impl Resume for RustFuture {
     fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
@@ -194,9 +194,9 @@ impl RustFuture {
     fn result(&self, py: Python<'_>) -> PyResult<()> {
         let told = self.state.with(py, |state| state.foreign.as_mut().map(|foreign| foreign.cancelled.take()));
         match told {
-            Some(Some(message)) => Err(foreign::cancelled_error(py, message)?),
+            Some(Some(message)) => Err(names::cancelled(py, message)?),
             Some(None) => Ok(()),
-            None => Err(foreign::invalid_state_error(py)?),
+            None => Err(names::invalid_state(py, "Result is not set.")?),
         }
     }
 

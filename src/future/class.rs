@@ -12,7 +12,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::finalize::Finalize;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, names};
 use crate::sched::state::{Done, ours};
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -109,7 +109,7 @@ impl Future {
             Ok(waiters) => Self::schedule(slf, waiters),
             Err(refused) => {
                 drop(refused);
-                Err(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), "invalid state"))
+                Err(names::invalid_state(py, "invalid state")?)
             }
         }
     }
@@ -179,12 +179,7 @@ impl Future {
         if let Some(kept) = kept {
             return Ok(PyErr::from_value(kept.into_bound(py).into_any()));
         }
-        let class = asyncio(py)?.cancelled_error.bind(py);
-        let exception = match message {
-            Some(message) => class.try_call((message,))?,
-            None => class.try_call(())?,
-        };
-        Ok(PyErr::from_value(exception))
+        names::cancelled(py, message)
     }
 
     /// The result, or the error that `result()` raises.
@@ -207,7 +202,7 @@ impl Future {
         });
         match known {
             Known::Result(value) => Ok(value.into_bound(py)),
-            Known::Pending => Err(invalid_state(py, "Result is not set.")?),
+            Known::Pending => Err(names::invalid_state(py, "Result is not set.")?),
             Known::Cancelled => Err(self.cancelled_error(py)?),
             Known::Failed(exception, traceback) => {
                 let exception = exception.into_bound(py).into_any();
@@ -230,7 +225,7 @@ impl Future {
         });
         match known {
             Ok(exception) => Ok(exception.into_bound(py)),
-            Err(true) => Err(invalid_state(py, "Exception is not set.")?),
+            Err(true) => Err(names::invalid_state(py, "Exception is not set.")?),
             Err(false) => Err(self.cancelled_error(py)?),
         }
     }
@@ -281,10 +276,6 @@ fn not_initialized() -> PyErr {
     PyRuntimeError::new_err("Future object is not initialized.")
 }
 
-fn invalid_state(py: Python<'_>, text: &'static str) -> PyResult<PyErr> {
-    Ok(PyErr::from_type(asyncio(py)?.invalid_state_error.bind(py).clone(), text))
-}
-
 #[pymethods]
 impl Future {
     #[new]
@@ -332,7 +323,7 @@ impl Future {
     fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         slf.get().check_initialized(slf.py())?;
         if slf.get().is_done(slf.py()) {
-            return Err(invalid_state(slf.py(), "invalid state")?);
+            return Err(names::invalid_state(slf.py(), "invalid state")?);
         }
         let exception = Self::exception_from(exception)?;
         Self::finish(slf, Self::failed(&exception))

@@ -1,5 +1,5 @@
-//! The names of asyncio that hot paths use, looked up once. The private ones among them come from `pyloop._compat`,
-//! the one place that knows what each CPython version calls them.
+//! The names of asyncio that the loop uses, looked up once. The private ones among them come from `pyloop._compat`, the
+//! one place that knows what each CPython version calls them. What a Rust future needs on any loop is in `names`.
 
 use super::call::Object;
 use super::error;
@@ -17,8 +17,6 @@ pub struct Asyncio {
     pub timer_handle_class: Py<PyType>,
     /// Of `call_soon_threadsafe`: before CPython 3.14 `Handle`, as of `call_soon`.
     pub thread_safe_handle_class: Py<PyType>,
-    pub cancelled_error: Py<PyType>,
-    pub invalid_state_error: Py<PyType>,
     pub iscoroutine: Py<PyAny>,
     pub get_event_loop: Py<PyAny>,
     /// Whether `set_exception(StopIteration())` is wrapped (gh-112182) or refused.
@@ -67,8 +65,6 @@ impl Asyncio {
             handle_class: class("Handle")?,
             timer_handle_class: class("TimerHandle")?,
             thread_safe_handle_class: compat.try_getattr("thread_safe_handle")?.cast_into::<PyType>()?.unbind(),
-            cancelled_error: class("CancelledError")?,
-            invalid_state_error: class("InvalidStateError")?,
             iscoroutine: asyncio.try_getattr("iscoroutine")?.unbind(),
             get_event_loop: asyncio.try_getattr("get_event_loop")?.unbind(),
             wraps_stop_iteration: compat.try_getattr("wraps_stop_iteration")?.extract()?,

@@ -1,4 +1,4 @@
-//! The public names of asyncio that a Rust future needs on any loop, looked up once.
+//! The public names of asyncio that a Rust future needs on any loop, looked up once. The loop's own are in `asyncio`.
 
 use super::call::Object;
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ struct Names {
     ensure_future: Py<PyAny>,
     isfuture: Py<PyAny>,
     cancelled_error: Py<PyType>,
+    invalid_state_error: Py<PyType>,
 }
 
 fn names(py: Python<'_>) -> PyResult<&'static Names> {
@@ -18,11 +19,13 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
         Some(names) => Ok(names),
         None => NAMES.get_or_try_init(py, || {
             let asyncio = py.import("asyncio")?;
+            let class = |name: &str| -> PyResult<_> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
             Ok(Names {
                 get_running_loop: asyncio.try_getattr("_get_running_loop")?.unbind(),
                 ensure_future: asyncio.try_getattr("ensure_future")?.unbind(),
                 isfuture: asyncio.try_getattr("isfuture")?.unbind(),
-                cancelled_error: asyncio.try_getattr("CancelledError")?.cast_into::<PyType>()?.unbind(),
+                cancelled_error: class("CancelledError")?,
+                invalid_state_error: class("InvalidStateError")?,
             })
         }),
     }
@@ -48,6 +51,28 @@ pub fn is_future(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// `asyncio.CancelledError`.
+#[inline]
 pub fn cancelled_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     Ok(names(py)?.cancelled_error.bind(py))
+}
+
+/// Whether this is a CancelledError.
+#[inline]
+pub fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
+    cancelled_error(py).is_ok_and(|class| error.is_instance(py, class))
+}
+
+/// A new CancelledError, with its message if there is one.
+pub fn cancelled(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+    let class = cancelled_error(py)?;
+    let exception = match message {
+        Some(message) => class.try_call((message,))?,
+        None => class.try_call(())?,
+    };
+    Ok(PyErr::from_value(exception))
+}
+
+/// A new InvalidStateError.
+pub fn invalid_state(py: Python<'_>, text: impl Into<String>) -> PyResult<PyErr> {
+    Ok(PyErr::from_type(names(py)?.invalid_state_error.bind(py).clone(), text.into()))
 }

@@ -23,7 +23,7 @@ use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
 use crate::py::call::Object;
 use crate::py::error::Slim;
-use crate::py::{call, context, error};
+use crate::py::{call, context, error, names};
 use crate::sched::state::{Entry, LoopState, ours};
 
 /// Queue the next step.
@@ -245,7 +245,7 @@ fn one_step(
     });
     drop(chain);
     let Some(coroutine) = coroutine else { return Ok(None) };
-    let thrown = if plain { None } else { what_to_throw(task, names) };
+    let thrown = if plain { None } else { what_to_throw(task) };
     let object = Address::of(task.as_any());
     if home.is_none() {
         this.shared.get_or_init(|| {
@@ -288,7 +288,7 @@ fn one_step(
         }
         Err(raised) => {
             registry::unregister(task, home)?;
-            failed(future, names, *raised)
+            failed(future, *raised)
         }
     }?;
     Ok(None)
@@ -304,9 +304,9 @@ fn queued(task: &Bound<'_, Task>) -> Lane {
 }
 
 /// The coroutine raised.
-fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResult<()> {
+fn failed(future: &Bound<'_, Future>, raised: PyErr) -> PyResult<()> {
     let py = future.py();
-    if raised.is_instance(py, names.cancelled_error.bind(py)) {
+    if names::is_cancelled_error(py, &raised) {
         // The exception itself has the message; who asks a second time gets one without (as in asyncio).
         let exception = raised.into_value(py);
         drop(future.get().state.with(py, |state| state.rare_mut().cancelled_error.replace(exception)));
@@ -321,11 +321,11 @@ fn failed(future: &Bound<'_, Future>, names: &Asyncio, raised: PyErr) -> PyResul
 #[cold]
 fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
     let text = format!("_step(): already done: {} None", task.try_repr()?);
-    Err(PyErr::from_type(asyncio(task.py())?.invalid_state_error.bind(task.py()).clone(), text).into())
+    Err(names::invalid_state(task.py(), text)?.into())
 }
 
 /// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
-fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<Box<PyErr>> {
+fn what_to_throw(task: &Bound<'_, Task>) -> Option<Box<PyErr>> {
     let (py, this) = (task.py(), task.get());
     let (wait, must_cancel) = this
         .state
@@ -339,7 +339,7 @@ fn what_to_throw(task: &Bound<'_, Task>, names: &Asyncio) -> Option<Box<PyErr>> 
         _ => None,
     };
     if must_cancel {
-        let cancelled = thrown.as_ref().is_some_and(|thrown| thrown.is_instance(py, names.cancelled_error.bind(py)));
+        let cancelled = thrown.as_ref().is_some_and(|thrown| names::is_cancelled_error(py, thrown));
         if !cancelled {
             thrown = Some(Box::new(task.as_super().get().cancelled_error(py).unwrap_or_else(|raised| raised)));
         }
