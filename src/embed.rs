@@ -12,6 +12,7 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop", include_str!("../python/pyloop/__init__.py")),
     ("pyloop._accel", include_str!("../python/pyloop/_accel.py")),
     ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
+    ("pyloop._forks", include_str!("../python/pyloop/_forks.py")),
     ("pyloop._include", include_str!("../python/pyloop/_include.py")),
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),

@@ -388,6 +388,21 @@ impl Loop {
         run::run(slf.as_super())
     }
 
+    /// RuntimeError in a forked child, for a loop that its parent made.
+    fn _check_process(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::check_process(slf.as_super().get())
+    }
+
+    /// Whether this is a forked child, and its parent made the loop.
+    fn _is_inherited(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().shared.is_inherited()
+    }
+
+    /// A forked child: what waits in the loop is the parent's.
+    fn _leave_to_parent(slf: &Bound<'_, Self>) {
+        slf.as_super().get().leave_to_parent(slf.py());
+    }
+
     /// Drop what the loop owns natively; true when this call closed it.
     fn _close(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let first = run::close(slf.as_super())?;
@@ -436,6 +451,7 @@ impl Loop {
     }
 
     fn watch(slf: &Bound<'_, Self>) -> PyResult<Arc<Watch>> {
+        run::check_process(slf.as_super().get())?;
         let watch = slf.get().watch.with(slf.py(), |watch| watch.clone());
         watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
@@ -471,7 +487,8 @@ impl Loop {
     }
 
     fn unwatch(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
-        if slf.as_super().get().shared.lifecycle.is_closed() {
+        let shared = &slf.as_super().get().shared;
+        if shared.lifecycle.is_closed() || shared.is_inherited() {
             return Ok(false);
         }
         match fd_of(fd) {

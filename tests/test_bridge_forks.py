@@ -194,3 +194,43 @@ if __name__ == "__main__":
     path.write_text(process.PRELUDE.format(kind="pyloop") + f"KIND = 'pyloop'\n{PRELUDE}{script}")
     ended = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=20, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0 0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        *((kind, "future.close(); os._exit(3)") for kind in ("asyncio", "pyloop", "uvloop")),
+        # The others' own loops would not survive this.
+        ("pyloop", "sys.exit(3)"),
+    ],
+)
+def test_a_child_that_drops_a_future_leaves_its_parents_sockets_alone(kind: str, end: str) -> None:
+    script = f"""
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+
+def fork_and_end(future):
+    pid = os.fork()
+    if not pid:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        {end}
+    return pid
+
+async def main():
+    future = ext.round_trip(server.getsockname()[1], b"meow")
+    task = asyncio.ensure_future(awaits(future))
+    peer = await asyncio.to_thread(lambda: server.accept()[0])
+    with peer:
+        assert await asyncio.to_thread(peer.recv, 4) == b"meow"
+        await asyncio.sleep(0.001)
+        pid = fork_and_end(future)
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            await asyncio.sleep(0.001)
+        peer.send(b"purr")
+        print(os.waitstatus_to_exitcode(ended[1]), bytes(await task))
+
+if __name__ == "__main__":
+    with server:
+        asyncio.run(main(), loop_factory=new_event_loop)
+"""
+    assert run(kind, script) == "3 b'purr'\n"

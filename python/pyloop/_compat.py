@@ -84,6 +84,13 @@ all_tasks: Callable[[Any], set[Any]] = tasks.all_tasks
 current_task: Callable[[Any], Any] = tasks.current_task
 
 
+def forget_tasks_of(loop: EventLoop) -> None:
+    """Have `asyncio.all_tasks` not show this loop's tasks of other classes than ours: CPython's own, say."""
+    for task in asyncio.all_tasks(loop):
+        tasks._unregister_task(task)
+        tasks._unregister_eager_task(task)
+
+
 def create_task_by_factory(loop: EventLoop, coro: Any, **kwargs: Any) -> Any:
     """`BaseEventLoop.create_task` with a task factory: each Python calls it in its own way."""
     return base_events.BaseEventLoop.create_task(loop, coro, **kwargs)
@@ -101,6 +108,8 @@ def _loop_attributes() -> tuple[str, ...]:
 loop_attributes: tuple[str, ...] = _loop_attributes()
 
 
+#: `(loop, generator)`: an asynchronous generator that the loop has iterated is collected.
+finalize_asyncgen: Callable[[Any, Any], None] = base_events.BaseEventLoop._asyncgen_finalizer_hook
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
 

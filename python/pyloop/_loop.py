@@ -14,7 +14,8 @@ import weakref
 from asyncio import base_events, events
 from typing import TYPE_CHECKING, Any
 
-from pyloop import _accel, _compat, _native
+from pyloop import _accel, _compat, _forks, _native
+from pyloop._forks import Inheritable
 from pyloop._signals import SignalHandlers
 from pyloop._subprocess import Subprocesses
 
@@ -41,7 +42,9 @@ class _Slots(_native.Loop):
         )
 
 
-class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports, asyncio.BaseEventLoop):
+class EventLoop(
+    Inheritable, SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports, asyncio.BaseEventLoop
+):
     """An asyncio event loop that is a tokio runtime.
 
     Everything of `asyncio.AbstractEventLoop` for Unix; `create_task` also takes `priority`, and a Rust future
@@ -57,6 +60,7 @@ class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports,
         self._csock = self._ssock = None
         self._unix_server_sockets = {}
         _accel.show_tasks_of(self)
+        _forks.note(self)
 
     def run_forever(self) -> None:
         """Run until `stop()` is called.
@@ -71,6 +75,7 @@ class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports,
     def _check_running(self) -> None:
         if self.is_running():
             raise RuntimeError("This event loop is already running")
+        self._check_process()
         if events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
@@ -89,6 +94,9 @@ class EventLoop(SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports,
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        if self._is_inherited():
+            # Its threads are the parent's.
+            self._default_executor = None
         self._close_signals()
         base_events.BaseEventLoop.close(self)
         self._close()

@@ -45,7 +45,7 @@ use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{error, iter, names};
 use crate::rt::context::{drop_in_context, in_context};
-use crate::rt::process::{Here, here};
+use crate::rt::process::{Here, generation, here};
 
 /// What a future ends with.
 pub type Output = PyResult<Py<PyAny>>;
@@ -137,6 +137,8 @@ pub(super) struct Foreign {
 
 pub(super) struct State {
     pub stage: Stage,
+    /// The process that made it (`generation`).
+    made_in: u32,
     /// It has just yielded itself (asyncio's protocol).
     pub blocking: bool,
     pub foreign: Option<Box<Foreign>>,
@@ -240,7 +242,7 @@ impl RustFuture {
 
     #[inline(always)]
     fn from_body(name: &'static str, body: Body) -> Self {
-        let state = State { stage: Stage::Created, blocking: false, foreign: None };
+        let state = State { stage: Stage::Created, made_in: generation(), blocking: false, foreign: None };
         Self { state: GilCell::new(state), body: GilCell::new(Some(body)), name }
     }
 
@@ -339,12 +341,12 @@ impl RustFuture {
             self.report_slow(py, began)?;
         }
         if closed {
-            drop_body(self.body.take(py))?;
+            self.drop_body(py)?;
             return Err(Box::new(PyRuntimeError::new_err("the Rust future was closed while it was polled")));
         }
         if polled.is_err()
             // It panicked, and is there still.
-            && let Err(second) = drop_body(self.body.take(py))
+            && let Err(second) = self.drop_body(py)
         {
             error::unraisable(py, second, None);
         }
@@ -397,7 +399,23 @@ impl RustFuture {
         if let Some(waiters) = waiters {
             waiters.disarm();
         }
-        if ours { drop_body(self.body.take(py)) } else { Ok(()) }
+        if ours { self.drop_body(py) } else { Ok(()) }
+    }
+
+    /// Drop the future inside its runtime's context; its destructor may panic.
+    fn drop_body(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(body) = self.body.take(py) else { return Ok(()) };
+        if self.is_inherited(py) {
+            // What it has registered with its parent's reactor stays registered.
+            std::mem::forget(body);
+            return Ok(());
+        }
+        error::catch_panic(|| drop_in_context(|| drop(body)))
+    }
+
+    /// Whether this is a forked child, and the future was made by its parent.
+    fn is_inherited(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.made_in != generation())
     }
 
     /// It is awaited now.
@@ -430,14 +448,6 @@ pub(super) fn plain(waker: &Waker) -> Current<'_> {
     Current { waker, debug: false }
 }
 
-/// Drop a future inside its runtime's context; its destructor may panic.
-fn drop_body(body: Option<Body>) -> PyResult<()> {
-    match body {
-        Some(body) => error::catch_panic(|| drop_in_context(|| drop(body))),
-        None => Ok(()),
-    }
-}
-
 impl Drop for RustFuture {
     fn drop(&mut self) {
         let state = self.state.get_mut();
@@ -450,12 +460,11 @@ impl Drop for RustFuture {
             if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
                 waiters.clear(py);
             }
-            let Some(body) = self.body.take(py) else { return };
             let _preserved = error::PreserveError::new(py);
-            if stage == Stage::Created {
+            if stage == Stage::Created && !self.is_inherited(py) {
                 warn_never_awaited(py, &self.name());
             }
-            if let Err(raised) = drop_body(Some(body)) {
+            if let Err(raised) = self.drop_body(py) {
                 error::unraisable(py, raised, None);
             }
         });

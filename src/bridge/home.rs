@@ -12,7 +12,7 @@ use super::awaitable::Done;
 use super::link::NativeLoop;
 use crate::py::attach::attach_anywhere;
 use crate::py::error;
-use crate::rt::process::{Here, ThreadNumber, here, this_thread};
+use crate::rt::process::{Here, ProcessBound, ThreadNumber, here, this_thread};
 
 type LocalFuture = Pin<Box<dyn Future<Output = Done>>>;
 
@@ -34,7 +34,7 @@ impl Home {
     }
 }
 
-struct Parcel(#[expect(dead_code, reason = "only dropped")] LocalFuture);
+struct Parcel(#[expect(dead_code, reason = "only dropped")] ProcessBound<LocalFuture>);
 // SAFETY: a parcel is not opened on the way: it is dropped on the thread it is addressed to, or never.
 unsafe impl Send for Parcel {}
 
@@ -43,7 +43,12 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Send a future home, and have the loop of its thread, if one of pyloop's runs there, drop it.
 pub(super) fn send(home: Home, future: LocalFuture) {
-    PARCELS.lock().unwrap_or_else(PoisonError::into_inner).entry(home.number).or_default().push(Parcel(future));
+    PARCELS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(home.number)
+        .or_default()
+        .push(Parcel(ProcessBound::new(future)));
     WAITING.fetch_add(1, Ordering::SeqCst);
     // At interpreter exit there is no loop.
     let told = attach_anywhere(|py| -> PyResult<()> {

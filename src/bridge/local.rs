@@ -55,11 +55,21 @@ impl Local {
     }
 }
 
+impl Local {
+    /// Whether a forked child has it of its parent, whose tasks it leaves alone.
+    fn is_inherited(&self) -> bool {
+        self.generation != generation()
+    }
+}
+
 impl Drop for Local {
     /// The thread ends.
     fn drop(&mut self) {
         // SAFETY: taken once, in the destructor.
         let set = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.set) });
+        if self.is_inherited() {
+            return;
+        }
         attach_anywhere(|py| discard(py, ManuallyDrop::into_inner(set)));
     }
 }
@@ -103,7 +113,7 @@ pub fn enter_runtime(_py: Python<'_>) -> PyResult<()> {
 /// This thread has entered the background runtime: `spawn_local` works from now on.
 pub(super) fn enter() {
     let entered = LOCAL.with_borrow_mut(|local| {
-        if local.as_ref().is_some_and(|local| local.generation == generation()) {
+        if local.as_ref().is_some_and(|local| !local.is_inherited()) {
             return false;
         }
         // The tasks of a forked child's parent are not touched.
@@ -121,7 +131,7 @@ pub(super) fn enter() {
 #[pyfunction]
 fn drive() {
     let begun = LOCAL.with_borrow_mut(|local| {
-        let local = local.as_mut()?;
+        let local = local.as_mut().filter(|local| !local.is_inherited())?;
         let begins = !std::mem::replace(&mut local.driven, true);
         begins.then(|| (Rc::clone(&*local.set), Arc::clone(&local.driver)))
     });
@@ -154,7 +164,7 @@ fn sweep_used(py: Python<'_>) {
     // The thread may be at its end.
     let driver = LOCAL.try_with(|local| {
         let local = local.try_borrow().ok()?;
-        local.as_ref().filter(|local| !local.driven).map(|local| Arc::clone(&local.driver))
+        local.as_ref().filter(|local| !local.driven && !local.is_inherited()).map(|local| Arc::clone(&local.driver))
     });
     let Ok(Some(driver)) = driver else { return };
     if !driver.forget_closed_loops(py) {

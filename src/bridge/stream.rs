@@ -18,6 +18,7 @@ use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::context::drop_in_context;
+use crate::rt::process::ProcessBound;
 
 /// A Python async iterator over `stream`, polled in place as [`future_into_py`](crate::future_into_py) polls a future.
 ///
@@ -47,11 +48,11 @@ where
         Ok(value) => Python::attach(|py| into_object(py, value)),
         Err(failed) => Err(failed.into()),
     });
-    let source = GilCell::new(Source::Open(Box::pin(items), Waiting::default()));
+    let source = GilCell::new(Source::Open(ProcessBound::new(Box::pin(items)), Waiting::default()));
     Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)
 }
 
-type Items = Pin<Box<dyn Stream<Item = Output> + Send>>;
+type Items = ProcessBound<Pin<Box<dyn Stream<Item = Output> + Send>>>;
 
 /// The stream between two polls.
 enum Source {
@@ -265,7 +266,7 @@ fn poll_batch(py: Python<'_>, items: &mut Items, most: usize, cx: &mut Context<'
             Poll::Ready(ended) if batch.is_empty() => return Poll::Ready(ended),
             Poll::Ready(ended) => {
                 let rest = futures::stream::iter(ended);
-                *items = Box::pin(rest);
+                **items = Box::pin(rest);
                 break;
             }
             Poll::Pending if batch.is_empty() => return Poll::Pending,

@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::rt::process::generation;
+
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
@@ -47,17 +49,32 @@ pub const EVENTS_AT_ONCE: usize = 256;
 
 /// epoll (Linux) or kqueue (the BSDs, macOS).
 #[derive(Debug)]
-pub struct Poller(OwnedFd);
+pub struct Poller {
+    fd: OwnedFd,
+    /// The process that made it (`generation`). A forked child shares it with its parent, and leaves it alone.
+    generation: u32,
+}
+
+impl Poller {
+    fn own(fd: OwnedFd) -> Self {
+        Self { fd, generation: generation() }
+    }
+
+    fn check_process(&self) -> io::Result<()> {
+        let inherited = self.generation != generation();
+        if inherited { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(()) }
+    }
+}
 
 impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -72,7 +89,7 @@ const MORE_THAN_DATA: libc::c_int = libc::EPOLLRDHUP | libc::EPOLLPRI;
 impl Poller {
     pub fn new() -> io::Result<Self> {
         // SAFETY: a plain system call; a descriptor that it gives is ours alone.
-        unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
+        unsafe { Ok(Self::own(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
     }
 
     /// Watch for this.
@@ -107,16 +124,18 @@ impl Poller {
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, event: &mut libc::epoll_event) -> io::Result<()> {
+        self.check_process()?;
         // SAFETY: `event` is valid for the call, which copies it.
-        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, event) }).map(drop)
+        check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, event) }).map(drop)
     }
 
     /// What is ready now, without waiting.
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
+        self.check_process()?;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
         // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
         let count =
-            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
+            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
         let count = check(count)? as usize;
         for event in events.iter().take(count) {
             let bits = event.events as libc::c_int;
@@ -133,7 +152,7 @@ impl Poller {
 impl Poller {
     pub fn new() -> io::Result<Self> {
         // SAFETY: a plain system call; a descriptor that it gives is ours alone.
-        unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::kqueue())?))) }
+        unsafe { Ok(Self::own(OwnedFd::from_raw_fd(check(libc::kqueue())?))) }
     }
 
     /// Watch for this.
@@ -164,6 +183,7 @@ impl Poller {
     }
 
     fn control(&self, fd: RawFd, filter: i16, flags: u16) -> io::Result<()> {
+        self.check_process()?;
         // SAFETY: an all-zero kevent is a valid one.
         let mut change: libc::kevent = unsafe { std::mem::zeroed() };
         change.ident = fd as libc::uintptr_t;
@@ -171,20 +191,21 @@ impl Poller {
         change.flags = flags;
         // SAFETY: one change, no place for events.
         let result = unsafe {
-            libc::kevent(self.0.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
+            libc::kevent(self.fd.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
         };
         check(result).map(drop)
     }
 
     /// What is ready now, without waiting.
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
+        self.check_process()?;
         // SAFETY: an all-zero kevent is a valid one.
         let mut events: [libc::kevent; EVENTS_AT_ONCE] = unsafe { std::mem::zeroed() };
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
         let count = unsafe {
             libc::kevent(
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 std::ptr::null(),
                 0,
                 events.as_mut_ptr(),

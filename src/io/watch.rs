@@ -21,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use super::poller::{Event, Interest, Poller, SHORT_MEANS_DRAINED, Trigger};
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::rt::process::ProcessBound;
 use crate::sched::LoopState;
 use crate::sched::handle::Handle;
 use crate::sched::state::{Entry, Reactor};
@@ -112,7 +113,7 @@ impl Table {
 pub struct Watch {
     poller: Arc<Poller>,
     table: GilCell<Table>,
-    in_tokio: GilCell<Option<AsyncFd<Arc<Poller>>>>,
+    in_tokio: GilCell<Option<ProcessBound<AsyncFd<Arc<Poller>>>>>,
 }
 
 impl Watch {
@@ -362,7 +363,7 @@ impl Reactor for Watch {
                     // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for
                     // as long as the poller lives.
                     match unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) } {
-                        Ok(made) => slot.insert(made),
+                        Ok(made) => slot.insert(ProcessBound::new(made)),
                         Err(_) => return true,
                     }
                 }
@@ -390,6 +391,10 @@ impl Reactor for Watch {
             }
         }
         drop(table);
+    }
+
+    fn leave_to_parent(&self, py: Python<'_>) {
+        std::mem::forget(self.table.take(py));
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

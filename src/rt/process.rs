@@ -1,6 +1,8 @@
 //! Which process this is, and which thread.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -30,6 +32,54 @@ pub fn count_forks() {
         // a lock back, which is async-signal-safe.
         unsafe { libc::pthread_atfork(Some(hold), Some(give_back), Some(in_child)) };
     });
+}
+
+/// A value that shares something with the kernel which a fork does not copy: a registration with an epoll, a runtime with
+/// its threads. The child's copy of the value must not be dropped: that would take away what the parent still uses, or
+/// wait for threads that the child does not have. So only the process that made it drops it; any other forgets it.
+#[derive(Debug)]
+pub struct ProcessBound<T> {
+    value: ManuallyDrop<T>,
+    generation: u32,
+}
+
+impl<T> ProcessBound<T> {
+    pub fn new(value: T) -> Self {
+        Self { value: ManuallyDrop::new(value), generation: generation() }
+    }
+
+    /// The value, in the process that made it.
+    pub fn into_inner(self) -> Option<T> {
+        let mut this = ManuallyDrop::new(self);
+        if this.generation != generation() {
+            return None;
+        }
+        // SAFETY: taken once: `this` is not used again, and its own destructor does not run.
+        Some(unsafe { ManuallyDrop::take(&mut this.value) })
+    }
+}
+
+impl<T> Deref for ProcessBound<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for ProcessBound<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T> Drop for ProcessBound<T> {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            // SAFETY: dropped once, in the destructor.
+            unsafe { ManuallyDrop::drop(&mut self.value) };
+        }
+    }
 }
 
 /// A number that no other thread of this process has or had.

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::handle::Handle;
-use super::runtime::Engine;
+use super::runtime::{Engine, EngineRef};
 use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
@@ -32,15 +32,28 @@ pub fn check_closed(state: &LoopState) -> PyResult<()> {
     if state.shared.lifecycle.is_closed() { Err(refused(Refused::Closed)) } else { Ok(()) }
 }
 
+/// RuntimeError in a forked child, for a loop that its parent made.
+///
+/// # Errors
+/// As said.
+pub fn check_process(state: &LoopState) -> PyResult<()> {
+    if state.shared.is_inherited() {
+        return Err(PyRuntimeError::new_err(
+            "This event loop was made before a fork: make a new one in the child process",
+        ));
+    }
+    Ok(())
+}
+
 /// The loop's engine, made at the first need.
 ///
 /// # Errors
 /// OSError when the runtime cannot be made.
-pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<Arc<Engine>> {
+pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<EngineRef> {
     if let Some(engine) = state.engine.with(py, |slot| slot.clone()) {
         return Ok(engine);
     }
-    let made = Arc::new(Engine::new(state.shared.id())?);
+    let made = Engine::new(state.shared.id())?;
     Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
 }
 
@@ -69,11 +82,7 @@ pub fn at_end(f: AtEnd) {
 pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
-    if !state.shared.is_of_this_process() {
-        return Err(PyRuntimeError::new_err(
-            "This event loop was made before a fork: make a new one in the child process",
-        ));
-    }
+    check_process(state)?;
     let engine = engine(py, state)?;
     state.shared.lifecycle.begin().map_err(refused)?;
     let outer = state.shared.begin_here(thread_ident());
@@ -100,7 +109,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     if let Some(errand) = AT_END.get() {
         errand(event_loop);
     }
-    ended.and_then(|ended| ended)
+    ended?.map_err(|failed| error::os_error(&failed))?
 }
 
 /// Close the loop; true when this call did it.
@@ -113,6 +122,12 @@ pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
     let first =
         state.shared.lifecycle.close().map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
     if first {
+        if state.shared.is_inherited() {
+            // What there was is forgotten already (`leave_to_parent`); this is what the child itself has queued since.
+            drop(state.engine.take(py));
+            state.drop_all(py);
+            return Ok(true);
+        }
         let engine = state.engine.take(py);
         {
             drop(state.shared.inbox.close());

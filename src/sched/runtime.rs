@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::JoinHandle;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -26,8 +27,12 @@ use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::context::{Driving, is_inside_runtime};
+use crate::rt::process::{ProcessBound, generation};
 
-/// What drives a loop.
+/// What drives a loop, for the process that made it: a forked child has the descriptors, but no use for them.
+pub(super) type EngineRef = Arc<ProcessBound<Engine>>;
+
+/// See [`EngineRef`].
 #[derive(Debug)]
 pub struct Engine {
     runtime: Mutex<Option<Runtime>>,
@@ -42,7 +47,7 @@ thread_local! {
 
 /// By the loops' ids.
 #[derive(Default)]
-struct LocalSets(RefCell<HashMap<u64, Rc<LocalSet>>>);
+struct LocalSets(RefCell<HashMap<u64, Rc<ProcessBound<LocalSet>>>>);
 
 impl Drop for LocalSets {
     /// The thread ends. Rust tasks hold what is Python's; those that the main thread has when the interpreter is gone
@@ -58,7 +63,13 @@ impl Drop for LocalSets {
 }
 
 impl Engine {
-    pub(super) fn new(id: u64) -> PyResult<Self> {
+    pub(super) fn new(id: u64) -> PyResult<EngineRef> {
+        let made_in = generation();
+        let park = move || {
+            // A Rust task forked, and this is the child on its way to sleep in an epoll that is its parent's.
+            assert!(made_in == generation(), "the event loop was made before a fork");
+            park();
+        };
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -68,7 +79,8 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Mutex::new(Some(runtime)), handle, alarm: GilCell::default(), id })
+        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm: GilCell::default(), id };
+        Ok(Arc::new(ProcessBound::new(engine)))
     }
 
     pub fn handle(&self) -> &Handle {
@@ -76,15 +88,18 @@ impl Engine {
     }
 
     /// This thread's LocalSet for this loop.
-    fn local_set(&self) -> Rc<LocalSet> {
+    fn local_set(&self) -> Rc<ProcessBound<LocalSet>> {
         LOCAL_SETS.with(|sets| {
             let mut sets = sets.0.borrow_mut();
-            Rc::clone(sets.entry(self.id).or_insert_with(|| Rc::new(LocalSet::new())))
+            Rc::clone(sets.entry(self.id).or_insert_with(|| Rc::new(ProcessBound::new(LocalSet::new()))))
         })
     }
 
     /// Block on `root`, and run the loop's Rust tasks beside it.
-    pub(super) fn block_on<F: Future>(&self, root: F) -> F::Output {
+    ///
+    /// # Errors
+    /// A thread is needed, and cannot be started.
+    pub(super) fn block_on<F: Future>(&self, root: F) -> std::io::Result<F::Output> {
         let local_set = self.local_set();
         // Taken out for the run: a loop that is closed by force meanwhile does not pull the runtime from under it.
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -95,22 +110,20 @@ impl Engine {
                 *self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner) = self.1.take();
             }
         }
-        let guard = PutBack(self, Some(runtime));
-        let Some(runtime) = &guard.1 else { unreachable!("put in above") };
+        let mut guard = PutBack(self, Some(runtime));
         let output = {
             let inside = is_inside_runtime();
             let _driving = Driving::begin();
-            if inside {
-                block_on_beside(runtime, local_set.run_until(root))
-            } else {
-                runtime.block_on(local_set.run_until(root))
+            match &guard.1 {
+                Some(runtime) if !inside => runtime.block_on(local_set.run_until(root)),
+                _ => block_on_beside(&mut guard.1, local_set.run_until(root))?,
             }
         };
         // The set keeps the waker it was polled with, and that keeps the runtime: this one keeps nothing.
         let nothing = std::pin::pin!(local_set.run_until(std::future::ready(())));
         let polled = nothing.poll(&mut Context::from_waker(Waker::noop()));
         debug_assert!(polled.is_ready(), "a ready future");
-        output
+        Ok(output)
     }
 
     /// Before a run: what its turns will need of the system.
@@ -136,9 +149,55 @@ impl Engine {
     }
 }
 
+/// A thread that runs a runtime's driver, while another one polls.
+struct Driver<'a> {
+    /// The thread, and its share of the runtime.
+    running: Option<ProcessBound<(JoinHandle<()>, Arc<Runtime>)>>,
+    stop: Arc<Notify>,
+    home: &'a mut Option<Runtime>,
+}
+
+impl<'a> Driver<'a> {
+    fn start(home: &'a mut Option<Runtime>) -> std::io::Result<Self> {
+        let runtime = Arc::new(home.take().expect("a runtime that is not running"));
+        let stop = Arc::new(Notify::new());
+        let driven = (Arc::clone(&runtime), Arc::clone(&stop));
+        let started = std::thread::Builder::new().spawn(move || driven.0.block_on(driven.1.notified()));
+        match started {
+            Ok(thread) => Ok(Self { running: Some(ProcessBound::new((thread, runtime))), stop, home }),
+            Err(refused) => {
+                *home = Arc::into_inner(runtime);
+                Err(refused)
+            }
+        }
+    }
+}
+
+impl Driver<'_> {
+    /// Stop the thread and wait for its end. The error is the panic of a Rust task there.
+    fn join(&mut self) -> std::thread::Result<()> {
+        // None in a child that was forked by what the other thread polled: it does not have the thread.
+        let Some((thread, runtime)) = self.running.take().and_then(ProcessBound::into_inner) else { return Ok(()) };
+        self.stop.notify_one();
+        // A Rust task there may need the GIL to end.
+        park();
+        let driven = thread.join();
+        unpark();
+        *self.home = Arc::into_inner(runtime);
+        driven
+    }
+}
+
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        // Nothing is left to do here, unless the other thread unwinds with a panic of its own.
+        drop(self.join());
+    }
+}
+
 /// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a
 /// coroutine, or a program whose Rust main is on tokio. The runtime's driver runs in a thread of its own meanwhile.
-fn block_on_beside<F: Future>(runtime: &Runtime, root: F) -> F::Output {
+fn block_on_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::Result<F::Output> {
     struct Unpark(std::thread::Thread, AtomicBool);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -146,39 +205,26 @@ fn block_on_beside<F: Future>(runtime: &Runtime, root: F) -> F::Output {
             self.0.unpark();
         }
     }
-    struct Stop<'a>(&'a Notify);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.notify_one();
-        }
-    }
-    let stop = Notify::new();
-    std::thread::scope(|scope| {
-        let driver = scope.spawn(|| runtime.block_on(stop.notified()));
-        let output = {
-            let _stop = Stop(&stop);
-            let _context = runtime.enter();
-            let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
-            let waker = Waker::from(Arc::clone(&unpark));
-            let mut root = std::pin::pin!(root);
-            loop {
-                if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    break output;
-                }
-                park();
-                while !unpark.1.swap(false, Ordering::SeqCst) {
-                    std::thread::park();
-                }
-                self::unpark();
+    let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
+    let mut driver = Driver::start(runtime)?;
+    let output = {
+        let _context = handle.as_ref().map(Handle::enter);
+        let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&unpark));
+        let mut root = std::pin::pin!(root);
+        loop {
+            if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(&waker)) {
+                break output;
             }
-        };
-        // A Rust task there may need the GIL to end.
-        park();
-        let driven = driver.join();
-        self::unpark();
-        match driven {
-            Ok(()) => output,
-            Err(panicked) => std::panic::resume_unwind(panicked),
+            park();
+            while !unpark.1.swap(false, Ordering::SeqCst) {
+                std::thread::park();
+            }
+            self::unpark();
         }
-    })
+    };
+    match driver.join() {
+        Ok(()) => Ok(output),
+        Err(panicked) => std::panic::resume_unwind(panicked),
+    }
 }

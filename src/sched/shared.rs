@@ -61,9 +61,23 @@ impl Default for LoopShared {
 }
 
 impl LoopShared {
-    /// Whether this process made the loop: a forked child shares its parent's epoll and must not use it.
-    pub fn is_of_this_process(&self) -> bool {
-        self.generation == generation()
+    /// Whether this is a forked child, with a copy of a loop that its parent made. The two share an epoll and more:
+    /// the copy tells the kernel nothing.
+    #[inline]
+    pub fn is_inherited(&self) -> bool {
+        self.generation != generation()
+    }
+
+    /// A forked child: a thread that ran the loop is not here, unless it is the one that forked.
+    pub(super) fn leave_to_parent(self: &Arc<Self>) {
+        if !self.runs_here() {
+            self.thread_ident.store(0, Ordering::SeqCst);
+            if self.lifecycle.is_running() {
+                self.lifecycle.end();
+            }
+        }
+        // Its messages are never dropped: another thread may have had the inbox's lock when the process forked.
+        std::mem::forget(Arc::clone(self));
     }
 
     /// A number that no other loop of this process has or had.
@@ -73,6 +87,10 @@ impl LoopShared {
 
     /// Hand something in, from any thread, with or without the GIL.
     pub fn send(&self, message: Arc<dyn Deliver>) {
+        if self.is_inherited() {
+            // Nobody takes it out; the lock may be held by a thread that only the parent has.
+            return;
+        }
         if self.inbox.push(message) {
             self.waker.wake();
         }
@@ -81,7 +99,7 @@ impl LoopShared {
     /// Make the loop look at its queues: after a push from another thread, or a stop.
     #[inline]
     pub fn wake(&self) {
-        if self.inbox.call() {
+        if self.inbox.call() && !self.is_inherited() {
             self.waker.wake();
         }
     }

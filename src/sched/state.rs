@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::contexts::Contexts;
 use super::handle::Handle;
-use super::runtime::Engine;
+use super::runtime::EngineRef;
 use super::shared::LoopShared;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
@@ -78,6 +78,8 @@ pub trait Reactor: Send + Sync {
     fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut std::task::Context<'_>, fresh_run: bool) -> bool;
     /// The loop closes.
     fn close(&self, py: Python<'_>);
+    /// A forked child: what is watched is its parent's (`LoopState::leave_to_parent`).
+    fn leave_to_parent(&self, py: Python<'_>);
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
 }
 
@@ -116,7 +118,7 @@ pub struct LoopState {
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
     pub contexts: Contexts,
-    pub(super) engine: GilCell<Option<Arc<Engine>>>,
+    pub(super) engine: GilCell<Option<EngineRef>>,
     pub counters: GilCell<Counters>,
     /// The boxes of done callbacks that have run.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
@@ -297,6 +299,21 @@ impl LoopState {
         }
     }
 
+    /// A forked child, which has just begun: whatever waits in the loop is its parent's. It is forgotten, not dropped:
+    /// dropping a task would run the `finally` blocks of its coroutine here, too. If the loop is running in this thread,
+    /// the callback that forked goes on, and the turn then ends the run (`Turns::end_in_child`).
+    pub fn leave_to_parent(&self, py: Python<'_>) {
+        std::mem::forget(self.ready.with(py, ReadyQueue::take_all));
+        std::mem::forget(self.timers.with(py, Timers::take_all));
+        std::mem::forget(self.tasks.take(py));
+        // asyncio has no current task here either.
+        std::mem::forget(self.task_is_current.take(py));
+        if let Some(reactor) = self.reactor.with(py, |reactor| reactor.clone()) {
+            reactor.leave_to_parent(py);
+        }
+        self.shared.leave_to_parent();
+    }
+
     /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.
     pub fn drop_all(&self, py: Python<'_>) {
         for _ in 0..8 {
@@ -328,7 +345,9 @@ pub fn ours<'a, 'py>(event_loop: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py,
 impl Drop for LoopState {
     fn drop(&mut self) {
         Python::attach(|py| {
-            if let Some(engine) = self.engine.take(py) {
+            if let Some(engine) = self.engine.take(py)
+                && !self.shared.is_inherited()
+            {
                 engine.shut_down(py);
             }
         });

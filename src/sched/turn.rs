@@ -9,14 +9,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use tokio::task::coop;
 
 use super::handle::Handle;
-use super::runtime::Engine;
+use super::run::check_process;
+use super::runtime::EngineRef;
 use super::shared::Deliver;
 use super::state::{Done, Entry, LoopState, step};
 use super::thread_safe_handle::ThreadSafeHandle;
@@ -38,7 +39,7 @@ const BATCHES_PER_LOOK: u32 = 16;
 /// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
 pub(super) struct Turns {
     event_loop: Py<LoopState>,
-    engine: Arc<Engine>,
+    engine: EngineRef,
     messages: Vec<Arc<dyn Deliver>>,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
@@ -47,7 +48,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(event_loop: Py<LoopState>, engine: Arc<Engine>) -> Self {
+    pub(super) fn new(event_loop: Py<LoopState>, engine: EngineRef) -> Self {
         Self { event_loop, engine, messages: Vec::new(), fresh: true, looked_at_io: false }
     }
 }
@@ -103,6 +104,9 @@ impl Turns {
         let mut look_again = true;
         // Python's own code runs the handlers of signals that arrive while it runs; this is for those that woke us.
         error::check_signals(py)?;
+        if state.shared.is_inherited() {
+            return end_in_child(event_loop);
+        }
         loop {
             self.take_messages(event_loop)?;
             if look_again {
@@ -116,6 +120,9 @@ impl Turns {
                 }
             }
             state.counters.with(py, |counters| counters.turns += 1);
+            if state.shared.is_inherited() {
+                return end_in_child(event_loop);
+            }
             if state.shared.lifecycle.is_stopping() {
                 return Ok(Next::Stop);
             }
@@ -168,6 +175,31 @@ impl Turns {
         self.engine.alarm.with(py, |alarm| alarm.set(when, now, cx));
         clock() < when
     }
+}
+
+/// A callback or a step has forked, and this is the child, whose copy of the queue has been emptied
+/// (`LoopState::leave_to_parent`). What the child itself has queued since runs: if the main task has ended, that ends the
+/// run. Nothing here may wait, or look at the reactor, which is the parent's.
+///
+/// # Errors
+/// What ends a run; RuntimeError when nothing is ready.
+#[cold]
+fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    while !state.shared.lifecycle.is_stopping() {
+        if !state.ready.with(py, |ready| ready.begin_batch()) {
+            check_process(state)?;
+        }
+        // tokio's budget is for a poll, and there is no other poll to come.
+        let batch =
+            coop::unconstrained(std::future::poll_fn(|_| Poll::Ready(run_batch(event_loop, &mut Slice::new()))));
+        let batch = std::pin::pin!(batch).poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(Err(raised)) = batch {
+            return Err(*raised);
+        }
+    }
+    Ok(Next::Stop)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the clock of `time.monotonic()`.

@@ -179,7 +179,11 @@ pub(super) fn enter(
     if known {
         return Ok(());
     }
-    names.set_current_task(event_loop, task)?;
+    match names.set_current_task(event_loop, task) {
+        // CPython 3.14 and later: in a child that this loop forked no loop is the running one.
+        Err(_) if state.shared.is_inherited() => {}
+        other => other?,
+    }
     let before = state.task_is_current.with(py, |current| current.replace(task.clone().unbind()));
     if let Some(before) = before {
         before.drop_ref(py);
