@@ -71,7 +71,8 @@ pub use embed::prepare;
 pub use generic::PyloopRuntime;
 pub use main_entry::{MainResult, run_main};
 pub use pyloop_macros::main;
-pub use rt::background::{block_on, init, init_with_runtime};
+pub use rt::background::{init, init_with_runtime};
+pub use rt::block_on::block_on;
 
 #[cfg(feature = "loop")]
 use crate::py::call::Object;
@@ -90,7 +91,7 @@ fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> Py
 pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     accel::settle(py)?;
-    rt::process::count_forks();
+    rt::background::count_forks();
     sched::run::at_begin(bridge::home::receive);
     sched::run::at_end(task::rest);
     sched::state::step_with(task::run_step);

@@ -321,7 +321,7 @@ def test_pyo3s_async_functions_find_the_runtime_of_this_thread(loop: Loop) -> No
 
 def test_block_on_of_the_runtime_does_not_block_a_loop(loop: Loop) -> None:
     async def main() -> int:
-        with pytest.raises(BaseException, match=r"^RuntimeError: block_on would block the event loop"):
+        with pytest.raises(BaseException, match=r"^RuntimeError: this would stop the event loop"):
             ext.blocks_on_the_runtime()
         return await asyncio.to_thread(ext.blocks_on_the_runtime)
 

@@ -368,9 +368,9 @@ def test_block_on_lets_other_threads_run_python(loop: Loop) -> None:
 
 def test_block_on_is_refused_where_a_loop_runs(loop: Loop) -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="would block the event loop"):
+        with pytest.raises(RuntimeError, match="would stop the event loop"):
             ext.block_on()
-        with pytest.raises(RuntimeError, match="would block the event loop"):
+        with pytest.raises(RuntimeError, match="would stop the event loop"):
             await ext.calls(lambda _: ext.block_on(), 1)
 
     loop.run_until_complete(main())
@@ -378,7 +378,7 @@ def test_block_on_is_refused_where_a_loop_runs(loop: Loop) -> None:
 
 
 def test_block_on_is_refused_in_the_runtime(loop: Loop) -> None:
-    with pytest.raises(RuntimeError, match="would block the tokio runtime"):
+    with pytest.raises(RuntimeError, match="would stop the tokio runtime"):
         loop.run_until_complete(ext.blocks_in_the_runtime())
 
 

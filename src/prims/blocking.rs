@@ -1,4 +1,4 @@
-//! `block_on`: a Rust future for a plain thread, which sleeps without the GIL and can be interrupted by Ctrl-C.
+//! `wait`: a Rust future for a plain thread, which sleeps without the GIL and can be interrupted by Ctrl-C.
 //!
 //! Polled by the calling thread with the GIL held, as a task would; refused where an event loop would stand still.
 
@@ -9,12 +9,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::py::call::Object;
-use crate::py::{error, names};
-use crate::rt::context;
+use crate::py::error;
+use crate::rt::block_on::refuse_to_block;
 
 /// How long the main thread sleeps between two looks for signals: nothing but Python's flag tells it of one.
 const SIGNALS: Duration = Duration::from_millis(50);
@@ -23,8 +23,8 @@ const SIGNALS: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// RuntimeError on a thread whose event loop runs, naming `instead`; TimeoutError; what a signal handler raises.
-pub fn block_on<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, future: F) -> PyResult<F::Output> {
-    refuse_on_a_loop(py, instead)?;
+pub fn wait<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, future: F) -> PyResult<F::Output> {
+    refuse_to_block(py, || format!("use `{instead}`, or call it in another thread (asyncio.to_thread)"))?;
     let end = deadline(timeout)?;
     let main = {
         let threading = py.import(pyo3::intern!(py, "threading"))?;
@@ -44,16 +44,6 @@ pub fn block_on<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, 
             return Err(PyTimeoutError::new_err(()));
         }
     }
-}
-
-fn refuse_on_a_loop(py: Python<'_>, instead: &str) -> PyResult<()> {
-    if !names::running_loop(py)?.is_none() || context::is_inside_runtime() {
-        return Err(PyRuntimeError::new_err(format!(
-            "this would stop the event loop that runs in this thread: use `{instead}`, or call it in another thread \
-             (asyncio.to_thread)"
-        )));
-    }
-    Ok(())
 }
 
 fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {

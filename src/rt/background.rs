@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::Notify;
 
-use super::process::{count_forks, generation};
+use super::process::{self, generation};
 use crate::py::attach::{attach_anywhere, is_attached};
 use crate::py::call::Object;
 use crate::py::error;
@@ -84,13 +84,18 @@ thread_local! {
 }
 
 /// A fork is about to happen: no other thread has the lock then, as none will be in the child to give it back.
-pub(super) extern "C" fn hold() {
+extern "C" fn hold() {
     HELD.set(Some(slot()));
 }
 
 /// The fork has happened.
-pub(super) extern "C" fn give_back() {
+extern "C" fn give_back() {
     drop(HELD.take());
+}
+
+/// Count forks from now on, with the lock in one piece on both sides of each.
+pub fn count_forks() {
+    process::count_forks(hold, give_back);
 }
 
 /// Configure the background runtime, which is made from it at the first need. The default is tokio's multi-thread
@@ -184,26 +189,4 @@ fn stop(py: Python<'_>) {
 fn stop_at_exit(py: Python<'_>) -> PyResult<()> {
     let stop = pyo3::wrap_pyfunction!(stop, py)?;
     py.import("atexit")?.try_call_method("register", (stop,)).map(drop)
-}
-
-/// Run `future` to its end and wait for it here, with the GIL released: for synchronous callers.
-///
-/// # Errors
-/// RuntimeError on a thread that runs an event loop (await instead, or use `pyloop.run_in_thread`) or a tokio runtime.
-pub fn block_on<F>(py: Python<'_>, future: F) -> PyResult<F::Output>
-where
-    F: Future + Send,
-    F::Output: Send,
-{
-    if !crate::py::names::running_loop(py)?.is_none() {
-        return Err(PyRuntimeError::new_err(
-            "block_on would block the event loop that runs in this thread: await the future, or run it in a helper \
-             thread (pyloop.run_in_thread)",
-        ));
-    }
-    if super::context::is_inside_runtime() {
-        return Err(PyRuntimeError::new_err("block_on would block the tokio runtime that runs in this thread"));
-    }
-    let handle = handle()?;
-    py.detach(|| Ok(handle.block_on(future)))
 }

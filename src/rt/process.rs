@@ -3,12 +3,10 @@
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::py::attach::thread_ident;
-
-use super::background::{give_back, hold};
 
 /// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
 /// (runtimes, threads) does not work here.
@@ -20,17 +18,22 @@ pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Count forks, from the first call on.
-pub fn count_forks() {
+/// Count forks, from the first call on. `hold` is called before each, `give_back` after it, in the parent and in the
+/// child: a lock that another thread has at that moment would never be given back in the child.
+pub(super) fn count_forks(hold: extern "C" fn(), give_back: extern "C" fn()) {
+    static GIVE_BACK: OnceLock<extern "C" fn()> = OnceLock::new();
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
-        give_back();
+        if let Some(give_back) = GIVE_BACK.get() {
+            give_back();
+        }
     }
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    GIVE_BACK.get_or_init(|| {
         // SAFETY: the handlers live as long as the process; in the child they do no more than write to atomics and give
-        // a lock back, which is async-signal-safe.
+        // a lock back, which is async-signal-safe. A fork meanwhile is none that is counted: the caller is about to make
+        // what must not cross one.
         unsafe { libc::pthread_atfork(Some(hold), Some(give_back), Some(in_child)) };
+        give_back
     });
 }
 

@@ -96,7 +96,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
         let turns = Turns::new(root, Arc::clone(&engine));
-        error::catch_panic(|| engine.block_on(turns))
+        error::catch_panic(|| engine.drive(turns))
     });
     state.shared.unregister();
     state.shared.end_here(outer);

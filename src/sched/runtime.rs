@@ -99,7 +99,7 @@ impl Engine {
     ///
     /// # Errors
     /// A thread is needed, and cannot be started.
-    pub(super) fn block_on<F: Future>(&self, root: F) -> std::io::Result<F::Output> {
+    pub(super) fn drive<F: Future>(&self, root: F) -> std::io::Result<F::Output> {
         let local_set = self.local_set();
         // Taken out for the run: a loop that is closed by force meanwhile does not pull the runtime from under it.
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -116,7 +116,7 @@ impl Engine {
             let _driving = Driving::begin();
             match &guard.1 {
                 Some(runtime) if !inside => runtime.block_on(local_set.run_until(root)),
-                _ => block_on_beside(&mut guard.1, local_set.run_until(root))?,
+                _ => drive_beside(&mut guard.1, local_set.run_until(root))?,
             }
         };
         // The set keeps the waker it was polled with, and that keeps the runtime: this one keeps nothing.
@@ -197,7 +197,7 @@ impl Drop for Driver<'_> {
 
 /// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a
 /// coroutine, or a program whose Rust main is on tokio. The runtime's driver runs in a thread of its own meanwhile.
-fn block_on_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::Result<F::Output> {
+fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::Result<F::Output> {
     struct Unpark(std::thread::Thread, AtomicBool);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

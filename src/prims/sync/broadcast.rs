@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, broadcast as tokio_broadcast};
 use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::{SharedItem, dropping_later};
 use crate::bridge::RustFuture;
-use crate::prims::blocking::block_on;
+use crate::prims::blocking;
 use crate::py::cell::GilCell;
 
 /// The sending end of a broadcast.
@@ -163,7 +163,7 @@ impl BroadcastReceiver {
     /// Raises Lagged, Closed, TimeoutError, RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
     fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        block_on(py, "await recv()", timeout, recv(Arc::clone(&self.slot)))??.object(py)
+        blocking::wait(py, "await recv()", timeout, recv(Arc::clone(&self.slot)))??.object(py)
     }
 
     /// A new receiver, of what is sent from now on.

@@ -21,7 +21,7 @@ use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER, NO_SENDER, end_of_iteratio
 use super::item::Item;
 use super::{none, within};
 use crate::bridge::RustFuture;
-use crate::prims::blocking::block_on;
+use crate::prims::blocking;
 use crate::py::cell::GilCell;
 
 /// tokio's sending half.
@@ -171,7 +171,7 @@ impl Sender {
     /// Raises Closed, TimeoutError (nothing was sent), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (item, /, timeout = None))]
     fn blocking_send(&self, py: Python<'_>, item: Py<PyAny>, timeout: Option<f64>) -> PyResult<()> {
-        Ok(block_on(py, "await send()", timeout, self.tx(py)?.send(item.into()))??)
+        Ok(blocking::wait(py, "await send()", timeout, self.tx(py)?.send(item.into()))??)
     }
 
     /// Another sender for the same receiver.
@@ -302,7 +302,7 @@ impl Receiver {
     /// Raises Closed, TimeoutError (nothing is lost), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
     fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        block_on(py, "await recv()", timeout, Arc::clone(&self.queue).recv())??.into_object(py)
+        blocking::wait(py, "await recv()", timeout, Arc::clone(&self.queue).recv())??.into_object(py)
     }
 
     /// Refuse further items; those that were sent can still be received. While a task waits in `recv` this takes

@@ -14,7 +14,7 @@ use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER};
 use super::item::Item;
 use crate::bridge::RustFuture;
-use crate::prims::blocking::block_on;
+use crate::prims::blocking;
 use crate::py::cell::GilCell;
 
 /// The value will not come, or came already.
@@ -146,7 +146,7 @@ impl OneshotReceiver {
     /// Raises Closed, TimeoutError (nothing is lost), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
     fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        block_on(py, "await recv()", timeout, Arc::clone(&self.slot).recv())??.into_object(py)
+        blocking::wait(py, "await recv()", timeout, Arc::clone(&self.slot).recv())??.into_object(py)
     }
 
     /// Refuse a value that was not sent yet.
