@@ -240,7 +240,9 @@ def panicked() -> BaseException:
 
 
 @pytest.mark.parametrize(
-    "awaits", [lambda main: ext.awaits(main), lambda main: ext.awaits_spawned(main)], ids=["in place", "spawned"]
+    "awaits",
+    [lambda main: ext.awaits(main), lambda main: ext.awaits_spawned(main)],
+    ids=["in place", "spawned"],
 )
 @pytest.mark.parametrize("pause", [False, True], ids=["at once", "later"])
 def test_rust_that_awaits_a_coroutine_gets_the_very_exception_that_a_panic_has_become(

@@ -155,7 +155,9 @@ def test_a_panic_of_an_awaitable_that_is_no_coroutine_of_pythons(loop: Loop) -> 
     assert outcome(loop, cancels()) is panic
 
 
-def test_an_object_that_panics_when_a_task_looks_at_it_is_reported(loop: Loop, handled: list[Context]) -> None:
+def test_an_object_that_panics_when_a_task_looks_at_it_is_reported(
+    loop: Loop, handled: list[Context]
+) -> None:
     panic = panicked()
 
     class Yielded:
@@ -324,7 +326,9 @@ def test_a_panic_of_a_descriptors_callback_is_for_the_exception_handler(
         loop.remove_reader(ours)
 
 
-def test_a_panic_of_a_signals_callback_is_for_the_exception_handler(loop: Loop, handled: list[Context]) -> None:
+def test_a_panic_of_a_signals_callback_is_for_the_exception_handler(
+    loop: Loop, handled: list[Context]
+) -> None:
     panic = panicked()
 
     def on_signal() -> None:

@@ -20,6 +20,7 @@ use super::local;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
+use crate::py::exit::outlast;
 use crate::py::{names, refs};
 
 /// `asyncio.get_running_loop()`.
@@ -55,7 +56,7 @@ pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<Done>> {
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
-    let polled = slf.get().poll(slf.py(), &plain(&waker))?;
+    let polled = outlast(|| slf.get().poll(slf.py(), &plain(&waker)))?;
     if polled.is_pending() {
         arm(slf, waiters)?;
     }

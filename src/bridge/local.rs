@@ -21,6 +21,7 @@ use super::callback::callback_waker;
 use super::link::NativeLoop;
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
+use crate::py::exit::outlast;
 use crate::py::{call, error, names};
 use crate::rt::context::{drop_in_context, in_context};
 #[cfg(feature = "pyo3-async-runtimes")]
@@ -139,7 +140,7 @@ fn drive() {
     let waker = Waker::from(driver);
     let never = poll_fn(|_| Poll::<()>::Pending);
     let poll = || pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker));
-    let polled = error::catch_panic_slim(|| here(|here| in_context(here, enter, poll)));
+    let polled = error::catch_panic_slim(|| outlast(|| here(|here| in_context(here, enter, poll))));
     LOCAL.with_borrow_mut(|local| {
         if let Some(local) = local {
             local.driven = false;

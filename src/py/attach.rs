@@ -10,6 +10,8 @@ use std::ptr::NonNull;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::exit::outlast;
+
 thread_local! {
     /// This thread's Python state while it sleeps without the GIL.
     static PARKED: Cell<*mut ffi::PyThreadState> = const { Cell::new(std::ptr::null_mut()) };
@@ -52,31 +54,13 @@ pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
         // SAFETY: `detach` has just released exactly this state on this thread.
         unsafe { ffi::PyEval_RestoreThread(state.0) };
         let _release = Release(HOLDS_GIL.replace(true));
-        f()
+        outlast(f)
     })
 }
 
 /// Run `f` with the GIL, in a thread that may be anybody's; not at all at the end of the interpreter.
-///
-/// When the interpreter ends while `f` waits for the GIL (any Python code may), CPython before 3.14 ends the thread by
-/// unwinding it: through frames of Rust that would give back a GIL which they do not have. The thread sleeps instead,
-/// until the process has gone, as it does from 3.14 on (and in PyO3 while it attaches).
 pub fn attach_anywhere<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
-    struct Sleep;
-    impl Drop for Sleep {
-        fn drop(&mut self) {
-            // A panic of `f` goes on.
-            while !std::thread::panicking() {
-                std::thread::park();
-            }
-        }
-    }
-    Python::try_attach(|py| {
-        let sleep = Sleep;
-        let result = f(py);
-        std::mem::forget(sleep);
-        result
-    })
+    outlast(|| Python::try_attach(f))
 }
 
 /// A pointer that only looks as if it went to another thread (`detach` asks for `Send`).

@@ -8,6 +8,7 @@ pub mod call;
 pub mod cell;
 pub mod context;
 pub mod error;
+pub mod exit;
 #[cfg(feature = "loop")]
 pub mod finalize;
 pub mod iter;

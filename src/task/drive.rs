@@ -23,6 +23,7 @@ use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::attach::Address;
 use crate::py::call::Object;
 use crate::py::error::Slim;
+use crate::py::exit::outlast;
 use crate::py::{call, context, error, names};
 use crate::sched::state::{Entry, LoopState, ours};
 
@@ -168,7 +169,7 @@ fn step_elsewhere(task: &Bound<'_, Task>) -> PyResult<()> {
     let names = asyncio(py)?;
     let event_loop = task.as_super().get().event_loop(py)?;
     call::call_two(names.enter_task.bind(py), &event_loop, task.as_any())?;
-    let stepped = schedule_next(task, one_step(task, names, &event_loop, None));
+    let stepped = schedule_next(task, outlast(|| one_step(task, names, &event_loop, None)));
     let left = call::call_two(names.leave_task.bind(py), &event_loop, task.as_any()).map(drop);
     stepped.and(left)
 }
