@@ -433,7 +433,7 @@ impl Loop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.task_factory.peek_in_traverse() {
+        match self.task_factory.peek_in_traverse(&visit) {
             Some(factory) => visit.call(factory),
             None => Ok(()),
         }

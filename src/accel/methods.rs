@@ -21,7 +21,7 @@ use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::slots::Scratch;
 use super::{Acceleration, Probed, expect, raised};
-use crate::py::call::Object;
+use crate::py::call::{self, Object};
 use crate::py::error;
 
 pub static METHODS: Acceleration = Acceleration::new("methods");
@@ -97,7 +97,7 @@ impl<'a, 'py> Args<'a, 'py> {
                 ffi::Py_INCREF(value);
                 ffi::PyTuple_SET_ITEM(tuple.as_ptr(), (index - first) as ffi::Py_ssize_t, value);
             }
-            Ok(Some(tuple.cast_into_unchecked()))
+            Ok(Some(call::cast_into(tuple)))
         }
     }
 }
@@ -125,13 +125,14 @@ unsafe extern "C" fn entry<F: Fast>(
     unsafe {
         let py = Python::assume_attached();
         let args = Args { py, values, count: count as usize, names, life: PhantomData };
-        let this = Borrowed::from_ptr(py, slf).cast_unchecked::<F::Class>();
+        let this = Borrowed::from_ptr(py, slf);
+        let this = call::cast::<F::Class>(&this);
         let raise = |raised: PyErr| {
             raised.restore(py);
             std::ptr::null_mut()
         };
         let called =
-            error::catch_panic_slim(|| Ok(F::call(&this, args).map(|done| done.map_or_else(raise, Bound::into_ptr))));
+            error::catch_panic_slim(|| Ok(F::call(this, args).map(|done| done.map_or_else(raise, Bound::into_ptr))));
         match called {
             Ok(Some(value)) => value,
             Ok(None) => usual::<F>(py, slf, values, count as usize, names),

@@ -19,6 +19,7 @@ use pyo3::types::{PyList, PyType};
 
 use super::layout::{Derived, Layout, Scratch, Values, layout_of};
 use super::{Acceleration, Probed, collector, expect, raised};
+use crate::py::call;
 use crate::py::cell::GilCell;
 use crate::py::error;
 
@@ -135,7 +136,7 @@ fn allocate<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyRe
             }
         };
         make().write(object, known.layout.offsets);
-        Ok((Bound::from_owned_ptr(py, object).cast_into_unchecked(), false))
+        Ok((call::cast_into(Bound::from_owned_ptr(py, object)), false))
     }
 }
 

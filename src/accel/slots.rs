@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{Acceleration, Probed, expect, raised};
-use crate::py::call::Object;
+use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error::{self, Slim};
 use crate::py::iter::{Sent, send_none};
@@ -39,14 +39,14 @@ pub trait Resume: PyClass {
 #[inline(always)]
 unsafe fn entry<T: PyClass>(
     object: *mut ffi::PyObject,
-    call: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Option<Bound<'py, PyAny>>>,
+    f: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Option<Bound<'py, PyAny>>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: the caller's word.
     unsafe {
         let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-        let called: Slim<_> =
-            error::catch_panic_slim(|| Ok(call(&this)?.map_or(std::ptr::null_mut(), Bound::into_ptr)));
+        let this = Borrowed::from_ptr(py, object);
+        let this = call::cast::<T>(&this);
+        let called: Slim<_> = error::catch_panic_slim(|| Ok(f(this)?.map_or(std::ptr::null_mut(), Bound::into_ptr)));
         called.unwrap_or_else(|raised| {
             raised.restore(py);
             std::ptr::null_mut()
@@ -72,9 +72,10 @@ unsafe extern "C" fn am_send<T: Resume>(
     let resume = |py: Python<'_>| {
         // SAFETY: that is how the slot is called: with live objects, and a place for the result.
         unsafe {
-            let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+            let this = Borrowed::from_ptr(py, object);
+            let this = call::cast::<T>(&this);
             let value = Borrowed::from_ptr(py, value);
-            let (gave, sent) = match error::catch_panic_slim(|| T::resume(&this, &value)) {
+            let (gave, sent) = match error::catch_panic_slim(|| T::resume(this, &value)) {
                 Ok(Sent::Yielded(yielded)) => (yielded.into_ptr(), ffi::PySendResult::PYGEN_NEXT),
                 Ok(Sent::Returned(returned)) => (returned.into_ptr(), ffi::PySendResult::PYGEN_RETURN),
                 Err(raised) => {

@@ -40,7 +40,7 @@ use super::step::Stepped;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::accel::slots::{self, Await};
 use crate::accel::stop_iteration;
-use crate::py::call::Object;
+use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{error, iter, names};
@@ -309,7 +309,7 @@ impl RustFuture {
         unsafe extern "C" fn cancel(object: *mut c_void) {
             // SAFETY: the loop calls this with the GIL held, with an object of the class that was registered.
             Python::attach(|py| unsafe {
-                let object = Bound::from_borrowed_ptr(py, object.cast()).cast_into_unchecked::<RustFuture>();
+                let object = call::cast_into::<RustFuture>(Bound::from_borrowed_ptr(py, object.cast()));
                 // Nothing unwinds into the loop's module.
                 if let Err(raised) = error::catch_panic(|| object.get().finish(py)).and_then(|ended| ended) {
                     error::unraisable(py, raised, Some(object.as_any()));

@@ -147,7 +147,7 @@ impl ForeignWaiters {
 
     /// For the one awaitable that owns these waiters.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(Some(waiting)) = self.waiting.peek_in_traverse() else { return Ok(()) };
+        let Some(Some(waiting)) = self.waiting.peek_in_traverse(visit) else { return Ok(()) };
         visit.call(&waiting.event_loop)?;
         if let Some(future) = &waiting.future {
             visit.call(future)?;

@@ -216,7 +216,9 @@ impl RustFuture {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(Some(foreign)) = self.state.peek_in_traverse().map(|state| &state.foreign) else { return Ok(()) };
+        let Some(Some(foreign)) = self.state.peek_in_traverse(&visit).map(|state| &state.foreign) else {
+            return Ok(());
+        };
         if let Some(Ok(value)) = &foreign.early {
             visit.call(value)?;
         }

@@ -530,7 +530,7 @@ impl Future {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(state) = self.state.peek_in_traverse() else { return Ok(()) };
+        let Some(state) = self.state.peek_in_traverse(&visit) else { return Ok(()) };
         visit.call(&state.event_loop)?;
         match &state.outcome {
             Outcome::Pending | Outcome::Cancelled => {}

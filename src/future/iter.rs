@@ -125,7 +125,7 @@ impl FutureIter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.future.peek_in_traverse() {
+        match self.future.peek_in_traverse(&visit) {
             Some(future) => visit.call(future),
             None => Ok(()),
         }

@@ -398,7 +398,7 @@ impl Reactor for Watch {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(table) = self.table.peek_in_traverse() else { return Ok(()) };
+        let Some(table) = self.table.peek_in_traverse(visit) else { return Ok(()) };
         for watched in &table.watched {
             visit.call(&watched.reader)?;
             visit.call(&watched.writer)?;

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt};
+use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
 use super::error::{answered, fetch, owned};
 
@@ -164,12 +164,12 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
 
     fn try_repr(&self) -> PyResult<Bound<'py, PyString>> {
         // SAFETY: a live object; a new reference to a string, or NULL with an exception set.
-        unsafe { owned(self.py(), ffi::PyObject_Repr(self.as_ptr())).map(|text| text.cast_into_unchecked()) }
+        unsafe { owned(self.py(), ffi::PyObject_Repr(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_str(&self) -> PyResult<Bound<'py, PyString>> {
         // SAFETY: as for `try_repr`.
-        unsafe { owned(self.py(), ffi::PyObject_Str(self.as_ptr())).map(|text| text.cast_into_unchecked()) }
+        unsafe { owned(self.py(), ffi::PyObject_Str(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_eq(&self, other: &Bound<'py, PyAny>) -> PyResult<bool> {
@@ -304,6 +304,28 @@ pub fn call_method_with_keyword<'py>(
         let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr());
         owned(object.py(), result)
     }
+}
+
+/// An object as what it is known to be: its class is not looked at, but in debug builds.
+///
+/// # Safety
+/// It is an instance of `T`, or of a subclass.
+#[inline(always)]
+pub unsafe fn cast<'a, 'py, T: PyTypeCheck>(object: &'a Bound<'py, PyAny>) -> &'a Bound<'py, T> {
+    debug_assert!(object.cast::<T>().is_ok(), "not what it is known to be: {}", object.get_type());
+    // SAFETY: the caller's word.
+    unsafe { object.cast_unchecked() }
+}
+
+/// As `cast`, of an object that is handed over.
+///
+/// # Safety
+/// As for `cast`.
+#[inline(always)]
+pub unsafe fn cast_into<T: PyTypeCheck>(object: Bound<'_, PyAny>) -> Bound<'_, T> {
+    debug_assert!(object.cast::<T>().is_ok(), "not what it is known to be: {}", object.get_type());
+    // SAFETY: the caller's word.
+    unsafe { object.cast_into_unchecked() }
 }
 
 /// Whether this is an instance of exactly this class (no subclass): a pointer comparison.

@@ -7,6 +7,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
 
+use pyo3::PyVisit;
 use pyo3::prelude::*;
 
 /// A value that is only touched with the GIL held.
@@ -88,11 +89,11 @@ impl<T> GilCell<T> {
         self.with(py, |old| *old = value);
     }
 
-    /// For `__traverse__`, which has no token: None when the cell is in use (nothing is visited then, and what is not
-    /// visited is not collected).
-    pub fn peek_in_traverse(&self) -> Option<&T> {
-        // SAFETY: the interpreter traverses with the GIL held, runs no code meanwhile, and the flag says that no
-        // mutable reference exists.
+    /// For `__traverse__`, which has no token but a visitor, that says as much: None when the cell is in use (nothing is
+    /// visited then, and what is not visited is not collected).
+    pub fn peek_in_traverse<'a>(&'a self, _visit: &'a PyVisit<'_>) -> Option<&'a T> {
+        // SAFETY: there is a visitor in traversals alone. The interpreter traverses with the GIL held and runs no code
+        // meanwhile, and the flag says that no mutable reference exists.
         (!self.busy.get()).then(|| unsafe { &*self.value.get() })
     }
 }

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 
+use super::call;
 use super::error::{self, PreserveError, unraisable};
 use super::refs::show;
 
@@ -31,7 +32,7 @@ unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
     let last_look = |py: Python<'_>| {
         let _preserved = PreserveError::new(py);
         // SAFETY: this is the finalizer of `T` and its subclasses only; the object lives for the length of the call.
-        let object = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked::<T>() };
+        let object = unsafe { call::cast_into::<T>(Bound::from_borrowed_ptr(py, object)) };
         if let Err(raised) = error::catch_panic(|| T::finalize(&object)).and_then(|looked| looked) {
             unraisable(py, raised, Some(object.as_any()));
         }
@@ -47,8 +48,9 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
     // marks it, so that the finalizer runs once.
     unsafe {
         let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-        if T::needs_finalizer(&this) {
+        let this = Borrowed::from_ptr(py, object);
+        let this = call::cast::<T>(&this);
+        if T::needs_finalizer(this) {
             // Whoever keeps it must find it tracked.
             show(this.as_any());
             if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {

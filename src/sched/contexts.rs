@@ -182,7 +182,7 @@ impl Contexts {
 
     /// What the collector is to see.
     pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        let Some(state) = self.0.peek_in_traverse() else { return Ok(()) };
+        let Some(state) = self.0.peek_in_traverse(visit) else { return Ok(()) };
         if let Some(kept) = &state.kept {
             visit.call(&kept.snapshot)?;
             visit.call(&kept.spare)?;

@@ -395,7 +395,7 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(state) = self.state.peek_in_traverse() {
+        if let Some(state) = self.state.peek_in_traverse(&visit) {
             if let Some(callback) = &state.callback {
                 visit.call(&callback.callable)?;
                 visit.call(callback.args.as_ref().map(Hidden::get))?;

@@ -151,7 +151,7 @@ impl Default for LoopState {
 #[pymethods]
 impl LoopState {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(ready) = self.ready.peek_in_traverse() {
+        if let Some(ready) = self.ready.peek_in_traverse(&visit) {
             for entry in ready.iter() {
                 match entry {
                     Entry::Handle(handle) => visit.call(handle.get())?,
@@ -168,21 +168,21 @@ impl LoopState {
                 }
             }
         }
-        if let Some(timers) = self.timers.peek_in_traverse() {
+        if let Some(timers) = self.timers.peek_in_traverse(&visit) {
             for handle in timers.iter() {
                 visit.call(handle.get())?;
             }
         }
         // Those that are hidden are held by a loop that runs.
-        if let Some(tasks) = self.tasks.peek_in_traverse() {
+        if let Some(tasks) = self.tasks.peek_in_traverse(&visit) {
             for task in &tasks.resting {
                 visit.call(task)?;
             }
         }
-        if let Some(Some(reactor)) = self.reactor.peek_in_traverse() {
+        if let Some(Some(reactor)) = self.reactor.peek_in_traverse(&visit) {
             reactor.traverse(&visit)?;
         }
-        if let Some(task) = self.task_is_current.peek_in_traverse() {
+        if let Some(task) = self.task_is_current.peek_in_traverse(&visit) {
             visit.call(task)?;
         }
         self.contexts.traverse(&visit)

@@ -139,7 +139,7 @@ impl ThreadSafeHandle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.running.peek_in_traverse() {
+        match self.running.peek_in_traverse(&visit) {
             Some(Some(running)) => visit.call(&running.gate),
             _ => Ok(()),
         }

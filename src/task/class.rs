@@ -364,7 +364,7 @@ impl Task {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(state) = self.state.peek_in_traverse() {
+        if let Some(state) = self.state.peek_in_traverse(&visit) {
             visit.call(state.coroutine.as_ref().map(Hidden::get))?;
             visit.call(state.context.as_ref().map(Hidden::get))?;
             state.awaits.iter().flat_map(|chain| chain.iter()).try_for_each(|each| visit.call(each))?;

@@ -54,7 +54,7 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
 /// The turn's `Entry::Step`.
 pub(crate) fn run_step(home: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
     // SAFETY: only `schedule` makes such entries, always with a task.
-    let task = unsafe { task.cast_unchecked::<Task>() };
+    let task = unsafe { call::cast::<Task>(task) };
     let py = task.py();
     let names = asyncio(py)?;
     registry::enter(names, home.get(), home.as_any(), task.as_any())?;
@@ -65,7 +65,7 @@ pub(crate) fn run_step(home: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>) -> 
 /// One of our futures that the task waited for is done.
 pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `wait_for_future` makes waiters with this function, always with a task.
-    let task = unsafe { task.cast_unchecked::<Task>() };
+    let task = unsafe { call::cast::<Task>(task) };
     let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Future(future) => {
             state.wait = Wait::Woken(future.into_shown(py));
@@ -82,7 +82,7 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
 /// A Rust future's waker was woken: late and repeated wakes find the task elsewhere and do nothing.
 fn wake_from_rust(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `Stepping::shared` makes wakers with this function, always with a task.
-    let task = unsafe { task.cast_unchecked::<Task>() };
+    let task = unsafe { call::cast::<Task>(task) };
     let taken = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Rust(future) => Some(future),
         other => {
@@ -128,7 +128,7 @@ impl StepCall {
 /// A future that is not ours is done: the step itself, as in asyncio. Its loop has entered the task's context.
 fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `wait_for_other` makes callbacks with this function, always with a task.
-    let task = unsafe { task.cast_unchecked::<Task>() };
+    let task = unsafe { call::cast::<Task>(task) };
     let py = task.py();
     let waited = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Foreign(known) => {
@@ -410,7 +410,7 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
     let py = awaited.py();
     if awaited.is_exact_instance_of::<Future>() {
         // SAFETY: the type was compared.
-        return Future::cancel_with(unsafe { awaited.cast_unchecked::<Future>() }, message);
+        return Future::cancel_with(unsafe { call::cast::<Future>(awaited) }, message);
     }
     let keywords = pyo3::types::PyDict::new(py);
     keywords.set_item(pyo3::intern!(py, "msg"), message)?;

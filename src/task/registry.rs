@@ -15,6 +15,7 @@ use crate::accel::collector::{self, AwaitChain, HiddenAny};
 use crate::bridge::RustFuture;
 use crate::future::FutureIter;
 use crate::py::asyncio::{Asyncio, asyncio};
+use crate::py::call;
 use crate::sched::LoopState;
 
 /// Among so many tasks the collector's look at what they await begins to count.
@@ -134,7 +135,7 @@ fn take_out<T>(
     let gone = list.swap_remove(index);
     if let Some(moved) = list.get(index) {
         // SAFETY: only `register` and `rest` put anything there, always a task.
-        let moved = unsafe { get(moved).bind(py).cast_unchecked::<Task>() };
+        let moved = unsafe { call::cast::<Task>(get(moved).bind(py)) };
         moved.get().state.with(py, |state| state.place = Some(place));
     } else if list.is_empty() && list.capacity() > MANY {
         list.shrink_to_fit();
@@ -155,7 +156,7 @@ pub fn rest(event_loop: &Bound<'_, LoopState>) {
     });
     for task in tasks {
         // SAFETY: only `register` and `rest` put anything there, always a task.
-        let task = &unsafe { task.into_shown(py).into_bound(py).cast_into_unchecked::<Task>() };
+        let task = &unsafe { call::cast_into::<Task>(task.into_shown(py).into_bound(py)) };
         Task::show(task);
         // `Future.cancel(task)` leaves a task that is done and registered.
         if Task::is_done(task) {
