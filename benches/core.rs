@@ -15,9 +15,7 @@ use std::thread;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use pyloop::core::inbox::Inbox;
-use pyloop::core::ready::{Lane, ReadyQueue};
-use pyloop::core::timers::Timers;
+use pyloop::internals::{Inbox, Lane, ReadyQueue, Timers};
 
 /// As large as the loop's own entries (a tag and three references).
 type Entry = [usize; 4];

@@ -31,22 +31,23 @@
 //! }
 //! ```
 //!
-//! The layers, lowest first: [`core`] (pure), `py` (CPython's vocabulary), [`sched`] (the loop), [`future`],
-//! [`bridge`] (coroutines and polls), [`task`], `io` and `prims`, `event_loop`. A `use crate::x` points down only.
+//! What is public is listed in `docs/api.md`; the rest is the loop's own. The layers, lowest first: `core` (pure), `py`
+//! (CPython's vocabulary), `sched` (the loop), `future`, `bridge` (coroutines and polls), `task`, `io` and `prims`,
+//! `event_loop`. A `use crate::x` points down only.
 
 #[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "the loop uses all of it, a client some"))]
 mod accel;
-pub mod bridge;
+mod bridge;
 #[cfg(feature = "loop")]
 mod calls;
 #[cfg(feature = "loop")]
-pub mod core;
+mod core;
 #[cfg(feature = "loop")]
 mod embed;
 #[cfg(feature = "loop")]
 mod event_loop;
 #[cfg(feature = "loop")]
-pub mod future;
+mod future;
 #[cfg(feature = "pyo3-async-runtimes")]
 pub mod generic;
 #[cfg(feature = "loop")]
@@ -59,17 +60,25 @@ mod py;
 #[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "as for `py`"))]
 mod rt;
 #[cfg(feature = "loop")]
-pub mod sched;
+mod sched;
 #[cfg(feature = "loop")]
-pub mod task;
+mod task;
 pub mod tokio;
 
-pub use bridge::*;
+pub use bridge::{
+    CancelledError, PyFuture, PyStream, RustBatches, RustFuture, RustStream, TaskLocals, enter_runtime, future_into_py,
+    future_into_py_with_locals, get_current_locals, get_current_loop, get_running_loop, into_future,
+    into_future_with_locals, into_stream, into_stream_with_locals, local_future_into_py_with_locals, named_into_py,
+    run, run_until_complete, scope, scope_local, scoped, send_future_into_py, shielded_into_py, spawn_blocking_into_py,
+    spawn_into_py, stream_into_py,
+};
 #[cfg(feature = "loop")]
 pub use embed::prepare;
 #[cfg(feature = "pyo3-async-runtimes")]
 pub use generic::PyloopRuntime;
-pub use main_entry::{MainResult, run_main};
+pub use main_entry::MainResult;
+#[doc(hidden)]
+pub use main_entry::run_main;
 pub use pyloop_macros::main;
 pub use rt::background::{init, init_with_runtime};
 pub use rt::block_on::block_on;
@@ -79,13 +88,23 @@ use crate::py::call::Object;
 #[cfg(feature = "loop")]
 use pyo3::prelude::*;
 
+/// What the benchmarks measure alone (`benches/core.rs`). No part of the API: it changes without notice.
+#[cfg(feature = "loop")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::core::inbox::Inbox;
+    pub use crate::core::ready::{Lane, ReadyQueue};
+    pub use crate::core::timers::Timers;
+}
+
 /// Make `part` a module that `import` finds.
 #[cfg(feature = "loop")]
 fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> PyResult<()> {
     module.py().import("sys")?.try_getattr("modules")?.set_item(part.name()?, part)
 }
 
-/// The native half of `pyloop`.
+/// The native half of `pyloop`: a Python module, which `crates/native` makes a library of.
+#[doc(hidden)]
 #[cfg(feature = "loop")]
 #[pymodule(gil_used = true)]
 pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {

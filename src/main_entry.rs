@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::panic::PanicException;
@@ -43,14 +44,17 @@ enum End {
 /// What `#[pyloop::main]` calls: start Python, run `main` on a new event loop, report its error, stop Python.
 ///
 /// # Panics
-/// When Python runs in this process already; with the panic of `main`.
+/// When it was called before, or Python runs in this process already; with the panic of `main`.
 pub fn run_main<M, F>(main: M) -> ExitCode
 where
     M: FnOnce() -> F,
     F: Future<Output: MainResult> + 'static,
 {
-    // SAFETY: this is the whole of the program's main: no thread has used Python before, nothing uses it after. What
-    // is left of an event loop by then was made to outlive the interpreter, as it does in a `python` process.
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    assert!(!CALLED.swap(true, Ordering::SeqCst), "a program has one Python, which runs once");
+    // SAFETY: Python does not run yet, which PyO3 makes sure of, and has not run before: this is called once. After it
+    // `Python::attach` panics on any thread. What is left of an event loop by then was made to outlive the interpreter,
+    // as it does in a `python` process.
     let end = unsafe {
         pyo3::with_embedded_python_interpreter(|py| {
             let ended = prepare(py).and_then(|()| {

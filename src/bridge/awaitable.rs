@@ -384,7 +384,7 @@ impl RustFuture {
     ///
     /// # Errors
     /// The PanicException of its destructor.
-    pub fn finish(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let (ours, waiters) = self.state.with(py, |state| {
             state.blocking = false;
             let found = state.stage;

@@ -2,7 +2,7 @@
 //! `blocking`: the same futures for a plain thread.
 
 mod blocking;
-pub mod fs;
-pub mod sleep;
+pub(crate) mod fs;
+pub(crate) mod sleep;
 pub mod sync;
-pub mod testing;
+pub(crate) mod testing;

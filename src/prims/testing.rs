@@ -238,7 +238,7 @@ fn slow(seconds: f64) -> RustFuture {
 }
 
 /// The module.
-pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "_testing")?;
     module.add_function(wrap_pyfunction!(live, &module)?)?;
     module.add_function(wrap_pyfunction!(ready, &module)?)?;

@@ -13,4 +13,4 @@ pub mod timer_handle;
 pub mod turn;
 
 pub use shared::{Deliver, LoopShared};
-pub use state::{Entry, LoopState};
+pub use state::LoopState;

@@ -41,7 +41,7 @@ fn joined<T>(ended: Result<io::Result<T>, JoinError>) -> io::Result<T> {
 ///
 /// # Errors
 /// What making the classes raises.
-pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "pyloop._fs")?;
     module.add_class::<File>()?;
     module.add_class::<Opening>()?;

@@ -50,7 +50,7 @@ fn none() -> Py<PyAny> {
 ///
 /// # Errors
 /// What making the classes raises.
-pub fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "pyloop._sync")?;
     module.add_function(wrap_pyfunction!(oneshot::oneshot, &module)?)?;
     module.add_function(wrap_pyfunction!(mpsc::mpsc, &module)?)?;
