@@ -13,9 +13,12 @@ use crate::bridge::RustFuture;
 use crate::calls;
 use crate::core::ready::Lane;
 use crate::future::{Future, new_future};
+use crate::io::descriptor::descriptor_of;
 use crate::io::dns;
-use crate::io::sock::{self, Place, ReceiveBuffer};
-use crate::io::watch::{Side, Watch};
+use crate::io::sock::{self, Call};
+use crate::io::sock_plain::ReceiveBuffer;
+use crate::io::watch::Watch;
+use crate::io::watched::Side;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
@@ -302,78 +305,66 @@ impl Loop {
         Self::unwatch(slf, fd, Side::Write)
     }
 
-    /// Receive up to `n` bytes; empty at the end of the stream.
-    fn sock_recv<'py>(slf: &Bound<'py, Self>, sock: Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, RustFuture>> {
-        let place = Self::sock_place(slf, &sock)?;
-        let n = usize::try_from(n).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
-        sock::recv(place, Arc::clone(&slf.get().receive_buffer), sock.unbind(), n).into_object(slf.py())
+    // The calls that `_sockets.py` gives their names and signatures.
+
+    fn _sock_recv<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, n: Py<PyAny>) -> PyResult<Bound<'py, RustFuture>> {
+        let buffer = Arc::clone(&slf.get().receive_buffer);
+        Self::sock_call(slf, sock, Call::Recv { size: n, buffer })
     }
 
-    /// Receive into a buffer; how many bytes.
-    fn sock_recv_into<'py>(
+    fn _sock_recv_into<'py>(
         slf: &Bound<'py, Self>,
-        sock: Bound<'py, PyAny>,
-        buf: &Bound<'py, PyAny>,
+        sock: Py<PyAny>,
+        buf: Py<PyAny>,
     ) -> PyResult<Bound<'py, RustFuture>> {
-        let place = Self::sock_place(slf, &sock)?;
-        sock::recv_into(place, sock.unbind(), buf)?.into_object(slf.py())
+        Self::sock_call(slf, sock, Call::RecvInto { buffer: buf })
     }
 
-    /// Receive a datagram: `(data, address)`.
-    fn sock_recvfrom(
-        slf: &Bound<'_, Self>,
-        sock: &Bound<'_, PyAny>,
-        bufsize: &Bound<'_, PyAny>,
-    ) -> PyResult<RustFuture> {
-        let place = Self::sock_place(slf, sock)?;
-        let args = PyTuple::new(slf.py(), [bufsize])?;
-        Ok(sock::method("sock_recvfrom", place, sock, Side::Read, "recvfrom", &args))
-    }
-
-    /// Receive a datagram into a buffer: `(count, address)`.
-    #[pyo3(signature = (sock, buf, nbytes = 0))]
-    fn sock_recvfrom_into(
-        slf: &Bound<'_, Self>,
-        sock: &Bound<'_, PyAny>,
-        buf: &Bound<'_, PyAny>,
-        nbytes: isize,
-    ) -> PyResult<RustFuture> {
-        let place = Self::sock_place(slf, sock)?;
-        let nbytes = if nbytes == 0 { buf.try_len()?.cast_signed() } else { nbytes };
-        let args = (buf, nbytes).into_pyobject(slf.py())?;
-        Ok(sock::method("sock_recvfrom_into", place, sock, Side::Read, "recvfrom_into", &args))
-    }
-
-    /// Send all of a buffer.
-    fn sock_sendall<'py>(
+    fn _sock_recvfrom<'py>(
         slf: &Bound<'py, Self>,
-        sock: Bound<'py, PyAny>,
-        data: &Bound<'py, PyAny>,
+        sock: Py<PyAny>,
+        bufsize: Py<PyAny>,
     ) -> PyResult<Bound<'py, RustFuture>> {
-        let place = Self::sock_place(slf, &sock)?;
-        sock::sendall(place, sock.unbind(), data)?.into_object(slf.py())
+        Self::sock_call(slf, sock, Call::RecvFrom { size: bufsize })
     }
 
-    /// Send a datagram; how many bytes.
-    fn sock_sendto(
-        slf: &Bound<'_, Self>,
-        sock: &Bound<'_, PyAny>,
-        data: &Bound<'_, PyAny>,
-        address: &Bound<'_, PyAny>,
-    ) -> PyResult<RustFuture> {
-        let place = Self::sock_place(slf, sock)?;
-        let args = PyTuple::new(slf.py(), [data, address])?;
-        Ok(sock::method("sock_sendto", place, sock, Side::Write, "sendto", &args))
+    fn _sock_recvfrom_into<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Py<PyAny>,
+        buf: Py<PyAny>,
+        nbytes: Py<PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
+        Self::sock_call(slf, sock, Call::RecvFromInto { buffer: buf, size: nbytes })
     }
 
-    /// Accept a connection: `(conn, address)`.
-    fn sock_accept(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-        Ok(sock::accept(Self::sock_place(slf, sock)?, sock))
+    fn _sock_sendall<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Py<PyAny>,
+        data: Py<PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
+        Self::sock_call(slf, sock, Call::SendAll { data, rest: None })
     }
 
-    /// Connect to an address that is resolved.
-    fn _sock_connect(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> PyResult<RustFuture> {
-        Ok(sock::connect(Self::sock_place(slf, sock)?, sock, address))
+    fn _sock_sendto<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Py<PyAny>,
+        data: Py<PyAny>,
+        address: Py<PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
+        Self::sock_call(slf, sock, Call::SendTo { data, address })
+    }
+
+    fn _sock_accept<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>) -> PyResult<Bound<'py, RustFuture>> {
+        Self::sock_call(slf, sock, Call::Accept)
+    }
+
+    /// To an address that is resolved.
+    fn _sock_connect<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Py<PyAny>,
+        address: Py<PyAny>,
+    ) -> PyResult<Bound<'py, RustFuture>> {
+        Self::sock_call(slf, sock, Call::Connect { address, begun: false })
     }
 
     /// Queue a handle of asyncio's own class.
@@ -456,12 +447,11 @@ impl Loop {
         watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
 
-    /// The watch, after asyncio's checks of a socket given to a `sock_*` call.
-    fn sock_place(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<Place> {
-        let py = slf.py();
+    fn sock_call<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, call: Call) -> PyResult<Bound<'py, RustFuture>> {
+        let (py, watch) = (slf.py(), Self::watch(slf)?);
+        watch.belong_to(slf.as_any())?;
         let debug = slf.as_super().get().debug.get(py);
-        asyncio(py)?.check_socket(sock, debug)?;
-        Ok(Place { event_loop: slf.clone().into_any().unbind(), watch: Self::watch(slf)? })
+        sock::future(watch, sock, debug, call).into_object(py)
     }
 
     fn watch_with<'py>(
@@ -474,14 +464,15 @@ impl Loop {
     ) -> PyResult<Bound<'py, Handle>> {
         let (py, state) = (slf.py(), slf.as_super());
         run::check_closed(state.get())?;
-        let fd = fd_of(fd)?;
+        let (file, fd) = (fd, descriptor_of(fd)?);
+        let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().unbind());
         let context = match context {
             Some(context) if !context.is_none() => context,
             _ => context::copy_current(py)?,
         };
         let handle = Handle::new(calls::parts(callback, args, Some(context)), state)?;
         collector::show(handle.as_any());
-        Self::watch(slf)?.add(py, fd, side, handle.clone().unbind())?;
+        Self::watch(slf)?.add(py, fd, file, side, handle.clone().unbind())?;
         state.get().wake_if_away();
         Ok(handle)
     }
@@ -491,35 +482,18 @@ impl Loop {
         if shared.lifecycle.is_closed() || shared.is_inherited() {
             return Ok(false);
         }
-        match fd_of(fd) {
-            Ok(fd) => Ok(Self::watch(slf)?.remove(slf.py(), fd, side)),
+        let (py, watch) = (slf.py(), Self::watch(slf)?);
+        match descriptor_of(fd) {
+            Ok(fd) => Ok(watch.remove(py, fd, side)),
             // No descriptor has that number.
-            Err(raised) if raised.is_instance_of::<PyOverflowError>(slf.py()) => Ok(false),
-            Err(raised) => Err(raised),
+            Err(raised) if raised.is_instance_of::<PyOverflowError>(py) => Ok(false),
+            // A socket that was closed has none, and is found by itself.
+            Err(raised) => match watch.of_file(fd) {
+                Some(fd) => Ok(watch.remove(py, fd, side)),
+                None => Err(raised),
+            },
         }
     }
-}
-
-/// A descriptor, or the `fileno()` of an object (`selectors._fileobj_to_fd`).
-///
-/// # Errors
-/// ValueError for what is none, OverflowError for a number that is too large.
-fn fd_of(fileobj: &Bound<'_, PyAny>) -> PyResult<i32> {
-    let fd = match fileobj.extract::<i32>() {
-        Ok(fd) => fd,
-        Err(raised) if fileobj.is_instance_of::<PyInt>() => return Err(raised),
-        Err(_) => {
-            let fileno = fileobj.try_call_method("fileno", ()).and_then(|fd| fd.extract::<i32>());
-            fileno.map_err(|_| match fileobj.try_repr() {
-                Ok(text) => PyValueError::new_err(format!("Invalid file object: {text}")),
-                Err(raised) => raised,
-            })?
-        }
-    };
-    if fd < 0 {
-        return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
-    }
-    Ok(fd)
 }
 
 /// Whether `getaddrinfo(host, port)` needs no thread: an address in numbers.

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from pyloop import _accel, _compat, _forks, _native
 from pyloop._forks import Inheritable
 from pyloop._signals import SignalHandlers
+from pyloop._sockets import SocketCalls
 from pyloop._subprocess import Subprocesses
 
 if TYPE_CHECKING:
-    from socket import _Address, _GetAddrInfoResult
+    from socket import _GetAddrInfoResult
 
 
 class _Slots(_native.Loop):
@@ -43,7 +44,13 @@ class _Slots(_native.Loop):
 
 
 class EventLoop(
-    Inheritable, SignalHandlers, Subprocesses, _Slots, _compat.AsyncioTransports, asyncio.BaseEventLoop
+    Inheritable,
+    SignalHandlers,
+    Subprocesses,
+    SocketCalls,
+    _Slots,
+    _compat.AsyncioTransports,
+    asyncio.BaseEventLoop,
 ):
     """An asyncio event loop that is a tokio runtime.
 
@@ -100,20 +107,6 @@ class EventLoop(
         self._close_signals()
         base_events.BaseEventLoop.close(self)
         self._close()
-
-    async def sock_connect(self, sock: socket.socket, address: _Address) -> None:
-        """Connect a non-blocking socket to an address of its family, resolved first if it is a name.
-
-        Raises OSError when that fails, TypeError for an `ssl.SSLSocket`, ValueError in debug mode for a
-        socket that blocks.
-        """
-        _compat.check_socket(sock, self._debug)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            resolved = await self._ensure_resolved(
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
-            )
-            *_, address = resolved[0]
-        await self._sock_connect(sock, address)
 
     async def getaddrinfo(
         self,

@@ -1,7 +1,14 @@
-//! Layer 7, descriptors: `poller` (epoll or kqueue, level-triggered, nested in tokio's), `watch` (who waits for which
-//! descriptor), `sock` (the `sock_*` calls as Rust futures), `dns` (numeric addresses without a thread).
+//! Layer 7, descriptors: `poller` (epoll or kqueue, nested in tokio's), `registrations` (what it is told, and when),
+//! `table` and `watched` (what is known of each descriptor), `watch` (who waits for which one), `sock` and `sock_plain`
+//! (the `sock_*` calls as Rust futures), `descriptor` (which one an object is), `dns` (numeric addresses without a
+//! thread).
 
+pub mod descriptor;
 pub mod dns;
 pub mod poller;
+pub mod registrations;
 pub mod sock;
+pub mod sock_plain;
+pub mod table;
 pub mod watch;
+pub mod watched;

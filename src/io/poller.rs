@@ -1,12 +1,21 @@
-//! A level-triggered poller of our own, whose descriptor is watched by tokio's edge-triggered one.
+//! A poller of our own, epoll or kqueue, whose descriptor is watched by tokio's edge-triggered one.
 //!
 //! asyncio's `add_reader` is level-triggered and any descriptor may be closed behind the loop's back; the kernel's own
 //! bookkeeping answers both. Used by the loop's thread, or by whoever holds the GIL.
+//!
+//! The kernel knows a registration by the *file* and the number that it had, the program knows the number only. When
+//! the number is closed and the file lives on elsewhere (a duplicate, a forked child, a process that it was sent to),
+//! epoll goes on to report that file, under a number that may be another file's by now, and nobody can take it back. So
+//! each registration has a number of its own, its generation, which comes with its events.
+//!
+//! A forked child shares its parent's poller, and leaves it alone.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use crate::rt::process::generation;
+use crate::rt::process;
 
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +25,23 @@ pub struct Interest {
 }
 
 impl Interest {
+    pub const NONE: Self = Self { read: false, write: false };
+
     pub fn is_empty(self) -> bool {
-        !self.read && !self.write
+        self == Self::NONE
+    }
+
+    /// Whether all of it is in `other`.
+    pub fn is_within(self, other: Self) -> bool {
+        self.read <= other.read && self.write <= other.write
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self { read: self.read && other.read, write: self.write && other.write }
+    }
+
+    pub fn without(self, other: Self) -> Self {
+        Self { read: self.read && !other.read, write: self.write && !other.write }
     }
 }
 
@@ -30,12 +54,18 @@ pub enum Trigger {
     Edge,
 }
 
+/// One registration: the descriptor, and which of its registrations this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    pub fd: RawFd,
+    pub generation: u32,
+}
+
 /// What a descriptor is ready for.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    pub fd: RawFd,
-    pub read: bool,
-    pub write: bool,
+    pub of: Registration,
+    pub ready: Interest,
     /// A receive that gets less than it asked for may have left something: the end of the stream, an error, urgent data.
     pub more_than_data: bool,
 }
@@ -44,37 +74,29 @@ pub struct Event {
 /// events tell of the end of the stream and of urgent data (epoll(7), questions and answers, 9).
 pub const SHORT_MEANS_DRAINED: bool = cfg!(target_os = "linux");
 
+/// Whether a file may be reported on under a number that was closed. kqueue forgets what is closed.
+pub const REPORTS_CLOSED: bool = cfg!(target_os = "linux");
+
 /// How many events one look takes; more are found by the next.
 pub const EVENTS_AT_ONCE: usize = 256;
 
 /// epoll (Linux) or kqueue (the BSDs, macOS).
 #[derive(Debug)]
 pub struct Poller {
-    fd: OwnedFd,
-    /// The process that made it (`generation`). A forked child shares it with its parent, and leaves it alone.
-    generation: u32,
-}
-
-impl Poller {
-    fn own(fd: OwnedFd) -> Self {
-        Self { fd, generation: generation() }
-    }
-
-    fn check_process(&self) -> io::Result<()> {
-        let inherited = self.generation != generation();
-        if inherited { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(()) }
-    }
+    own: OwnedFd,
+    /// The process that made it (`process::generation`).
+    process: u32,
 }
 
 impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.own.as_raw_fd()
     }
 }
 
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.own.as_fd()
     }
 }
 
@@ -82,21 +104,50 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+impl Poller {
+    /// # Errors
+    /// The process or the system has no descriptor, or no memory, left for it.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: `create` gives a descriptor that it has just made, and that nobody else knows of.
+        let own = unsafe { OwnedFd::from_raw_fd(check(create())?) };
+        Ok(Self { own, process: process::generation() })
+    }
+
+    fn check_process(&self) -> io::Result<()> {
+        let is_inherited = self.process != process::generation();
+        if is_inherited { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(()) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn create() -> libc::c_int {
+    // SAFETY: a system call without pointers.
+    unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn create() -> libc::c_int {
+    // SAFETY: a system call without arguments.
+    unsafe { libc::kqueue() }
+}
+
 #[cfg(target_os = "linux")]
 const MORE_THAN_DATA: libc::c_int = libc::EPOLLRDHUP | libc::EPOLLPRI;
 
 #[cfg(target_os = "linux")]
 impl Poller {
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: a plain system call; a descriptor that it gives is ours alone.
-        unsafe { Ok(Self::own(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
-    }
-
-    /// Watch for this.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known.
     ///
     /// # Errors
-    /// EBADF, or EPERM for what cannot be polled (a regular file).
-    pub fn set(&self, fd: RawFd, interest: Interest, _before: Interest, trigger: Trigger) -> io::Result<()> {
+    /// EBADF for a number that is no descriptor's, EPERM for what cannot be polled (a regular file), ENOMEM and ENOSPC.
+    /// Nothing is registered then.
+    pub fn set(
+        &self,
+        registration: Registration,
+        interest: Interest,
+        before: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         let mut events = 0;
         if interest.read {
             events |= libc::EPOLLIN;
@@ -107,42 +158,56 @@ impl Poller {
         if trigger == Trigger::Edge {
             events |= libc::EPOLLET | MORE_THAN_DATA;
         }
-        let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
-        // A descriptor that was closed behind our back, and perhaps opened anew, is unknown to the kernel here.
-        match self.control(libc::EPOLL_CTL_MOD, fd, &mut event) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
-            }
+        let Registration { fd, generation } = registration;
+        let data = u64::from(generation) << 32 | u64::from(fd.cast_unsigned());
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: data };
+        // What is known is the number: another file may have it by now, or one that had it before has it again.
+        let [first, second, otherwise] = if before.is_empty() {
+            [libc::EPOLL_CTL_ADD, libc::EPOLL_CTL_MOD, libc::EEXIST]
+        } else {
+            [libc::EPOLL_CTL_MOD, libc::EPOLL_CTL_ADD, libc::ENOENT]
+        };
+        match self.control(first, fd, &mut event) {
+            Err(error) if error.raw_os_error() == Some(otherwise) => self.control(second, fd, &mut event),
             done => done,
         }
     }
 
-    /// Watch it no more. It may be closed already.
-    pub fn remove(&self, fd: RawFd, _before: Interest) {
+    /// Watch it no more.
+    ///
+    /// # Errors
+    /// EBADF, ENOENT: the number is no descriptor's any more, or another's. The file that had it may live on.
+    pub fn remove(&self, fd: RawFd, _before: Interest) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        drop(self.control(libc::EPOLL_CTL_DEL, fd, &mut event));
+        self.control(libc::EPOLL_CTL_DEL, fd, &mut event)
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, event: &mut libc::epoll_event) -> io::Result<()> {
         self.check_process()?;
         // SAFETY: `event` is valid for the call, which copies it.
-        check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, event) }).map(drop)
+        check(unsafe { libc::epoll_ctl(self.as_raw_fd(), operation, fd, event) }).map(drop)
     }
 
-    /// What is ready now, without waiting.
+    /// What is ready now, without waiting; how much of it.
+    ///
+    /// # Errors
+    /// The kernel's: somebody has closed the poller's descriptor.
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
         self.check_process()?;
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
-        // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
-        let count =
-            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0) };
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS_AT_ONCE];
+        let room = events.as_mut_ptr().cast();
+        // SAFETY: there is room for as many entries as the kernel is told that it may write.
+        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), room, EVENTS_AT_ONCE as libc::c_int, 0) };
         let count = check(count)? as usize;
-        for event in events.iter().take(count) {
-            let bits = event.events as libc::c_int;
+        for event in &events[..count] {
+            // SAFETY: the kernel has written the first `count`.
+            let event = unsafe { event.assume_init() };
+            let (bits, data) = (event.events.cast_signed(), event.u64);
+            let of = Registration { fd: (data as u32).cast_signed(), generation: (data >> 32) as u32 };
             // An error or a hang-up is for both sides, as in `selectors.EpollSelector`.
-            let (read, write) = (bits & !libc::EPOLLOUT != 0, bits & !libc::EPOLLIN != 0);
+            let ready = Interest { read: bits & !libc::EPOLLOUT != 0, write: bits & !libc::EPOLLIN != 0 };
             let more_than_data = bits & (MORE_THAN_DATA | libc::EPOLLERR | libc::EPOLLHUP) != 0;
-            found(Event { fd: event.u64 as RawFd, read, write, more_than_data });
+            found(Event { of, ready, more_than_data });
         }
         Ok(count)
     }
@@ -150,62 +215,69 @@ impl Poller {
 
 #[cfg(not(target_os = "linux"))]
 impl Poller {
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: a plain system call; a descriptor that it gives is ours alone.
-        unsafe { Ok(Self::own(OwnedFd::from_raw_fd(check(libc::kqueue())?))) }
-    }
-
-    /// Watch for this.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known.
     ///
     /// # Errors
-    /// EBADF, or EINVAL for what cannot be polled.
-    pub fn set(&self, fd: RawFd, interest: Interest, before: Interest, trigger: Trigger) -> io::Result<()> {
+    /// EBADF for a number that is no descriptor's, EINVAL for what cannot be polled, ENOMEM.
+    pub fn set(
+        &self,
+        registration: Registration,
+        interest: Interest,
+        before: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         let flags = libc::EV_ADD | if trigger == Trigger::Edge { libc::EV_CLEAR } else { 0 };
         for (wanted, was, filter) in
             [(interest.read, before.read, libc::EVFILT_READ), (interest.write, before.write, libc::EVFILT_WRITE)]
         {
             if wanted {
-                self.control(fd, filter, flags)?;
+                self.control(registration, filter, flags)?;
             } else if was {
-                drop(self.control(fd, filter, libc::EV_DELETE));
+                // It may be closed already.
+                drop(self.control(registration, filter, libc::EV_DELETE));
             }
         }
         Ok(())
     }
 
-    /// Watch it no more. It may be closed already.
-    pub fn remove(&self, fd: RawFd, before: Interest) {
-        for (was, filter) in [(before.read, libc::EVFILT_READ), (before.write, libc::EVFILT_WRITE)] {
-            if was {
-                drop(self.control(fd, filter, libc::EV_DELETE));
-            }
-        }
+    /// Watch it no more.
+    ///
+    /// # Errors
+    /// EBADF, ENOENT: it is closed, and forgotten by that.
+    pub fn remove(&self, fd: RawFd, before: Interest) -> io::Result<()> {
+        let registration = Registration { fd, generation: 0 };
+        let sides = [(before.read, libc::EVFILT_READ), (before.write, libc::EVFILT_WRITE)];
+        let told = sides.into_iter().filter(|&(was, _)| was);
+        told.map(|(_, filter)| self.control(registration, filter, libc::EV_DELETE)).fold(Ok(()), io::Result::and)
     }
 
-    fn control(&self, fd: RawFd, filter: i16, flags: u16) -> io::Result<()> {
+    fn control(&self, registration: Registration, filter: i16, flags: u16) -> io::Result<()> {
         self.check_process()?;
         // SAFETY: an all-zero kevent is a valid one.
         let mut change: libc::kevent = unsafe { std::mem::zeroed() };
-        change.ident = fd as libc::uintptr_t;
+        change.ident = registration.fd as libc::uintptr_t;
         change.filter = filter;
         change.flags = flags;
-        // SAFETY: one change, no place for events.
-        let result = unsafe {
-            libc::kevent(self.fd.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
-        };
+        change.udata = registration.generation as usize as *mut libc::c_void;
+        // SAFETY: one change, which the call copies; no place for events.
+        let result =
+            unsafe { libc::kevent(self.as_raw_fd(), &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null()) };
         check(result).map(drop)
     }
 
-    /// What is ready now, without waiting.
+    /// What is ready now, without waiting; how much of it.
+    ///
+    /// # Errors
+    /// The kernel's: somebody has closed the poller's descriptor.
     pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
         self.check_process()?;
         // SAFETY: an all-zero kevent is a valid one.
         let mut events: [libc::kevent; EVENTS_AT_ONCE] = unsafe { std::mem::zeroed() };
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the kernel writes at most EVENTS_AT_ONCE entries.
+        // SAFETY: there is room for as many entries as the kernel is told that it may write.
         let count = unsafe {
             libc::kevent(
-                self.fd.as_raw_fd(),
+                self.as_raw_fd(),
                 std::ptr::null(),
                 0,
                 events.as_mut_ptr(),
@@ -214,9 +286,10 @@ impl Poller {
             )
         };
         let count = check(count)? as usize;
-        for event in events.iter().take(count) {
+        for event in &events[..count] {
+            let of = Registration { fd: event.ident as RawFd, generation: event.udata as usize as u32 };
             let read = event.filter == libc::EVFILT_READ;
-            found(Event { fd: event.ident as RawFd, read, write: !read, more_than_data: true });
+            found(Event { of, ready: Interest { read, write: !read }, more_than_data: true });
         }
         Ok(count)
     }

@@ -1,71 +1,101 @@
 //! The `sock_*` calls as Rust futures: the system call is tried at once in the awaiting task's step, and again when
 //! the descriptor is ready. Dropping one (a cancelled task) leaves the socket as it was.
 //!
-//! Loop thread, GIL held. The hot ones (`recv`, `recv_into`, `sendall`) call the kernel; the others call the socket's
-//! own method, which knows addresses of every family.
+//! Loop thread, GIL held. What is hot (`recv`, `recv_into`, `send`) asks the kernel itself (`sock_plain`) when the
+//! socket is of Python's own class and the arguments are plain. Anything else is the socket's own affair: its method is
+//! called, which may be a subclass's, knows addresses of every family, and has its own words for what it does not take.
+//! As asyncio's, a call looks at its arguments when it is awaited, and holds no buffer while it waits to receive.
 
-use std::future::Future;
-use std::io;
 use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyMemoryView, PySlice, PyTuple};
 
-use super::watch::{Side, Watch};
+use super::descriptor::descriptor_of;
+use super::sock_plain::{self, Bytes, Method, ReceiveBuffer, Tried, methods};
+use super::watch::Watch;
+use super::watched::Side;
 use crate::bridge::RustFuture;
-use crate::py::call::{self, Object};
-use crate::py::cell::GilCell;
+use crate::py::asyncio::asyncio;
+use crate::py::call::{Arguments, Object};
 use crate::py::error;
 
-/// One try of a call: None when it would block.
-type Attempt = Box<dyn FnMut(Python<'_>, RawFd) -> PyResult<Option<Tried>> + Send>;
-
-/// What a try of a call came to.
-enum Tried {
-    Done(Py<PyAny>),
-    /// A receive got less than it asked for.
-    Short(Py<PyAny>),
+/// What is called, with what.
+pub enum Call {
+    Recv { size: Py<PyAny>, buffer: Arc<ReceiveBuffer> },
+    RecvInto { buffer: Py<PyAny> },
+    RecvFrom { size: Py<PyAny> },
+    RecvFromInto { buffer: Py<PyAny>, size: Py<PyAny> },
+    SendAll { data: Py<PyAny>, rest: Option<Rest> },
+    SendTo { data: Py<PyAny>, address: Py<PyAny> },
+    Accept,
+    Connect { address: Py<PyAny>, begun: bool },
 }
 
-impl Tried {
-    /// `count` of `asked` bytes were received.
-    fn received(value: Py<PyAny>, count: usize, asked: usize) -> Self {
-        if 0 < count && count < asked { Self::Short(value) } else { Self::Done(value) }
+/// What of a `sendall` is still to be sent. As asyncio's it holds the buffer, which cannot be resized meanwhile.
+pub enum Rest {
+    /// By the kernel.
+    Plain { bytes: Bytes, sent: usize },
+    /// By the socket's own `send`, from a memoryview of bytes.
+    View { view: Py<PyAny>, sent: usize },
+}
+
+impl Call {
+    fn side(&self) -> Side {
+        match self {
+            Self::SendAll { .. } | Self::SendTo { .. } | Self::Connect { .. } => Side::Write,
+            _ => Side::Read,
+        }
     }
+
+    fn method(&self) -> Method {
+        match self {
+            Self::Recv { .. } => Method::Recv,
+            Self::RecvInto { .. } => Method::RecvInto,
+            Self::RecvFrom { .. } => Method::RecvFrom,
+            Self::RecvFromInto { .. } => Method::RecvFromInto,
+            Self::SendAll { .. } => Method::Send,
+            Self::SendTo { .. } => Method::SendTo,
+            Self::Accept => Method::Accept,
+            Self::Connect { .. } => Method::Connect,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Recv { .. } => "sock_recv",
+            Self::RecvInto { .. } => "sock_recv_into",
+            Self::RecvFrom { .. } => "sock_recvfrom",
+            Self::RecvFromInto { .. } => "sock_recvfrom_into",
+            Self::SendAll { .. } => "sock_sendall",
+            Self::SendTo { .. } => "sock_sendto",
+            Self::Accept => "sock_accept",
+            Self::Connect { .. } => "sock_connect",
+        }
+    }
+}
+
+/// A call as a Rust future. It does not hold the loop, which holds it: it would keep an abandoned loop alive.
+pub fn future(watch: Arc<Watch>, sock: Py<PyAny>, debug: bool, call: Call) -> RustFuture {
+    RustFuture::new(call.name(), Trying { watch, sock, call, debug, is_plain: None, waiting: None })
 }
 
 /// A call that is tried until it does not block.
 struct Trying {
-    event_loop: Py<PyAny>,
     watch: Arc<Watch>,
     sock: Py<PyAny>,
-    side: Side,
-    attempt: Attempt,
-    /// It may say `Tried::Short`, and is not tried on a socket that is known to be drained.
-    receives: bool,
-    /// The descriptor and the id under which we wait.
+    call: Call,
+    /// The loop's debug mode, when it was called.
+    debug: bool,
+    /// Whether the socket's method is CPython's own: the kernel may be asked instead, and "would block" says that the
+    /// kernel has nothing more. None: it has not been awaited yet.
+    is_plain: Option<bool>,
+    /// The descriptor and the id under which it waits.
     waiting: Option<(RawFd, u64)>,
-}
-
-impl Trying {
-    fn wait(&self, py: Python<'_>, fd: RawFd, cx: &Context<'_>) -> PyResult<u64> {
-        if self.watch.callbacks(py, fd) != 0 {
-            // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.
-            self.event_loop.bind(py).try_call_method(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
-        }
-        self.watch.wait(self.sock.bind(py), fd, self.side, cx.waker())
-    }
-
-    fn stop_waiting(&mut self, py: Python<'_>) {
-        if let Some((fd, id)) = self.waiting.take() {
-            self.watch.forget(py, fd, self.side, id);
-        }
-    }
 }
 
 impl Future for Trying {
@@ -73,28 +103,11 @@ impl Future for Trying {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Python::attach(|py| {
-            let this = &mut *self;
-            this.stop_waiting(py);
-            let fd: RawFd = match fileno(this.sock.bind(py)) {
-                Ok(fd) => fd,
-                Err(raised) => return Poll::Ready(Err(raised)),
-            };
-            let drained = this.receives && this.watch.is_drained(this.sock.bind(py), fd);
-            let tried = if drained { Ok(None) } else { (this.attempt)(py, fd) };
-            match tried {
-                Ok(Some(Tried::Done(value))) => Poll::Ready(Ok(value)),
-                Ok(Some(Tried::Short(value))) => {
-                    this.watch.drained(this.sock.bind(py), fd);
-                    Poll::Ready(Ok(value))
-                }
+            self.wait_no_more(py, false);
+            match self.advance(py, cx) {
+                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+                Ok(Poll::Pending) => Poll::Pending,
                 Err(raised) => Poll::Ready(Err(raised)),
-                Ok(None) => match this.wait(py, fd, cx) {
-                    Ok(id) => {
-                        this.waiting = Some((fd, id));
-                        Poll::Pending
-                    }
-                    Err(raised) => Poll::Ready(Err(raised)),
-                },
             }
         })
     }
@@ -103,45 +116,110 @@ impl Future for Trying {
 impl Drop for Trying {
     fn drop(&mut self) {
         if self.waiting.is_some() {
-            Python::attach(|py| self.stop_waiting(py));
+            Python::attach(|py| self.wait_no_more(py, true));
         }
     }
 }
 
-fn fileno(sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    sock.try_call_method(pyo3::intern!(sock.py(), "fileno"), ())?.extract()
-}
-
-/// What a call needs of its loop.
-pub struct Place {
-    pub event_loop: Py<PyAny>,
-    pub watch: Arc<Watch>,
-}
-
-fn trying(name: &'static str, place: Place, sock: Py<PyAny>, side: Side, attempt: Attempt) -> RustFuture {
-    let Place { event_loop, watch } = place;
-    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, receives: false, waiting: None })
-}
-
-fn receiving(name: &'static str, place: Place, sock: Py<PyAny>, attempt: Attempt) -> RustFuture {
-    let Place { event_loop, watch } = place;
-    let side = Side::Read;
-    RustFuture::new(name, Trying { event_loop, watch, sock, side, attempt, receives: true, waiting: None })
-}
-
-/// The answer of a system call: None when it would block or was interrupted.
-fn answered(count: isize) -> PyResult<Option<usize>> {
-    if count >= 0 {
-        return Ok(Some(count as usize));
+impl Trying {
+    /// Before the first try: asyncio's checks.
+    fn begin(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let sock = self.sock.bind(py);
+        asyncio(py)?.check_socket(sock, self.debug)?;
+        let is_plain = methods(py)?.is_plain(sock, self.call.method())?;
+        self.is_plain = Some(is_plain);
+        Ok(is_plain)
     }
-    let failed = io::Error::last_os_error();
-    match failed.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-        _ => Err(error::os_error(&failed)),
+
+    /// Try it. Pending: it waits for the descriptor.
+    fn advance(&mut self, py: Python<'_>, cx: &Context<'_>) -> PyResult<Poll<Py<PyAny>>> {
+        let is_plain = match self.is_plain {
+            Some(known) => known,
+            None => self.begin(py)?,
+        };
+        let fd = if is_plain { Some(sock_plain::fileno(self.sock.bind(py))?) } else { None };
+        match self.attempt(py, fd)? {
+            Tried::Done(value) => return Ok(Poll::Ready(value)),
+            Tried::Blocked => self.wait(py, fd, cx)?,
+            Tried::Busy => cx.waker().wake_by_ref(),
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// `fd`: of a plain socket.
+    fn wait(&mut self, py: Python<'_>, fd: Option<RawFd>, cx: &Context<'_>) -> PyResult<()> {
+        let (sock, side) = (self.sock.bind(py), self.call.side());
+        if let Some(fd) = fd
+            && let Some(id) = self.watch.wait_again(sock, fd, side, cx.waker())
+        {
+            self.waiting = Some((fd, id));
+            return Ok(());
+        }
+        let fd = match fd {
+            Some(fd) => fd,
+            None => descriptor_of(&sock.try_call_method(pyo3::intern!(py, "fileno"), ())?)?,
+        };
+        if self.watch.callbacks(py, fd) != 0
+            && let Some(event_loop) = self.watch.event_loop(py)
+        {
+            // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.
+            event_loop.try_call_method(pyo3::intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        }
+        let id = self.watch.wait(sock, fd, side, self.is_plain == Some(true), cx.waker())?;
+        self.waiting = Some((fd, id));
+        Ok(())
+    }
+
+    fn wait_no_more(&mut self, py: Python<'_>, for_good: bool) {
+        if let Some((fd, id)) = self.waiting.take() {
+            self.watch.wait_no_more(py, fd, self.call.side(), id, for_good);
+        }
+    }
+
+    /// `fd`: of a plain socket.
+    fn attempt(&mut self, py: Python<'_>, fd: Option<RawFd>) -> PyResult<Tried> {
+        let method = self.call.method();
+        let (sock, watch) = (self.sock.bind(py), &*self.watch);
+        match (&mut self.call, fd) {
+            (Call::Recv { size, buffer }, fd) => match (size.extract(py), fd) {
+                (Ok(size), Some(fd)) if ReceiveBuffer::takes(size) => buffer.recv(watch, sock, fd, size),
+                _ => ask(sock, method, (&*size,)),
+            },
+            (Call::RecvInto { buffer }, Some(fd)) => match Bytes::writable(buffer.bind(py)) {
+                Some(room) => sock_plain::recv_into(watch, sock, fd, &room),
+                None => ask(sock, method, (&*buffer,)),
+            },
+            (Call::RecvInto { buffer }, None) => ask(sock, method, (&*buffer,)),
+            (Call::RecvFrom { size }, _) => ask(sock, method, (&*size,)),
+            (Call::RecvFromInto { buffer, size }, _) => {
+                if size.bind(py).try_is_truthy()? {
+                    ask(sock, method, (&*buffer, &*size))
+                } else {
+                    ask(sock, method, (&*buffer, buffer.bind(py).try_len()?))
+                }
+            }
+            (Call::SendAll { data, rest }, fd) => send_all(sock, fd, data.bind(py), rest),
+            (Call::SendTo { data, address }, _) => ask(sock, method, (&*data, &*address)),
+            (Call::Accept, _) => accept(sock),
+            (Call::Connect { address, begun }, fd) => {
+                if std::mem::replace(begun, true) {
+                    connected(sock, fd, address.bind(py))
+                } else {
+                    ask(sock, method, (&*address,))
+                }
+            }
+        }
     }
 }
 
-/// The answer of a socket method: None when it would block or was interrupted.
+/// The socket's own method.
+fn ask<'py>(sock: &Bound<'py, PyAny>, method: Method, args: impl Arguments<'py>) -> PyResult<Tried> {
+    let name = methods(sock.py())?.name(sock.py(), method);
+    let answer = unblocked(sock.py(), sock.try_call_method(name, args))?;
+    Ok(answer.map_or(Tried::Blocked, |value| Tried::Done(value.unbind())))
+}
+
+/// The answer of a socket's method: None when it would block or was interrupted.
 fn unblocked<T>(py: Python<'_>, answer: PyResult<T>) -> PyResult<Option<T>> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -154,157 +232,92 @@ fn unblocked<T>(py: Python<'_>, answer: PyResult<T>) -> PyResult<Option<T>> {
     }
 }
 
-/// The most that goes through the loop's own buffer; a larger receive gets a buffer of its size.
-const BUFFER: usize = 256 * 1024;
-
-/// A buffer that receives share: what arrived is copied out, exactly as long as it is.
-#[derive(Debug, Default)]
-pub struct ReceiveBuffer(GilCell<Vec<u8>>);
-
-/// `loop.sock_recv(sock, n)`.
-pub fn recv(place: Place, buffer: Arc<ReceiveBuffer>, sock: Py<PyAny>, n: usize) -> RustFuture {
-    let attempt = move |py: Python<'_>, fd: RawFd| {
-        if n == 0 {
-            // As CPython: the kernel is not asked.
-            return Ok(Some(Tried::Done(PyBytes::new(py, b"").into_any().unbind())));
+/// `fd`: of a plain socket.
+fn send_all<'py>(
+    sock: &Bound<'py, PyAny>,
+    fd: Option<RawFd>,
+    data: &Bound<'py, PyAny>,
+    rest: &mut Option<Rest>,
+) -> PyResult<Tried> {
+    let py = sock.py();
+    match (&mut *rest, fd) {
+        (Some(Rest::Plain { bytes, sent }), Some(fd)) => sock_plain::send(py, fd, bytes, sent),
+        (Some(Rest::View { view, sent }), _) => send_view(sock, view.bind(py), sent),
+        (_, fd) => {
+            let plain = fd.and_then(|fd| Bytes::readable(data).map(|bytes| (fd, bytes)));
+            let Some((fd, bytes)) = plain else { return begin_to_send(sock, data, rest) };
+            let mut sent = 0;
+            let tried = sock_plain::send(py, fd, &bytes, &mut sent)?;
+            if !matches!(tried, Tried::Done(_)) {
+                *rest = Some(Rest::Plain { bytes, sent });
+            }
+            Ok(tried)
         }
-        buffer.0.with(py, |buffer| {
-            let mut own;
-            let room = if n <= BUFFER {
-                if buffer.len() < n {
-                    buffer.resize(n, 0);
-                }
-                &mut buffer[..n]
-            } else {
-                own = vec![0_u8; n];
-                &mut own[..]
-            };
-            // SAFETY: `room` is valid for its length.
-            let count = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0) };
-            let received = |count| {
-                let data = PyBytes::new(py, &room[..count]).into_any().unbind();
-                Tried::received(data, count, room.len())
-            };
-            answered(count).map(|count| count.map(received))
-        })
-    };
-    receiving("sock_recv", place, sock, Box::new(attempt))
-}
-
-/// `loop.sock_recv_into(sock, buf)`.
-///
-/// # Errors
-/// What is no writable buffer: TypeError, BufferError.
-pub fn recv_into(place: Place, sock: Py<PyAny>, buf: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-    let buffer = byte_view(buf)?;
-    if buffer.readonly() {
-        // The socket's own words for it.
-        sock.bind(buf.py()).try_call_method("recv_into", (buf, 0))?;
-    }
-    let attempt = move |py: Python<'_>, fd: RawFd| {
-        if buffer.len_bytes() == 0 {
-            return Ok(Some(Tried::Done(0_usize.into_pyobject(py)?.into_any().unbind())));
-        }
-        // SAFETY: the PyBuffer keeps the memory where it is; the GIL is held, so Python code does not touch it.
-        let count = unsafe { libc::recv(fd, buffer.buf_ptr(), buffer.len_bytes(), 0) };
-        let received = |count: usize| {
-            let value = count.into_pyobject(py)?.into_any().unbind();
-            Ok(Tried::received(value, count, buffer.len_bytes()))
-        };
-        answered(count)?.map(received).transpose()
-    };
-    Ok(receiving("sock_recv_into", place, sock, Box::new(attempt)))
-}
-
-fn byte_view(buf: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
-    match PyBuffer::<u8>::get(buf) {
-        Ok(view) if view.is_c_contiguous() => Ok(view),
-        // Other items than bytes: seen as bytes.
-        _ => PyBuffer::get(
-            &buf.py().get_type::<pyo3::types::PyMemoryView>().try_call((buf,))?.try_call_method("cast", ("B",))?,
-        ),
     }
 }
 
-/// `loop.sock_sendall(sock, data)`.
-///
-/// # Errors
-/// TypeError for what is no buffer.
-pub fn sendall(place: Place, sock: Py<PyAny>, data: &Bound<'_, PyAny>) -> PyResult<RustFuture> {
-    let buffer = byte_view(data)?;
-    let mut sent = 0;
-    let attempt = move |py: Python<'_>, fd: RawFd| {
-        loop {
-            // Nothing is sent, too, once: the socket may have something to say about it.
-            let left = buffer.len_bytes() - sent;
-            // SAFETY: the PyBuffer keeps the memory where it is, and `sent` is within it.
-            let count = unsafe { libc::send(fd, buffer.buf_ptr().cast::<u8>().add(sent).cast(), left, 0) };
-            let count = answered(count)?;
-            sent += count.unwrap_or_default();
-            if sent == buffer.len_bytes() {
-                return Ok(Some(Tried::Done(py.None())));
-            }
-            if count.is_none() {
-                return Ok(None);
-            }
-        }
+/// The first of what a socket's own `send` is to send: all of it is offered, as asyncio does.
+fn begin_to_send<'py>(sock: &Bound<'py, PyAny>, data: &Bound<'py, PyAny>, rest: &mut Option<Rest>) -> PyResult<Tried> {
+    let py = sock.py();
+    let sent = count(ask(sock, Method::Send, (data,))?, py)?;
+    let view = match py.get_type::<PyMemoryView>().try_call((data,)) {
+        Ok(view) => view,
+        // It sends what is no buffer, too.
+        Err(_) if sent == data.try_len()? => return Ok(Tried::Done(py.None())),
+        Err(raised) => return Err(raised),
     };
-    Ok(trying("sock_sendall", place, sock, Side::Write, Box::new(attempt)))
+    if sent >= byte_count(&view)? {
+        return Ok(Tried::Done(py.None()));
+    }
+    let view = view.try_call_method(pyo3::intern!(py, "cast"), ("B",))?.unbind();
+    *rest = Some(Rest::View { view, sent });
+    Ok(Tried::Blocked)
 }
 
-/// A call of the socket's own method, tried until it does not block: `recvfrom`, `recvfrom_into`, `sendto`.
-pub fn method(
-    name: &'static str,
-    place: Place,
-    sock: &Bound<'_, PyAny>,
-    side: Side,
-    method: &'static str,
-    args: &Bound<'_, PyTuple>,
-) -> RustFuture {
-    let this = sock.clone().unbind();
-    let args = args.clone().unbind();
-    let attempt = move |py: Python<'_>, _fd: RawFd| {
-        let answer = call::call_tuple(&this.bind(py).try_getattr(method)?, Some(args.bind(py)));
-        Ok(unblocked(py, answer.map(Bound::unbind))?.map(Tried::Done))
-    };
-    trying(name, place, sock.clone().unbind(), side, Box::new(attempt))
+fn send_view<'py>(sock: &Bound<'py, PyAny>, view: &Bound<'py, PyAny>, sent: &mut usize) -> PyResult<Tried> {
+    let (py, all) = (sock.py(), byte_count(view)?);
+    let left = view.get_item(PySlice::new(py, sent.cast_signed(), all.cast_signed(), 1))?;
+    *sent += count(ask(sock, Method::Send, (left,))?, py)?;
+    Ok(if *sent >= all { Tried::Done(py.None()) } else { Tried::Blocked })
 }
 
-/// `loop.sock_accept(sock)`: `(conn, address)`, `conn` non-blocking.
-pub fn accept(place: Place, sock: &Bound<'_, PyAny>) -> RustFuture {
-    let this = sock.clone().unbind();
-    let attempt = move |py: Python<'_>, _fd: RawFd| {
-        let answer = this.bind(py).try_call_method(pyo3::intern!(py, "accept"), ());
-        let Some(pair) = unblocked(py, answer.map(Bound::unbind))? else { return Ok(None) };
-        pair.bind(py).get_item(0)?.try_call_method(pyo3::intern!(py, "setblocking"), (false,))?;
-        Ok(Some(Tried::Done(pair)))
-    };
-    trying("sock_accept", place, sock.clone().unbind(), Side::Read, Box::new(attempt))
+/// How much a `send` has sent.
+fn count(tried: Tried, py: Python<'_>) -> PyResult<usize> {
+    match tried {
+        Tried::Done(count) => count.extract(py),
+        Tried::Blocked | Tried::Busy => Ok(0),
+    }
 }
 
-/// `loop.sock_connect(sock, address)` with an address that needs no resolving.
-pub fn connect(place: Place, sock: &Bound<'_, PyAny>, address: Py<PyAny>) -> RustFuture {
-    let this = sock.clone().unbind();
-    let mut begun = false;
-    let attempt = move |py: Python<'_>, fd: RawFd| {
-        if !begun {
-            begun = true;
-            return Ok(unblocked(py, this.bind(py).try_call_method(pyo3::intern!(py, "connect"), (&address,)))?
-                .map(|_| Tried::Done(py.None())));
-        }
-        let mut code: libc::c_int = 0;
-        let mut size = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: `code` and `size` are valid places for the answer.
-        let asked =
-            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut code).cast(), &raw mut size) };
-        if asked != 0 {
-            return Err(error::os_error(&io::Error::last_os_error()));
-        }
-        match code {
-            0 => Ok(Some(Tried::Done(py.None()))),
-            libc::EINPROGRESS | libc::EALREADY | libc::EAGAIN => Ok(None),
-            code => Err(error::connect_failed(code, address.bind(py))),
-        }
+fn byte_count(view: &Bound<'_, PyAny>) -> PyResult<usize> {
+    view.try_getattr(pyo3::intern!(view.py(), "nbytes"))?.extract()
+}
+
+/// `(conn, address)`, `conn` non-blocking.
+fn accept(sock: &Bound<'_, PyAny>) -> PyResult<Tried> {
+    let py = sock.py();
+    let answer = sock.try_call_method(pyo3::intern!(py, "accept"), ());
+    let Some(pair) = unblocked(py, answer)? else { return Ok(Tried::Blocked) };
+    let pair = match pair.cast_into_exact::<PyTuple>() {
+        Ok(pair) => pair.into_any(),
+        Err(other) => py.get_type::<PyTuple>().try_call((other.into_inner(),))?,
     };
-    trying("sock_connect", place, sock.clone().unbind(), Side::Write, Box::new(attempt))
+    pair.get_item(0)?.try_call_method(pyo3::intern!(py, "setblocking"), (false,))?;
+    Ok(Tried::Done(pair.unbind()))
+}
+
+/// What has become of a connection that was begun. `fd`: of a plain socket.
+fn connected(sock: &Bound<'_, PyAny>, fd: Option<RawFd>, address: &Bound<'_, PyAny>) -> PyResult<Tried> {
+    let py = sock.py();
+    if !fd.map_or(Ok(true), sock_plain::is_decided)? {
+        return Ok(Tried::Blocked);
+    }
+    let option = (libc::SOL_SOCKET, libc::SO_ERROR);
+    let answer = sock.try_call_method(pyo3::intern!(py, "getsockopt"), option);
+    let Some(code) = unblocked(py, answer)? else { return Ok(Tried::Blocked) };
+    match code.extract()? {
+        0 => Ok(Tried::Done(py.None())),
+        libc::EINPROGRESS | libc::EALREADY | libc::EAGAIN | libc::EINTR => Ok(Tried::Blocked),
+        code => Err(error::connect_failed(code, address)),
+    }
 }

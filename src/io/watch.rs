@@ -1,337 +1,233 @@
 //! Who waits for which descriptor: `add_reader`/`add_writer` (level-triggered callbacks, one each) and the waiters of
-//! the `sock_*` futures (once, any number).
-//!
-//! A descriptor that only such futures use is edge-triggered and stays registered: a wait after "would block" needs no
-//! system call, an event that nobody waits for is nobody's. It counts as registered for the socket object that it was
-//! registered with (a weak reference tells), as descriptors are closed and numbers used again behind our back. One
-//! with a reader or a writer is level-triggered: after events of such descriptors the next turn looks again.
+//! the `sock_*` futures (once, any number). What the kernel is told of them is `registrations`' affair.
 //! Guarded by the GIL.
 
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
-use tokio::io::Interest as TokioInterest;
-use tokio::io::unix::AsyncFd;
 
-use super::poller::{Event, Interest, Poller, SHORT_MEANS_DRAINED, Trigger};
+use super::descriptor;
+use super::poller::SHORT_MEANS_DRAINED;
+use super::registrations::{Found, Registrations};
+use super::watched::{Data, Side, Watched};
 use crate::py::cell::GilCell;
 use crate::py::error;
-use crate::rt::process::ProcessBound;
 use crate::sched::LoopState;
 use crate::sched::handle::Handle;
 use crate::sched::state::{Entry, Reactor};
-
-/// Which side of a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Read,
-    Write,
-}
-
-#[derive(Debug, Default)]
-struct Watched {
-    reader: Option<Py<Handle>>,
-    writer: Option<Py<Handle>>,
-    readers_waiting: Vec<(u64, Waker)>,
-    writers_waiting: Vec<(u64, Waker)>,
-    /// What the poller was last told.
-    told: Interest,
-    /// The socket object that an edge-triggered registration is for.
-    owner: Option<Py<PyWeakrefReference>>,
-    /// What is known of the owner's data.
-    data: Data,
-}
-
-/// Whether a receive is worth a system call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Data {
-    /// As far as is known.
-    Perhaps,
-    /// The last receive got less than it asked for, and no event has come since.
-    Drained,
-    /// Always: it is no TCP socket, or the end of the stream or urgent data have come.
-    #[default]
-    Always,
-}
-
-impl Watched {
-    fn wanted(&self) -> Interest {
-        Interest {
-            read: self.reader.is_some() || !self.readers_waiting.is_empty(),
-            write: self.writer.is_some() || !self.writers_waiting.is_empty(),
-        }
-    }
-
-    fn is_level(&self) -> bool {
-        self.reader.is_some() || self.writer.is_some()
-    }
-
-    fn callback(&mut self, side: Side) -> &mut Option<Py<Handle>> {
-        match side {
-            Side::Read => &mut self.reader,
-            Side::Write => &mut self.writer,
-        }
-    }
-
-    fn waiting(&mut self, side: Side) -> &mut Vec<(u64, Waker)> {
-        match side {
-            Side::Read => &mut self.readers_waiting,
-            Side::Write => &mut self.writers_waiting,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    /// By descriptor: they are small numbers.
-    watched: Vec<Watched>,
-    next_id: u64,
-    /// A level-triggered descriptor was ready in the last look and may be so still.
-    look_again: bool,
-}
-
-impl Table {
-    fn entry(&mut self, fd: RawFd) -> &mut Watched {
-        let index = fd as usize;
-        if index >= self.watched.len() {
-            self.watched.resize_with(index + 1, Watched::default);
-        }
-        &mut self.watched[index]
-    }
-
-    fn known(&mut self, fd: RawFd) -> Option<&mut Watched> {
-        self.watched.get_mut(usize::try_from(fd).ok()?)
-    }
-}
+use crate::sched::turn::clock;
 
 /// The watched descriptors of one loop.
 pub struct Watch {
-    poller: Arc<Poller>,
-    table: GilCell<Table>,
-    in_tokio: GilCell<Option<ProcessBound<AsyncFd<Arc<Poller>>>>>,
+    registrations: GilCell<Registrations>,
+    /// The lists of the last look, empty.
+    spare: GilCell<Found>,
+    /// The loop, for those who must not keep it alive.
+    event_loop: GilCell<Option<Py<PyWeakrefReference>>>,
 }
 
 impl Watch {
     /// # Errors
     /// OSError when no poller can be made.
     pub fn new() -> PyResult<Arc<Self>> {
-        let poller = Poller::new().map_err(|failed| error::os_error(&failed))?;
-        let (table, in_tokio) = (GilCell::default(), GilCell::default());
-        Ok(Arc::new(Self { poller: Arc::new(poller), table, in_tokio }))
+        let registrations = Registrations::new().map_err(|failed| error::os_error(&failed))?;
+        Ok(Arc::new(Self {
+            registrations: GilCell::new(registrations),
+            spare: GilCell::default(),
+            event_loop: GilCell::default(),
+        }))
+    }
+
+    /// It is this loop's.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn belong_to(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        if self.event_loop.with(py, |known| known.is_none()) {
+            let reference = PyWeakrefReference::new(event_loop)?.unbind();
+            drop(self.event_loop.replace(py, Some(reference)));
+        }
+        Ok(())
+    }
+
+    /// The loop, if it is there still.
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let reference = self.event_loop.with(py, |known| known.as_ref().map(|known| known.clone_ref(py)));
+        reference.and_then(|reference| reference.bind(py).upgrade())
     }
 
     /// Which callbacks a descriptor has: bit 0 a reader, bit 1 a writer.
     pub fn callbacks(&self, py: Python<'_>, fd: RawFd) -> u8 {
-        self.table.with(py, |table| {
-            let watched = table.known(fd);
-            watched.map_or(0, |watched| u8::from(watched.reader.is_some()) | u8::from(watched.writer.is_some()) << 1)
-        })
+        self.registrations.with(py, |all| all.get(fd).map_or(0, |watched| watched.mask()))
     }
 
     /// The descriptors that have callbacks, with what `callbacks` says of each.
     pub fn all(&self, py: Python<'_>) -> Vec<(RawFd, u8)> {
-        let fds = self.table.with(py, |table| 0..table.watched.len() as RawFd);
-        fds.map(|fd| (fd, self.callbacks(py, fd))).filter(|&(_, mask)| mask != 0).collect()
+        self.registrations.with(py, |all| {
+            all.iter().map(|(fd, watched)| (fd, watched.mask())).filter(|&(_, mask)| mask != 0).collect()
+        })
     }
 
-    /// Tell the poller what a descriptor is watched for now.
-    fn tell(&self, watched: &mut Watched, fd: RawFd) -> std::io::Result<()> {
-        let wanted = watched.wanted();
-        let before = std::mem::replace(&mut watched.told, wanted);
-        if watched.data == Data::Drained {
-            watched.data = Data::Perhaps;
-        }
-        if wanted.is_empty() {
-            self.poller.remove(fd, before);
-            return Ok(());
-        }
-        let trigger = if watched.is_level() { Trigger::Level } else { Trigger::Edge };
-        self.poller.set(fd, wanted, before, trigger).inspect_err(|_| watched.told = before)
+    /// The descriptor that callbacks were added for by this object (`selectors._fileobj_lookup`, for one that is closed).
+    pub fn of_file(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let found = |all: &mut Registrations| all.iter().find(|(_, watched)| watched.is_file(object)).map(|(fd, _)| fd);
+        self.registrations.with(object.py(), found)
     }
 
-    /// `_add_reader` or `_add_writer`: replaces (and cancels) the callback that was there.
+    /// `_add_reader` or `_add_writer`: replaces (and cancels) the callback that was there. `file`: the object that was
+    /// given for the descriptor, if it was one.
     ///
     /// # Errors
     /// ValueError for a negative descriptor; OSError for one that cannot be watched.
-    pub fn add(&self, py: Python<'_>, fd: RawFd, side: Side, handle: Py<Handle>) -> PyResult<()> {
+    pub fn add(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+        file: Option<Py<PyAny>>,
+        side: Side,
+        handle: Py<Handle>,
+    ) -> PyResult<()> {
         if fd < 0 {
-            return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+            return Err(descriptor::invalid(fd));
         }
-        let told = self.table.with(py, |table| {
-            let watched = table.entry(fd);
-            let old = watched.callback(side).replace(handle);
-            match self.tell(watched, fd) {
-                Ok(()) => Ok(old),
-                // As it was.
-                Err(failed) => Err((failed, std::mem::replace(watched.callback(side), old))),
+        let (told, old, file, gone) = self.registrations.with(py, |all| {
+            let watched = all.entry(fd);
+            let old = watched.set_callback(side, Some(handle));
+            match all.tell(fd) {
+                Ok(()) => {
+                    let file = file.and_then(|file| all.entry(fd).set_file(Some(file)));
+                    (Ok(()), old, file, None)
+                }
+                Err(failed) => {
+                    // As it was.
+                    let refused = all.entry(fd).set_callback(side, old);
+                    (Err(failed), refused, file, all.forget_large(fd))
+                }
             }
         });
-        match told {
-            Ok(Some(old)) => {
-                Handle::cancel_once(old.bind(py));
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err((failed, refused)) => {
-                drop(refused);
-                Err(error::os_error(&failed))
-            }
+        drop((file, gone));
+        told.map_err(|failed| error::os_error(&failed))?;
+        if let Some(old) = old {
+            Handle::cancel_once(old.bind(py));
         }
+        Ok(())
     }
 
     /// `_remove_reader` or `_remove_writer`: false when there was none.
     pub fn remove(&self, py: Python<'_>, fd: RawFd, side: Side) -> bool {
-        let old = self.table.with(py, |table| {
-            let watched = table.known(fd)?;
-            let old = watched.callback(side).take()?;
+        let (old, file, gone) = self.registrations.with(py, |all| {
+            let Some(watched) = all.get(fd) else { return (None, None, None) };
+            let Some(old) = watched.set_callback(side, None) else { return (None, None, None) };
+            let file = if watched.mask() == 0 { watched.set_file(None) } else { None };
             // Closed behind our back: there is nothing to tell.
-            drop(self.tell(watched, fd));
-            Some(old)
+            drop(all.tell(fd));
+            (Some(old), file, all.forget_large(fd))
         });
-        match old {
-            Some(old) => {
-                Handle::cancel_once(old.bind(py));
-                true
-            }
-            None => false,
+        drop((file, gone));
+        if let Some(old) = &old {
+            Handle::cancel_once(old.bind(py));
         }
+        old.is_some()
     }
 
-    /// A `sock_*` future of this socket waits for its descriptor; the id takes it back.
+    /// A `sock_*` future waits once more for a socket that is registered: the id takes it back. None: it must `wait`.
+    #[inline]
+    pub fn wait_again(&self, sock: &Bound<'_, PyAny>, fd: RawFd, side: Side, waker: &Waker) -> Option<u64> {
+        self.registrations.with(sock.py(), |all| all.wait_again(sock, fd, side, waker))
+    }
+
+    /// A `sock_*` future of this socket waits for its descriptor; the id takes it back. `drains`: it is a socket of
+    /// Python's own class, that waits when the kernel has nothing more for it; a registration of such a one is kept.
     ///
     /// # Errors
-    /// OSError for a descriptor that cannot be watched.
-    pub fn wait(&self, sock: &Bound<'_, PyAny>, fd: RawFd, side: Side, waker: &Waker) -> PyResult<u64> {
+    /// ValueError for a negative descriptor; OSError for one that cannot be watched; RuntimeError when the loop is
+    /// closed.
+    pub fn wait(&self, sock: &Bound<'_, PyAny>, fd: RawFd, side: Side, drains: bool, waker: &Waker) -> PyResult<u64> {
         let py = sock.py();
-        let waker = waker.clone();
-        let owned = self.is_owned(sock, fd);
-        // None for an object without weak references: it is registered anew for each wait.
-        let owner = if owned { None } else { PyWeakrefReference::new(sock).ok().map(Bound::unbind) };
-        let (waiting, old) = self.table.with(py, |table| {
-            table.next_id += 1;
-            let id = table.next_id;
-            let watched = table.entry(fd);
-            watched.waiting(side).push((id, waker));
-            let wanted = watched.wanted();
-            let registered = owned && (wanted.read <= watched.told.read) && (wanted.write <= watched.told.write);
-            let old = if owned {
-                None
-            } else {
-                watched.data = if SHORT_MEANS_DRAINED && is_tcp(fd) { Data::Perhaps } else { Data::Always };
-                std::mem::replace(&mut watched.owner, owner)
-            };
-            if !registered && let Err(failed) = self.tell(watched, fd) {
-                watched.waiting(side).pop();
-                return (Err(failed), old);
+        if fd < 0 {
+            return Err(descriptor::invalid(fd));
+        }
+        let kept =
+            drains && self.registrations.with(py, |all| all.get(fd).is_some_and(|watched| watched.is_kept_for(sock)));
+        let (owner, data) = if drains && !kept {
+            let data = if SHORT_MEANS_DRAINED && is_tcp(fd) { Data::Perhaps } else { Data::Always };
+            (PyWeakrefReference::new(sock).ok().map(Bound::unbind), data)
+        } else {
+            (None, Data::Always)
+        };
+        let (waiting, old, gone, is_closed) = self.registrations.with(py, |all| {
+            let mut old = None;
+            if !kept {
+                let watched = all.entry(fd);
+                old = watched.set_owner(owner);
+                watched.data = data;
             }
-            (Ok(id), old)
+            let waiting = all.wait(fd, side, waker);
+            (waiting, old, all.forget_large(fd), all.is_closed())
         });
-        drop(old);
-        waiting.map_err(|failed| error::os_error(&failed))
-    }
-
-    /// Whether the descriptor is registered, edge-triggered, for this very socket object.
-    fn is_owned(&self, sock: &Bound<'_, PyAny>, fd: RawFd) -> bool {
-        let py = sock.py();
-        let owner = self.table.with(py, |table| {
-            let watched = table.known(fd)?;
-            if watched.is_level() { None } else { watched.owner.as_ref().map(|owner| owner.clone_ref(py)) }
-        });
-        owner.is_some_and(|owner| owner.bind(py).upgrade().is_some_and(|known| known.is(sock)))
+        drop((old, gone));
+        waiting.map_err(|failed| if is_closed { closed() } else { error::os_error(&failed) })
     }
 
     /// A receive on this socket got less than it asked for.
     pub fn drained(&self, sock: &Bound<'_, PyAny>, fd: RawFd) {
-        if !self.is_owned(sock, fd) {
-            return;
-        }
-        self.table.with(sock.py(), |table| {
-            if let Some(watched) = table.known(fd).filter(|watched| watched.data == Data::Perhaps) {
+        self.registrations.with(sock.py(), |all| {
+            let known = all.get(fd).filter(|watched| watched.data == Data::Perhaps);
+            if let Some(watched) = known.filter(|watched| watched.is_kept_for(sock)) {
                 watched.data = Data::Drained;
             }
         });
     }
 
     /// Whether a receive on this socket would block, as far as is known: an event will tell otherwise.
+    #[inline]
     pub fn is_drained(&self, sock: &Bound<'_, PyAny>, fd: RawFd) -> bool {
-        let drained = self.table.with(sock.py(), |table| {
-            table.known(fd).is_some_and(|watched| watched.data == Data::Drained && watched.told.read)
-        });
-        drained && self.is_owned(sock, fd)
+        self.registrations.with(sock.py(), |all| {
+            let known = all.get(fd).filter(|watched| watched.data == Data::Drained && watched.told.read);
+            known.is_some_and(|watched| watched.is_kept_for(sock))
+        })
     }
 
-    /// The future is gone: it waits no more. An event that comes all the same finds nobody.
-    pub fn forget(&self, py: Python<'_>, fd: RawFd, side: Side, id: u64) {
-        self.table.with(py, |table| {
-            let Some(watched) = table.known(fd) else { return };
-            watched.waiting(side).retain(|(known, _)| *known != id);
+    /// A future waits no more. `for_good`: it is gone.
+    pub fn wait_no_more(&self, py: Python<'_>, fd: RawFd, side: Side, id: u64, for_good: bool) {
+        let (waker, gone) = self.registrations.with(py, |all| {
+            let waker = all.wait_no_more(fd, side, id, for_good);
+            let gone = if waker.is_some() { all.forget_large(fd) } else { None };
+            (waker, gone)
         });
+        drop((waker, gone));
     }
 
-    /// Queue the callbacks and wake the waiters of what is ready.
-    fn harvest(&self, py: Python<'_>, state: &LoopState) {
-        let mut wakers = Vec::new();
-        let mut handles = Vec::new();
-        let looked = self.table.with(py, |table| {
-            table.look_again = false;
-            let looked = self.poller.look(|event| self.ready(py, table, event, &mut handles, &mut wakers));
-            if let Ok(count) = looked {
-                table.look_again |= count == super::poller::EVENTS_AT_ONCE;
-            }
-            looked
-        });
-        drop(looked);
-        for handle in handles {
+    /// Queue the callbacks and wake the waiters of what is ready. True: look again in the next turn.
+    fn harvest(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
+        let mut found = self.spare.take(py);
+        let looked = self.registrations.with(py, |all| all.look(py, &mut found));
+        for handle in found.handles.drain(..) {
             state.push(py, Entry::Watcher(handle));
         }
-        for waker in wakers {
-            waker.wake();
+        wake(&mut found.wakers);
+        drop(self.spare.replace(py, found));
+        match looked {
+            Ok(look_again) => Ok(look_again),
+            Err(failed) if failed.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(failed) => Err(error::os_error(&failed)),
         }
     }
+}
 
-    fn ready(
-        &self,
-        py: Python<'_>,
-        table: &mut Table,
-        event: Event,
-        handles: &mut Vec<Py<Handle>>,
-        wakers: &mut Vec<Waker>,
-    ) {
-        let Some(watched) = table.known(event.fd) else { return };
-        if event.more_than_data {
-            watched.data = Data::Always;
-        } else if event.read && watched.data == Data::Drained {
-            watched.data = Data::Perhaps;
-        }
-        let (mut woken, mut level) = (0, false);
-        for (side, ready) in [(Side::Read, event.read), (Side::Write, event.write)] {
-            if !ready {
-                continue;
-            }
-            if let Some(callback) = watched.callback(side) {
-                handles.push(callback.clone_ref(py));
-                level = true;
-            }
-            let waiting = watched.waiting(side);
-            woken += waiting.len();
-            wakers.extend(waiting.drain(..).map(|(_, waker)| waker));
-        }
-        if woken > 0 && watched.is_level() {
-            // The waiters are gone from a descriptor that is watched on.
-            drop(self.tell(watched, event.fd));
-        } else if event.write && watched.told.write && watched.writers_waiting.is_empty() && !watched.is_level() {
-            // A socket is writable nearly always: its edges would be noise.
-            watched.told.write = false;
-            let interest = watched.told;
-            drop(self.poller.set(event.fd, interest, interest, Trigger::Edge));
-        }
-        table.look_again |= level;
-    }
+fn closed() -> PyErr {
+    PyRuntimeError::new_err("Event loop is closed")
+}
+
+fn wake(wakers: &mut Vec<Waker>) {
+    wakers.drain(..).for_each(Waker::wake);
 }
 
 /// Other streams end a receive early: at the border between two messages with descriptors (Unix), say.
@@ -341,7 +237,7 @@ fn is_tcp(fd: RawFd) -> bool {
         let mut protocol: libc::c_int = 0;
         let mut size = size_of::<libc::c_int>() as libc::socklen_t;
         let place = (&raw mut protocol).cast();
-        // SAFETY: `protocol` and `size` are valid places for the answer.
+        // SAFETY: `protocol` and `size` are valid places for the answer, and live until the call returns.
         let asked = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL, place, &raw mut size) };
         asked == 0 && protocol == libc::IPPROTO_TCP
     }
@@ -353,56 +249,42 @@ fn is_tcp(fd: RawFd) -> bool {
 }
 
 impl Reactor for Watch {
-    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, fresh_run: bool) -> bool {
-        let (again, known) = self.table.with(py, |table| (table.look_again, !table.watched.is_empty()));
-        let edge = self.in_tokio.with(py, |slot| {
-            let in_tokio = match slot {
-                Some(known) => known,
-                None => {
-                    let poller = Arc::clone(&self.poller);
-                    // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for
-                    // as long as the poller lives.
-                    match unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) } {
-                        Ok(made) => slot.insert(ProcessBound::new(made)),
-                        Err(_) => return true,
-                    }
-                }
-            };
-            let mut edge = false;
-            // Cleared before the look: what becomes ready after it is a new edge.
-            while let Poll::Ready(Ok(mut guard)) = in_tokio.poll_read_ready(cx) {
-                guard.clear_ready();
-                edge = true;
-            }
-            edge
-        });
-        if edge || again || (fresh_run && known) {
-            self.harvest(py, state);
-        }
-        self.table.with(py, |table| table.look_again)
+    fn begin_run(&self, py: Python<'_>) -> PyResult<()> {
+        self.registrations.with(py, Registrations::begin).map_err(|failed| error::os_error(&failed))
+    }
+
+    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, fresh_run: bool) -> PyResult<bool> {
+        let (ready, mut wakers) =
+            self.registrations.with(py, |all| (all.poll(cx, fresh_run), all.check_while_busy(clock)));
+        wake(&mut wakers);
+        if ready.map_err(|failed| error::os_error(&failed))? { self.harvest(py, state) } else { Ok(false) }
+    }
+
+    fn before_sleep(&self, py: Python<'_>) -> Option<u64> {
+        let (mut wakers, check_at) = self.registrations.with(py, |all| (all.settle(), all.next_check(clock)));
+        wake(&mut wakers);
+        check_at
+    }
+
+    fn check(&self, py: Python<'_>, now: u64) {
+        wake(&mut self.registrations.with(py, |all| all.check(now)));
     }
 
     fn close(&self, py: Python<'_>) {
-        drop(self.in_tokio.take(py));
-        let table = self.table.take(py);
-        for watched in &table.watched {
-            for handle in [&watched.reader, &watched.writer].into_iter().flatten() {
+        let table = self.registrations.with(py, Registrations::close);
+        for mut watched in table.into_values() {
+            for handle in watched.take_callbacks().into_iter().flatten() {
                 Handle::cancel_once(handle.bind(py));
             }
         }
-        drop(table);
     }
 
     fn leave_to_parent(&self, py: Python<'_>) {
-        std::mem::forget(self.table.take(py));
+        std::mem::forget(self.registrations.with(py, Registrations::close));
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(table) = self.table.peek_in_traverse(visit) else { return Ok(()) };
-        for watched in &table.watched {
-            visit.call(&watched.reader)?;
-            visit.call(&watched.writer)?;
-        }
-        Ok(())
+        let Some(all) = self.registrations.peek_in_traverse(visit) else { return Ok(()) };
+        all.iter().try_for_each(|(_, watched): (RawFd, &Watched)| watched.traverse(visit))
     }
 }

@@ -83,8 +83,10 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
     check_process(state)?;
-    let engine = engine(py, state)?;
     state.shared.lifecycle.begin().map_err(refused)?;
+    let reactor = state.reactor.with(py, |reactor| reactor.clone());
+    let prepared = engine(py, state).and_then(|engine| engine.prepare(py, reactor.as_deref()).map(|()| engine));
+    let engine = prepared.inspect_err(|_| state.shared.lifecycle.end())?;
     let outer = state.shared.begin_here(thread_ident());
     if let Some(errand) = AT_BEGIN.get() {
         errand();
@@ -92,10 +94,9 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_all::<Handle>(py);
     pool::keep_all::<TimerHandle>(py);
     pool::keep_all::<ThreadSafeHandle>(py);
-    engine.prepare(py);
     let root = event_loop.clone().unbind();
     let ended = hold_while(py, || {
-        let turns = Turns::new(root, Arc::clone(&engine));
+        let turns = Turns::new(root, Arc::clone(&engine), reactor);
         error::catch_panic(|| engine.drive(turns))
     });
     state.shared.unregister();

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::alarm::Alarm;
+use super::state::Reactor;
 use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -127,9 +128,13 @@ impl Engine {
     }
 
     /// Before a run: what its turns will need of the system.
-    pub(super) fn prepare(&self, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// OSError when there is not enough of it left.
+    pub(super) fn prepare(&self, py: Python<'_>, reactor: Option<&dyn Reactor>) -> PyResult<()> {
         let _context = self.handle.enter();
         self.alarm.with(py, Alarm::prepare);
+        reactor.map_or(Ok(()), |reactor| reactor.begin_run(py))
     }
 
     /// Drop the Rust tasks and the runtime. The LocalSet of another thread is dropped by that thread: when it ends, or

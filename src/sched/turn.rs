@@ -19,7 +19,7 @@ use super::handle::Handle;
 use super::run::check_process;
 use super::runtime::EngineRef;
 use super::shared::Deliver;
-use super::state::{Done, Entry, LoopState, step};
+use super::state::{Done, Entry, LoopState, Reactor, step};
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::accel::pool;
@@ -40,6 +40,7 @@ const BATCHES_PER_LOOK: u32 = 16;
 pub(super) struct Turns {
     event_loop: Py<LoopState>,
     engine: EngineRef,
+    reactor: Option<Arc<dyn Reactor>>,
     messages: Vec<Arc<dyn Deliver>>,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
@@ -48,8 +49,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(event_loop: Py<LoopState>, engine: EngineRef) -> Self {
-        Self { event_loop, engine, messages: Vec::new(), fresh: true, looked_at_io: false }
+    pub(super) fn new(event_loop: Py<LoopState>, engine: EngineRef, reactor: Option<Arc<dyn Reactor>>) -> Self {
+        Self { event_loop, engine, reactor, messages: Vec::new(), fresh: true, looked_at_io: false }
     }
 }
 
@@ -110,7 +111,9 @@ impl Turns {
         loop {
             self.take_messages(event_loop)?;
             if look_again {
-                look_again = self.look_at_descriptors(py, state, cx);
+                look_again = self.look_at_descriptors(py, state, cx)?;
+                // Those that waited for descriptors.
+                self.take_messages(event_loop)?;
             }
             fire_timers(py, state);
             if state.ready.with(py, |ready| ready.begin_batch()) {
@@ -131,9 +134,10 @@ impl Turns {
                 state.leave_task(py, event_loop.as_any())?;
                 pool::trim::<Handle>(py);
                 pool::trim::<TimerHandle>(py);
-                // A context or `leave_task` may have run a destructor.
+                let check_at = self.reactor.as_ref().and_then(|reactor| reactor.before_sleep(py));
+                // A context, `leave_task` or a waker may have run Python code.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
-                if idle && self.set_alarm(py, state, cx) && state.shared.inbox.leave() {
+                if idle && self.set_alarm(py, state, check_at, cx) && state.shared.inbox.leave() {
                     return Ok(Next::Park);
                 }
             }
@@ -157,23 +161,27 @@ impl Turns {
         Ok(())
     }
 
-    fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
+    fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
         let fresh_run = !std::mem::replace(&mut self.looked_at_io, true);
-        match state.reactor.with(py, |reactor| reactor.clone()) {
+        match &self.reactor {
             Some(reactor) => reactor.poll_ready(py, state, cx, fresh_run),
-            None => false,
+            None => Ok(false),
         }
     }
 
-    /// Be woken for the earliest timer. False: it is due already.
-    fn set_alarm(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> bool {
-        let Some(when) = state.timers.with(py, |timers| timers.earliest()) else { return true };
+    /// Be woken for the earliest timer, or for what the descriptors need looking after. False: it is due already.
+    fn set_alarm(&self, py: Python<'_>, state: &LoopState, check_at: Option<u64>, cx: &mut Context<'_>) -> bool {
+        let timer = state.timers.with(py, |timers| timers.earliest());
+        let Some(when) = timer.into_iter().chain(check_at).min() else { return true };
         let now = clock();
         if when <= now {
+            if let Some(reactor) = self.reactor.as_ref().filter(|_| check_at.is_some_and(|at| at <= now)) {
+                reactor.check(py, now);
+            }
             return false;
         }
         self.engine.alarm.with(py, |alarm| alarm.set(when, now, cx));
-        clock() < when
+        true
     }
 }
 

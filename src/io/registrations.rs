@@ -1,0 +1,414 @@
+//! What the kernel is told of the watched descriptors, and when. Guarded by the GIL; nothing here runs Python code.
+//!
+//! 1. **At any time** the kernel knows at least what is waited for.
+//! 2. **When the loop goes to sleep** it knows no more than that (`settle`). Between an event and the next sleep it may:
+//!    a `sock_recv` that waits again finds its registration, and a loop of such calls makes no system call for it.
+//! 3. **An event that nobody waits for** takes its registration back. Where that is impossible, because the number was
+//!    closed or is another file's while the file lives on elsewhere, the poller is made anew without it (`renew`).
+//! 4. **A wait that began without telling the kernel** tells it when it takes long (`check`): another file may have come
+//!    under the number (`dup2`), which nobody says.
+//!
+//! A process that runs out of memory or descriptors hears of it where somebody asked for something. What only tidies up
+//! is tried again later.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use pyo3::prelude::*;
+use tokio::io::Interest as TokioInterest;
+use tokio::io::unix::AsyncFd;
+
+use super::poller::{EVENTS_AT_ONCE, Event, Interest, Poller, REPORTS_CLOSED, Registration};
+use super::table::Table;
+use super::watched::{Data, Side, Watched};
+use crate::rt::process::ProcessBound;
+use crate::sched::handle::Handle;
+
+/// A wait is checked when it has taken one to two of these, in nanoseconds: long for a busy connection, short for whoever
+/// waits in vain.
+const CHECK_AFTER: u64 = 100_000_000;
+
+/// Looks between two at the clock in a loop that never sleeps.
+const LOOKS_PER_CHECK: u32 = 64;
+
+/// To make the poller anew takes a system call for each registration: an event in vain pays for so many of them.
+const RENEWED_PER_EVENT: usize = 64;
+
+/// The poller, and its own registration with tokio.
+#[derive(Debug)]
+struct Nested {
+    poller: Arc<Poller>,
+    /// None before the first run.
+    in_tokio: Option<ProcessBound<AsyncFd<Arc<Poller>>>>,
+}
+
+impl Nested {
+    fn new() -> io::Result<Self> {
+        Ok(Self { poller: Arc::new(Poller::new()?), in_tokio: None })
+    }
+
+    /// Have tokio watch it, which is asked for inside the loop's runtime.
+    fn register(&mut self) -> io::Result<()> {
+        if self.in_tokio.is_none() {
+            let poller = Arc::clone(&self.poller);
+            // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for as long as
+            // the poller lives.
+            let made = unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) };
+            self.in_tokio = Some(ProcessBound::new(made.map_err(|failed| failed.into_parts().1)?));
+        }
+        Ok(())
+    }
+}
+
+/// Tells the kernel.
+#[derive(Debug)]
+struct Kernel {
+    /// None: the loop is closed.
+    nested: Option<Nested>,
+    generation: u32,
+    /// How many descriptors it knows.
+    registered: usize,
+}
+
+impl Kernel {
+    /// # Errors
+    /// The kernel's: it knows nothing of the descriptor then.
+    fn tell(&mut self, fd: RawFd, watched: &mut Watched, interest: Interest) -> io::Result<()> {
+        let poller = &self.nested.as_ref().ok_or_else(closed)?.poller;
+        let before = std::mem::take(&mut watched.told);
+        self.registered -= usize::from(!before.is_empty());
+        if watched.data == Data::Drained {
+            watched.data = Data::Perhaps;
+        }
+        if interest.is_empty() {
+            return if before.is_empty() { Ok(()) } else { poller.remove(fd, before) };
+        }
+        self.generation = self.generation.wrapping_add(1);
+        watched.generation = self.generation;
+        let registration = Registration { fd, generation: self.generation };
+        poller.set(registration, interest, before, watched.trigger())?;
+        watched.told = interest;
+        self.registered += 1;
+        Ok(())
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("Event loop is closed")
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub handles: Vec<Py<Handle>>,
+    pub wakers: Vec<Waker>,
+}
+
+/// The watched descriptors of one loop.
+#[derive(Debug)]
+pub struct Registrations {
+    kernel: Kernel,
+    watched: Table<Watched>,
+    next_id: u64,
+    /// Descriptors of which the kernel may know more than is waited for.
+    loose: Vec<RawFd>,
+    /// Descriptors that are waited for without the kernel having been told.
+    unchecked: Vec<RawFd>,
+    /// When those are checked, by the loop's clock; 0: there were none.
+    check_at: u64,
+    /// Counts the checks.
+    period: u32,
+    /// Counts the looks.
+    looks: u32,
+    /// Events of registrations that cannot be taken back, since the poller was made.
+    in_vain: usize,
+    /// A level-triggered descriptor was ready in the last look and may be so still.
+    look_again: bool,
+}
+
+impl Registrations {
+    /// # Errors
+    /// There is no descriptor, or no memory, left for a poller.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            kernel: Kernel { nested: Some(Nested::new()?), generation: 0, registered: 0 },
+            watched: Table::default(),
+            next_id: 0,
+            loose: Vec::new(),
+            unchecked: Vec::new(),
+            check_at: 0,
+            period: 0,
+            looks: 0,
+            in_vain: 0,
+            look_again: false,
+        })
+    }
+
+    /// A run begins, inside the loop's runtime.
+    ///
+    /// # Errors
+    /// There is no memory, or no watch (`max_user_watches`), left for the poller.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.kernel.nested.as_mut().ok_or_else(closed)?.register()
+    }
+
+    /// Everything that was watched; nothing is from now on. The caller is inside the loop's runtime, if it had one.
+    #[must_use = "what is dropped may run Python code: say where"]
+    pub fn close(&mut self) -> Table<Watched> {
+        drop(self.kernel.nested.take());
+        self.kernel.registered = 0;
+        std::mem::take(&mut self.watched)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.kernel.nested.is_none()
+    }
+
+    #[inline]
+    pub fn get(&mut self, fd: RawFd) -> Option<&mut Watched> {
+        self.watched.get_mut(fd)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (RawFd, &Watched)> {
+        self.watched.iter()
+    }
+
+    /// What is known of a descriptor, from now on. Those of small numbers stay, as their numbers are used again.
+    pub fn entry(&mut self, fd: RawFd) -> &mut Watched {
+        self.watched.get_or_insert(fd)
+    }
+
+    /// Tell the kernel what is waited for.
+    ///
+    /// # Errors
+    /// The kernel's: nothing is registered then.
+    pub fn tell(&mut self, fd: RawFd) -> io::Result<()> {
+        let Some(watched) = self.watched.get_mut(fd) else { return Ok(()) };
+        let wanted = watched.wanted();
+        self.kernel.tell(fd, watched, wanted)
+    }
+
+    /// Somebody waits for what is registered already: the id of the wait. None: the kernel must be told (`wait`).
+    #[inline]
+    pub fn wait_again(&mut self, sock: &Bound<'_, PyAny>, fd: RawFd, side: Side, waker: &Waker) -> Option<u64> {
+        let watched = self.watched.get_mut(fd)?;
+        if !side.interest().is_within(watched.told) || !watched.is_kept_for(sock) {
+            return None;
+        }
+        self.next_id += 1;
+        watched.push_waiter(side, self.next_id, waker.clone());
+        watched.since = self.period;
+        if !watched.is_unchecked {
+            watched.is_unchecked = true;
+            self.unchecked.push(fd);
+        }
+        Some(self.next_id)
+    }
+
+    /// Somebody waits, and the kernel is told: the id of the wait.
+    ///
+    /// # Errors
+    /// The kernel's. Nobody waits then.
+    pub fn wait(&mut self, fd: RawFd, side: Side, waker: &Waker) -> io::Result<u64> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.entry(fd).push_waiter(side, id, waker.clone());
+        self.tell(fd).map(|()| id).inspect_err(|_| {
+            // The caller has another clone of it: this is not the last.
+            drop(self.entry(fd).take_waiter(side, id));
+        })
+    }
+
+    /// A wait is over before its event came. `for_good`: its socket may be closed before the loop sleeps.
+    #[must_use = "what is dropped may run Python code: say where"]
+    pub fn wait_no_more(&mut self, fd: RawFd, side: Side, id: u64, for_good: bool) -> Option<Waker> {
+        let watched = self.watched.get_mut(fd)?;
+        let waker = watched.take_waiter(side, id)?;
+        let wanted = watched.wanted();
+        if for_good && wanted != watched.told {
+            // Closed behind our back: there is nothing to tell.
+            drop(self.kernel.tell(fd, watched, wanted));
+        } else {
+            loosen(&mut self.loose, fd, watched);
+        }
+        Some(waker)
+    }
+
+    /// What is known of a descriptor of a large number, if there is no more reason to know it.
+    #[must_use = "what is dropped may run Python code: say where"]
+    pub fn forget_large(&mut self, fd: RawFd) -> Option<Box<Watched>> {
+        let watched = self.watched.get_mut(fd)?;
+        if watched.told.is_empty() && watched.wanted().is_empty() { self.watched.remove_large(fd) } else { None }
+    }
+
+    /// Whether to look: something may be ready.
+    ///
+    /// # Errors
+    /// tokio's: its driver is gone.
+    pub fn poll(&mut self, cx: &mut Context<'_>, fresh_run: bool) -> io::Result<bool> {
+        let Some(Nested { in_tokio: Some(in_tokio), .. }) = &self.kernel.nested else { return Ok(false) };
+        let mut ready = self.look_again || fresh_run;
+        // Cleared before the look: what becomes ready after it is a new edge.
+        while let Poll::Ready(edge) = in_tokio.poll_read_ready(cx) {
+            edge?.clear_ready();
+            ready = true;
+        }
+        Ok(ready)
+    }
+
+    /// What is ready. True: look again in the next turn, without waiting.
+    ///
+    /// # Errors
+    /// The kernel's: somebody has closed the poller's descriptor.
+    pub fn look(&mut self, py: Python<'_>, found: &mut Found) -> io::Result<bool> {
+        let Some(nested) = &self.kernel.nested else { return Ok(false) };
+        let poller = Arc::clone(&nested.poller);
+        self.look_again = false;
+        let count = poller.look(|event| self.take(py, event, found))?;
+        self.look_again |= count == EVENTS_AT_ONCE;
+        if REPORTS_CLOSED && self.in_vain > 0 && self.in_vain * RENEWED_PER_EVENT >= self.kernel.registered {
+            self.in_vain = 0;
+            // Without a descriptor for another poller this one does, and the next events ask again.
+            if let Ok(nested) = self.renew(&mut found.wakers) {
+                self.kernel.nested = Some(nested);
+                self.look_again = true;
+            }
+        }
+        Ok(self.look_again)
+    }
+
+    fn take(&mut self, py: Python<'_>, event: Event, found: &mut Found) {
+        let fd = event.of.fd;
+        let known = self.watched.get_mut(fd);
+        let Some(watched) = known.filter(|it| it.generation == event.of.generation && !it.told.is_empty()) else {
+            self.in_vain += 1;
+            return;
+        };
+        if event.more_than_data {
+            watched.data = Data::Always;
+        } else if event.ready.read && watched.data == Data::Drained {
+            watched.data = Data::Perhaps;
+        }
+        let unwanted = event.ready.and(watched.told).without(watched.wanted());
+        for side in Side::BOTH {
+            if !side.interest().is_within(event.ready) {
+                continue;
+            }
+            if let Some(callback) = watched.callback(side) {
+                found.handles.push(callback.clone_ref(py));
+                self.look_again = true;
+            }
+            watched.take_waiters(side, &mut found.wakers);
+        }
+        if unwanted.is_empty() {
+            loosen(&mut self.loose, fd, watched);
+            return;
+        }
+        let less = watched.told.without(unwanted);
+        if self.kernel.tell(fd, watched, less).is_err() {
+            self.in_vain += 1;
+            watched.take_all_waiters(&mut found.wakers);
+        }
+    }
+
+    /// A poller that knows what this one should know, and no more.
+    ///
+    /// # Errors
+    /// There is no descriptor, no memory or no watch left for it. Nothing has changed then.
+    fn renew(&mut self, wakers: &mut Vec<Waker>) -> io::Result<Nested> {
+        let mut nested = Nested::new()?;
+        nested.register()?;
+        let mut closed = Vec::new();
+        for (fd, watched) in self.watched.iter().filter(|(_, watched)| !watched.told.is_empty()) {
+            let registration = Registration { fd, generation: watched.generation };
+            match nested.poller.set(registration, watched.told, Interest::NONE, watched.trigger()) {
+                Ok(()) => {}
+                Err(failed) if matches!(failed.raw_os_error(), Some(libc::EBADF | libc::EPERM)) => closed.push(fd),
+                Err(failed) => return Err(failed),
+            }
+        }
+        for fd in closed {
+            if let Some(watched) = self.watched.get_mut(fd) {
+                watched.told = Interest::NONE;
+                self.kernel.registered -= 1;
+                watched.take_all_waiters(wakers);
+            }
+        }
+        Ok(nested)
+    }
+
+    /// The loop is about to sleep: the kernel is to know exactly what is waited for. Those to wake, who wait for what
+    /// cannot be watched any more.
+    #[must_use = "a waker that is dropped wakes nobody"]
+    pub fn settle(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(fd) = self.loose.pop() {
+            let Some(watched) = self.watched.get_mut(fd).filter(|watched| watched.is_loose) else { continue };
+            watched.is_loose = false;
+            let wanted = watched.wanted();
+            if wanted != watched.told && self.kernel.tell(fd, watched, wanted).is_err() {
+                watched.take_all_waiters(&mut wakers);
+            }
+        }
+        wakers
+    }
+
+    /// When the waits that began without telling the kernel are to be checked.
+    #[inline]
+    pub fn next_check(&mut self, clock: impl Fn() -> u64) -> Option<u64> {
+        if self.unchecked.is_empty() {
+            return None;
+        }
+        if self.check_at == 0 {
+            self.check_at = clock() + CHECK_AFTER;
+        }
+        Some(self.check_at)
+    }
+
+    /// As `check`, now and then, in a loop that has no time to sleep.
+    #[inline]
+    pub fn check_while_busy(&mut self, clock: impl Fn() -> u64) -> Vec<Waker> {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(LOOKS_PER_CHECK) && self.next_check(&clock).is_some() {
+            return self.check(clock());
+        }
+        Vec::new()
+    }
+
+    /// Tell the kernel of the waits that take long. Those to wake, who wait for what cannot be watched any more.
+    #[must_use = "a waker that is dropped wakes nobody"]
+    pub fn check(&mut self, now: u64) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        if self.check_at == 0 || now < self.check_at {
+            return wakers;
+        }
+        let Self { kernel, watched, unchecked, period, .. } = self;
+        unchecked.retain(|&fd| {
+            let Some(watched) = watched.get_mut(fd).filter(|watched| watched.is_unchecked) else { return false };
+            let waits = watched.has_waiters();
+            let waits_long = waits && watched.since != *period;
+            if waits_long {
+                let wanted = watched.wanted();
+                if kernel.tell(fd, watched, wanted).is_err() {
+                    watched.take_all_waiters(&mut wakers);
+                }
+            }
+            watched.is_unchecked = waits && !waits_long;
+            watched.is_unchecked
+        });
+        *period = period.wrapping_add(1);
+        self.check_at = if self.unchecked.is_empty() { 0 } else { now + CHECK_AFTER };
+        wakers
+    }
+}
+
+/// Note it if the kernel knows more than is waited for.
+#[inline]
+fn loosen(loose: &mut Vec<RawFd>, fd: RawFd, watched: &mut Watched) {
+    if !watched.is_loose && watched.wanted() != watched.told {
+        watched.is_loose = true;
+        loose.push(fd);
+    }
+}
