@@ -22,9 +22,9 @@ else:
 class SocketCalls(LoopPart):
     """The calls on non-blocking sockets of one loop.
 
-    Each is tried at once when it is awaited, and again when the socket is ready; cancelled, it leaves the socket
-    as it was. Each raises what the socket's method raises, TypeError for an `ssl.SSLSocket`, RuntimeError for a
-    socket that a transport uses, and in debug mode ValueError for one that blocks.
+    Each is tried at once when it is awaited, and again when the socket is ready; cancelled, it leaves the
+    socket as it was. Each raises what the socket's method raises, TypeError for an `ssl.SSLSocket`,
+    RuntimeError for a socket that a transport uses, and in debug mode ValueError for one that blocks.
     """
 
     @markcoroutinefunction
@@ -55,9 +55,7 @@ class SocketCalls(LoopPart):
         return self._sock_sendall(sock, data)
 
     @markcoroutinefunction
-    def sock_sendto(
-        self, sock: socket.socket, data: ReadableBuffer, address: _Address
-    ) -> RustFuture[int]:
+    def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: _Address) -> RustFuture[int]:
         """Send a datagram; how many bytes."""
         return self._sock_sendto(sock, data, address)
 
