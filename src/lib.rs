@@ -39,8 +39,6 @@
 mod accel;
 mod bridge;
 #[cfg(feature = "loop")]
-mod calls;
-#[cfg(feature = "loop")]
 mod core;
 #[cfg(feature = "loop")]
 mod embed;
@@ -111,9 +109,9 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     accel::settle(py)?;
     rt::background::count_forks();
-    sched::run::at_begin(bridge::home::receive);
-    sched::run::at_end(task::rest);
-    sched::state::step_with(task::run_step);
+    sched::hooks::at_begin(bridge::home::receive);
+    sched::hooks::at_end(task::rest);
+    sched::hooks::step_with(task::run_step);
     bridge::capsule::install(module)?;
     accel::pool::install::<future::Future>(py);
     accel::pool::install::<task::Task>(py);
@@ -126,7 +124,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     accel::pool::install::<future::FutureIter>(py);
     future::install_fast_methods(py)?;
     accel::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
-    calls::install_native(py)?;
+    event_loop::fast::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<sched::handle::Handle>()?;
@@ -137,7 +135,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
-    module.add_function(wrap_pyfunction!(calls::install_fast_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;

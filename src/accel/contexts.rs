@@ -1,6 +1,6 @@
 //! Whether the current context has the variables that a snapshot has, without a copy of it.
 //!
-//! asyncio copies the current context for each callback. `sched::contexts` saves nearly all of these copies, and must
+//! asyncio copies the current context for each callback. `sched::snapshots` saves nearly all of these copies, and must
 //! know for that whether anything was set since the last one. A context refers to one immutable map of its variables;
 //! that map's address tells. Two words are read for it: the context in the thread's state, and the map in the context.
 //! Where they are is found by experiment (`probe`).

@@ -21,7 +21,8 @@ use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
-use crate::sched::state::{Entry, ours};
+use crate::sched::entry::Entry;
+use crate::sched::state::ours;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
 /// What a client wants called when a task that waits for its awaitable is cancelled.

@@ -17,7 +17,7 @@ use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::background;
-use crate::sched::state::WakeTask;
+use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
 /// How a wake reaches the task's loop.

@@ -3,12 +3,12 @@
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::sched::state::WakeTask;
+use crate::sched::hooks::WakeTask;
 
 /// One that waits.
 #[derive(Debug)]
 pub enum Waiter {
-    /// `add_done_callback(callable, context=context)`; `shared`: the context is a snapshot (`sched::contexts`).
+    /// `add_done_callback(callable, context=context)`; `shared`: the context is a snapshot (`sched::snapshots`).
     Call { callable: Py<PyAny>, context: Py<PyAny>, shared: bool },
     /// A task of ours whose next step this is.
     Task { task: Py<PyAny>, wake: WakeTask },
@@ -74,6 +74,7 @@ pub enum Waiters {
     None,
     One(Waiter),
     /// Boxed: few futures have many, and a million pending ones are to be small.
+    #[expect(clippy::box_collection, reason = "a vector is three words, a box one")]
     Many(Box<Vec<Waiter>>),
 }
 

@@ -13,7 +13,8 @@ use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::finalize::Finalize;
 use crate::py::{call, context, error, names};
-use crate::sched::state::{Done, ours};
+use crate::sched::entry::DoneCallback;
+use crate::sched::state::ours;
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
 #[pyclass(frozen, subclass, weakref, dict, module = "pyloop")]
@@ -158,7 +159,7 @@ impl Future {
             crate::sched::run::check_closed(state)?;
             if !state.debug.get(py) {
                 let future = slf.clone().into_any().unbind();
-                state.push_done(py, Done { callback: callable, future, context, shared });
+                state.push_done(py, DoneCallback { callback: callable, future, context, shared });
                 state.wake_if_away();
                 return Ok(());
             }
@@ -357,7 +358,7 @@ impl Future {
         let (context, shared) = match (context, ours(&event_loop)) {
             (Some(context), _) if !context.is_none(py) => (context, false),
             (_, Some(home)) => {
-                let (context, shared) = home.get().contexts.for_callback(py)?;
+                let (context, shared) = home.get().snapshots.for_callback(py)?;
                 (context.unbind(), shared)
             }
             _ => (context::copy_current(py)?.unbind(), false),

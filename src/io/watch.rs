@@ -19,9 +19,10 @@ use super::watched::{Data, Side, Watched};
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
+use crate::sched::clock::clock;
+use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
-use crate::sched::state::{Entry, Reactor};
-use crate::sched::turn::clock;
+use crate::sched::reactor::Reactor;
 
 /// The watched descriptors of one loop.
 pub struct Watch {

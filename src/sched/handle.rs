@@ -56,7 +56,7 @@ struct State {
     callback: Option<Callback>,
     origin: Option<Box<Origin>>,
     context: Py<PyAny>,
-    /// The context is a snapshot that other handles share (`contexts.rs`): nobody sees it.
+    /// The context is a snapshot that other handles share (`snapshots.rs`): nobody sees it.
     shares_context: bool,
     cancelled: bool,
 }
@@ -89,7 +89,7 @@ impl Handle {
     ) -> PyResult<impl FnOnce() -> Self + use<'py>> {
         let (context, shares_context) = match parts.context {
             Some(context) => (context, false),
-            None => event_loop.get().contexts.for_callback(event_loop.py())?,
+            None => event_loop.get().snapshots.for_callback(event_loop.py())?,
         };
         let event_loop = event_loop.clone();
         Ok(move || {
@@ -214,8 +214,8 @@ impl Handle {
         };
         let entered = if turn && shares_context && !refs::is_reachable(slf.as_any()) {
             // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
-            let contexts = &this.event_loop.get().contexts;
-            contexts.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
+            let snapshots = &this.event_loop.get().snapshots;
+            snapshots.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
         } else {
             context.drop_ref(py);
             this.own_context(py).and_then(|own| {

@@ -1,12 +1,19 @@
 //! Layer 3, the loop itself: its state, its runtime, one turn, one run. It knows callbacks and entries; what a task or
-//! a descriptor is, higher layers tell it through `Entry`, `Deliver` and `Reactor`.
+//! a descriptor is, higher layers tell it through `entry`, `hooks`, `reactor` and `Deliver`.
 
 mod alarm;
-mod contexts;
+pub mod clock;
+mod dispatch;
+pub mod entry;
 pub mod handle;
+pub mod hooks;
+pub mod reactor;
 pub mod run;
 pub mod runtime;
+pub mod schedule;
 pub mod shared;
+mod slice;
+mod snapshots;
 pub mod state;
 pub mod thread_safe_handle;
 pub mod timer_handle;

@@ -1,11 +1,12 @@
 //! One run of a loop: begin, block on the turns, end; and closing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::handle::Handle;
+use super::hooks;
 use super::runtime::{Engine, EngineRef};
 use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
@@ -57,23 +58,6 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<EngineRef> {
     Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
 }
 
-static AT_BEGIN: OnceLock<fn()> = OnceLock::new();
-
-/// Have `f` called at the begin of each run, on the loop's thread with the GIL held (a higher layer's errand).
-pub fn at_begin(f: fn()) {
-    AT_BEGIN.get_or_init(|| f);
-}
-
-/// What a higher layer has to do when a run has ended.
-pub type AtEnd = fn(&Bound<'_, LoopState>);
-
-static AT_END: OnceLock<AtEnd> = OnceLock::new();
-
-/// Have `f` called at the end of each run, on the loop's thread with the GIL held.
-pub fn at_end(f: AtEnd) {
-    AT_END.get_or_init(|| f);
-}
-
 /// Run until `stop()`; asyncio's errors when the loop is closed or running. The caller (Python, `run_forever`) has set
 /// the running loop and the generator hooks.
 ///
@@ -88,9 +72,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let prepared = engine(py, state).and_then(|engine| engine.prepare(py, reactor.as_deref()).map(|()| engine));
     let engine = prepared.inspect_err(|_| state.shared.lifecycle.end())?;
     let outer = state.shared.begin_here(thread_ident());
-    if let Some(errand) = AT_BEGIN.get() {
-        errand();
-    }
+    hooks::run_begins();
     pool::keep_all::<Handle>(py);
     pool::keep_all::<TimerHandle>(py);
     pool::keep_all::<ThreadSafeHandle>(py);
@@ -105,11 +87,9 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_few::<Handle>(py);
     pool::keep_few::<TimerHandle>(py);
     pool::keep_few::<ThreadSafeHandle>(py);
-    state.contexts.forget(py);
+    state.snapshots.forget(py);
     state.track_waiting(py);
-    if let Some(errand) = AT_END.get() {
-        errand(event_loop);
-    }
+    hooks::run_ends(event_loop);
     ended?.map_err(|failed| error::os_error(&failed))?
 }
 

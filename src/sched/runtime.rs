@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::alarm::Alarm;
-use super::state::Reactor;
+use super::reactor::Reactor;
 use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;

@@ -3,17 +3,18 @@
 //! Guarded by the GIL (`GilCell`), not by the thread: `call_soon` from a wrong thread is a mistake, not undefined
 //! behaviour. What other threads need without the GIL is in `LoopShared`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::contexts::Contexts;
+use super::entry::{DoneCallback, Entry};
 use super::handle::Handle;
+use super::reactor::Reactor;
 use super::runtime::EngineRef;
 use super::shared::LoopShared;
-use super::thread_safe_handle::ThreadSafeHandle;
+use super::snapshots::Snapshots;
 use super::timer_handle::TimerHandle;
 use crate::accel::collector::{Hidden, HiddenAny};
 use crate::core::ready::{Lane, ReadyQueue};
@@ -21,85 +22,6 @@ use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
-use crate::py::error::Slim;
-
-/// One step of a task of that loop. In which lane its next step is to be queued; None: it waits, or has ended.
-pub type Step = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<Option<Lane>>;
-/// What a task waited for is there: queue its next step.
-pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
-
-static STEP: OnceLock<Step> = OnceLock::new();
-
-/// Have the steps of tasks run by `step` (a higher layer's).
-pub fn step_with(step: Step) {
-    STEP.get_or_init(|| step);
-}
-
-/// Run a task's step.
-#[inline]
-pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
-    STEP.get().map_or(Ok(None), |step| step(event_loop, task))
-}
-
-/// A done callback of one of our futures: `callback(future)` in `context`.
-#[derive(Debug)]
-pub struct Done {
-    pub callback: Py<PyAny>,
-    pub future: Py<PyAny>,
-    pub context: Py<PyAny>,
-    /// The context is a snapshot (`contexts`).
-    pub shared: bool,
-}
-
-/// What can be ready. Two words, as there may be a hundred thousand.
-#[derive(Debug)]
-pub enum Entry {
-    /// `call_soon`.
-    Handle(Hidden<Handle>),
-    /// `call_soon_threadsafe`, CPython 3.14 and later.
-    ThreadSafe(Hidden<ThreadSafeHandle>),
-    /// A ready descriptor's callback, which stays for the next time.
-    Watcher(Py<Handle>),
-    /// A timer that came due.
-    Timer(Hidden<TimerHandle>),
-    Done(Box<Option<Done>>),
-    /// The next step of a task.
-    Step(Py<PyAny>),
-    /// What is called as it is, in the loop's own context (a client's callback, reading the wake-up socket).
-    Native(Py<PyAny>),
-    /// A handle of asyncio's own class: its `_run` is called.
-    Foreign(Py<PyAny>),
-}
-
-/// Readiness of descriptors, brought in by a higher layer.
-pub trait Reactor: Send + Sync {
-    /// A run begins, inside its runtime.
-    ///
-    /// # Errors
-    /// OSError: the process or the system has not left what it takes to watch descriptors.
-    fn begin_run(&self, py: Python<'_>) -> PyResult<()>;
-    /// Put the callbacks of ready descriptors into the queue and register `cx` for the next readiness. True: look
-    /// again in the next turn without waiting for a wake (level-triggered descriptors may still be ready).
-    ///
-    /// # Errors
-    /// OSError: descriptors cannot be looked at any more. It ends the run, as in asyncio.
-    fn poll_ready(
-        &self,
-        py: Python<'_>,
-        state: &LoopState,
-        cx: &mut std::task::Context<'_>,
-        fresh_run: bool,
-    ) -> PyResult<bool>;
-    /// The loop is about to sleep. When `check` wants to be called, by the loop's clock.
-    fn before_sleep(&self, py: Python<'_>) -> Option<u64>;
-    /// The time that `before_sleep` gave has come.
-    fn check(&self, py: Python<'_>, now: u64);
-    /// The loop closes.
-    fn close(&self, py: Python<'_>);
-    /// A forked child: what is watched is its parent's (`LoopState::leave_to_parent`).
-    fn leave_to_parent(&self, py: Python<'_>);
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
-}
 
 /// Counters since the loop was made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,12 +57,12 @@ pub struct LoopState {
     /// A step polled a Rust future: tokio's cooperative budget may be used up.
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
-    pub contexts: Contexts,
+    pub snapshots: Snapshots,
     pub(super) engine: GilCell<Option<EngineRef>>,
     pub counters: GilCell<Counters>,
     /// The boxes of done callbacks that have run.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    spare: GilCell<Vec<Box<Option<Done>>>>,
+    spare: GilCell<Vec<Box<Option<DoneCallback>>>>,
 }
 
 /// How many such boxes are kept.
@@ -158,7 +80,7 @@ impl Default for LoopState {
             tasks: GilCell::default(),
             polled_rust: GilCell::default(),
             reactor: GilCell::default(),
-            contexts: Contexts::default(),
+            snapshots: Snapshots::default(),
             engine: GilCell::default(),
             counters: GilCell::default(),
             spare: GilCell::default(),
@@ -203,7 +125,7 @@ impl LoopState {
         if let Some(task) = self.task_is_current.peek_in_traverse(&visit) {
             visit.call(task)?;
         }
-        self.contexts.traverse(&visit)
+        self.snapshots.traverse(&visit)
     }
 
     fn __clear__(&self) {
@@ -252,7 +174,7 @@ impl LoopState {
 
     /// Queue a done callback in the NORMAL lane.
     #[inline]
-    pub fn push_done(&self, py: Python<'_>, done: Done) {
+    pub fn push_done(&self, py: Python<'_>, done: DoneCallback) {
         let boxed = match self.spare.with(py, Vec::pop) {
             Some(mut empty) => {
                 *empty = Some(done);
@@ -265,7 +187,7 @@ impl LoopState {
 
     /// What is in the box, which is kept for the next one.
     #[inline]
-    pub(super) fn unbox(&self, py: Python<'_>, mut boxed: Box<Option<Done>>) -> Option<Done> {
+    pub(super) fn unbox(&self, py: Python<'_>, mut boxed: Box<Option<DoneCallback>>) -> Option<DoneCallback> {
         let done = boxed.take();
         self.spare.with(py, |spare| {
             if spare.len() < SPARE {
@@ -347,7 +269,7 @@ impl LoopState {
             drop((entries, timers, tasks));
         }
         drop(self.task_is_current.take(py));
-        self.contexts.forget(py);
+        self.snapshots.forget(py);
         if let Some(reactor) = self.reactor.take(py) {
             reactor.close(py);
         }

@@ -25,7 +25,8 @@ use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
 use crate::py::{call, context, error, names};
-use crate::sched::state::{Entry, LoopState, ours};
+use crate::sched::entry::Entry;
+use crate::sched::state::{LoopState, ours};
 
 /// Queue the next step.
 #[inline]

@@ -1,110 +1,19 @@
-//! Layer 8, `call_soon` and its like: what they do, and the fast methods before PyO3's (`accel::methods`) for the plain
-//! cases of what programs call most.
+//! The fast methods before PyO3's (`accel::methods`), for the plain cases of what programs call most.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyType;
 
-use crate::accel::collector::Hidden;
+use super::Loop;
 use crate::accel::methods::{self, Args, Fast};
 use crate::core::ready::Lane;
-use crate::event_loop::Loop;
 use crate::future::new_future;
-use crate::sched::handle::{Handle, Parts, check_callback};
-use crate::sched::state::Entry;
-use crate::sched::thread_safe_handle::ThreadSafeHandle;
+use crate::sched::LoopState;
+use crate::sched::handle::Parts;
+use crate::sched::schedule::{call_later, call_soon, call_soon_threadsafe};
 use crate::sched::timer_handle::TimerHandle;
-use crate::sched::turn::clock;
-use crate::sched::{LoopState, run};
 use crate::task;
-
-/// The loop's clock, in seconds.
-pub(crate) fn time() -> f64 {
-    // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
-    let now = clock();
-    (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
-}
-
-/// A handle's parts from arguments as PyO3 has them.
-pub(crate) fn parts<'py>(
-    callable: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
-    context: Option<Bound<'py, PyAny>>,
-) -> Parts<'py> {
-    let args = if args.is_empty() { None } else { Some(args) };
-    Parts { callable, args, context: context.filter(|context| !context.is_none()) }
-}
-
-/// A handle in the ready queue.
-#[inline(always)]
-fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
-    let handle = Handle::new(parts, state)?;
-    // Nothing runs between this and the push: no run can end in between.
-    Handle::begin_waiting(&handle);
-    state.get().push(state.py(), Entry::Handle(Hidden::new(handle.clone().unbind())));
-    state.get().wake_if_away();
-    Ok(handle)
-}
-
-#[inline]
-pub(crate) fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
-    run::check_closed(state.get())?;
-    if state.get().debug.get(state.py()) {
-        state.get().check_thread()?;
-        check_callback(&parts.callable, "call_soon")?;
-    }
-    soon(state, parts)
-}
-
-#[inline]
-pub(crate) fn call_soon_threadsafe<'py>(
-    state: &Bound<'py, LoopState>,
-    parts: Parts<'py>,
-) -> PyResult<Bound<'py, Handle>> {
-    run::check_closed(state.get())?;
-    if state.get().debug.get(state.py()) {
-        check_callback(&parts.callable, "call_soon_threadsafe")?;
-    }
-    if !cfg!(Py_3_14) {
-        return soon(state, parts);
-    }
-    let handle = ThreadSafeHandle::new(parts, state)?;
-    Handle::begin_waiting(handle.as_super());
-    state.get().push(state.py(), Entry::ThreadSafe(Hidden::new(handle.clone().unbind())));
-    state.get().wake_if_away();
-    Ok(handle.into_super())
-}
-
-#[inline]
-pub(crate) fn call_later<'py>(
-    state: &Bound<'py, LoopState>,
-    delay: &Bound<'py, PyAny>,
-    parts: Parts<'py>,
-) -> PyResult<Bound<'py, TimerHandle>> {
-    if delay.is_none() {
-        return Err(PyTypeError::new_err("delay must not be None"));
-    }
-    let delay: f64 = delay.extract()?;
-    call_at(state, time() + delay, parts)
-}
-
-#[inline]
-pub(crate) fn call_at<'py>(
-    state: &Bound<'py, LoopState>,
-    when: f64,
-    parts: Parts<'py>,
-) -> PyResult<Bound<'py, TimerHandle>> {
-    run::check_closed(state.get())?;
-    if state.get().debug.get(state.py()) {
-        state.get().check_thread()?;
-        // asyncio's call_later is a call_at, and says so.
-        check_callback(&parts.callable, "call_at")?;
-    }
-    let handle = TimerHandle::schedule(when, parts, state)?;
-    state.get().wake_if_away();
-    Ok(handle)
-}
 
 /// The parts of a handle from the arguments of a fast method, the callback being argument `first`. None: not a plain
 /// case.

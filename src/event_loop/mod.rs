@@ -1,6 +1,8 @@
 //! Layer 8, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
 //! hands the work to its layer; what is not here is `asyncio.BaseEventLoop`'s own code.
 
+pub(crate) mod fast;
+
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
@@ -10,7 +12,6 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::accel::collector;
 use crate::bridge::RustFuture;
-use crate::calls;
 use crate::core::ready::Lane;
 use crate::future::{Future, new_future};
 use crate::io::descriptor::descriptor_of;
@@ -23,10 +24,10 @@ use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::context;
+use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
-use crate::sched::state::Entry;
 use crate::sched::timer_handle::TimerHandle;
-use crate::sched::{LoopState, run};
+use crate::sched::{LoopState, run, schedule};
 use crate::task;
 
 /// The native half of an event loop.
@@ -83,7 +84,7 @@ impl Loop {
     /// The loop's clock, in seconds: `time.monotonic()`.
     #[allow(clippy::unused_self, reason = "a method for Python")]
     fn time(&self) -> f64 {
-        calls::time()
+        schedule::time()
     }
 
     /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one).
@@ -94,7 +95,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        calls::call_soon(slf.as_super(), calls::parts(callback, args, context))
+        schedule::call_soon(slf.as_super(), schedule::parts(callback, args, context))
     }
 
     /// `call_soon` from any thread; a sleeping loop wakes up.
@@ -105,7 +106,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        calls::call_soon_threadsafe(slf.as_super(), calls::parts(callback, args, context))
+        schedule::call_soon_threadsafe(slf.as_super(), schedule::parts(callback, args, context))
     }
 
     /// Have `callback(*args)` called after `delay` seconds.
@@ -117,7 +118,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TimerHandle>> {
-        calls::call_later(slf.as_super(), delay, calls::parts(callback, args, context))
+        schedule::call_later(slf.as_super(), delay, schedule::parts(callback, args, context))
     }
 
     /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
@@ -132,7 +133,7 @@ impl Loop {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        calls::call_at(slf.as_super(), when.extract()?, calls::parts(callback, args, context))
+        schedule::call_at(slf.as_super(), when.extract()?, schedule::parts(callback, args, context))
     }
 
     /// A pending `pyloop.Future` of this loop.
@@ -470,7 +471,7 @@ impl Loop {
             Some(context) if !context.is_none() => context,
             _ => context::copy_current(py)?,
         };
-        let handle = Handle::new(calls::parts(callback, args, Some(context)), state)?;
+        let handle = Handle::new(schedule::parts(callback, args, Some(context)), state)?;
         collector::show(handle.as_any());
         Self::watch(slf)?.add(py, fd, file, side, handle.clone().unbind())?;
         state.get().wake_if_away();

@@ -37,9 +37,9 @@ struct State {
 
 /// The snapshots of one loop.
 #[derive(Default)]
-pub struct Contexts(GilCell<State>);
+pub struct Snapshots(GilCell<State>);
 
-impl Contexts {
+impl Snapshots {
     /// The context for a callback that was given none: true, a snapshot; false, a copy of the current one, its own.
     ///
     /// # Errors

@@ -1,0 +1,246 @@
+//! Running what is in a batch: one entry after the other, each in the context and under the current task that it has to
+//! have. What comes out of one goes to the exception handler, or ends the run (KeyboardInterrupt, SystemExit).
+//!
+//! Loop thread, GIL held. No cell is borrowed while an entry runs.
+
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use tokio::task::coop;
+
+use super::entry::{DoneCallback, Entry};
+use super::handle::Handle;
+use super::hooks::step;
+use super::slice::Slice;
+use super::state::LoopState;
+use super::thread_safe_handle::ThreadSafeHandle;
+use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
+use crate::py::error::Slim;
+use crate::py::{call, context, error};
+
+/// Run `f`, which calls what is not the turn's own; None when it panicked. As an exception that comes out of a callback
+/// the panic is for the exception handler, and the loop goes on.
+///
+/// # Errors
+/// What the exception handler lets out.
+#[inline]
+pub(super) fn contained<R>(event_loop: &Bound<'_, LoopState>, f: impl FnOnce() -> R) -> PyResult<Option<R>> {
+    match error::catch_panic(f) {
+        Ok(done) => Ok(Some(done)),
+        Err(panicked) => report_panic(event_loop, panicked).map(|()| None),
+    }
+}
+
+#[cold]
+fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    let exception = panicked.into_value(py).into_bound(py).into_any();
+    error::call_exception_handler(event_loop.as_any(), "Panic in the event loop", &[("exception", &exception)])
+}
+
+/// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
+pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    let mut ran = Ran::default();
+    let finished = loop {
+        match contained(event_loop, || run_entries(event_loop, &mut ran)) {
+            Ok(Some(finished)) => break finished,
+            // One has panicked; the others are next.
+            Ok(None) => {}
+            Err(raised) => break Err(Box::new(raised)),
+        }
+    };
+    if finished.is_err() {
+        state.ready.with(py, |ready| ready.give_batch_up());
+    }
+    slice.entries += ran.steps + ran.callbacks;
+    state.counters.with(py, |counters| {
+        counters.steps += ran.steps as u64;
+        counters.callbacks += ran.callbacks as u64;
+    });
+    finished
+}
+
+/// How many entries of a batch have been run.
+#[derive(Default)]
+struct Ran {
+    steps: usize,
+    callbacks: usize,
+}
+
+#[inline(always)]
+fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    let debug = state.debug.get(py);
+    while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
+        match entry {
+            Entry::Step(_) => ran.steps += 1,
+            _ => ran.callbacks += 1,
+        }
+        if debug {
+            run_entry_timed(event_loop, state, entry)?;
+        } else {
+            run_entry(event_loop, state, entry)?;
+        }
+        if state.polled_rust.get(py) {
+            state.polled_rust.set(py, false);
+            if !coop::has_budget_remaining() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[inline]
+fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
+    let py = event_loop.py();
+    match &entry {
+        Entry::Step(_) => state.snapshots.leave(py),
+        // These stay in the context of the last callback, or leave it.
+        Entry::Handle(_) | Entry::ThreadSafe(_) | Entry::Timer(_) | Entry::Done(_) => {
+            state.leave_task(py, event_loop.as_any())?;
+        }
+        Entry::Watcher(_) | Entry::Native(_) | Entry::Foreign(_) => {
+            state.snapshots.leave(py);
+            state.leave_task(py, event_loop.as_any())?;
+        }
+    }
+    match entry {
+        Entry::Step(task) => {
+            let task = task.into_bound(py);
+            match step(event_loop, &task) {
+                Ok(None) => Ok(()),
+                Ok(Some(lane)) => {
+                    state.push_to(py, lane, Entry::Step(task.unbind()));
+                    Ok(())
+                }
+                Err(raised) => step_failed(event_loop, &task, raised),
+            }
+        }
+        Entry::Handle(handle) => run_once(&handle.into_bound(py)),
+        Entry::ThreadSafe(handle) => run_thread_safe(&handle.into_bound(py)),
+        Entry::Timer(handle) => run_once(handle.into_bound(py).as_super()),
+        Entry::Watcher(handle) => Handle::run(handle.bind(py)),
+        Entry::Done(done) => state.unbox(py, done).map_or(Ok(()), |done| run_done(event_loop, done)),
+        Entry::Native(callable) => run_native(&callable.into_bound(py)),
+        Entry::Foreign(handle) => run_foreign(py, &handle),
+    }
+}
+
+/// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step is
+/// a callback, so this is for the exception handler, and the task stays as it is.
+#[cold]
+fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raised: Box<PyErr>) -> Slim<()> {
+    let py = event_loop.py();
+    if error::ends_the_run(py, &raised) {
+        return Err(raised);
+    }
+    let text = task.try_repr().map_or_else(|_| "a task".to_owned(), |text| text.to_string());
+    let exception = raised.value(py).as_any().clone();
+    let items = [("exception", &exception), ("task", task)];
+    Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in a step of {text}"), &items)?)
+}
+
+/// `call_soon` and timers: run, and out of the loop's hands.
+#[inline]
+fn run_once(handle: &Bound<'_, Handle>) -> Slim<()> {
+    let ran = Handle::run(handle);
+    Handle::end_waiting(handle);
+    ran
+}
+
+/// `call_soon_threadsafe`: as `run_once`.
+#[inline]
+fn run_thread_safe(handle: &Bound<'_, ThreadSafeHandle>) -> Slim<()> {
+    let ran = ThreadSafeHandle::run_by(handle, true);
+    Handle::end_waiting(handle.as_super());
+    ran
+}
+
+/// A done callback of one of our futures: what `call_soon(callback, future, context=context)` would run.
+fn run_done(event_loop: &Bound<'_, LoopState>, done: DoneCallback) -> Slim<()> {
+    let py = event_loop.py();
+    let (callback, future) = (done.callback.into_bound(py), done.future.into_bound(py));
+    let mut context = done.context.into_bound(py);
+    let mut raised = None;
+    let mut call = || match call::call_one(&callback, &future) {
+        Ok(_) => true,
+        Err(error) => {
+            raised = Some(Box::new(error));
+            false
+        }
+    };
+    let snapshots = &event_loop.get().snapshots;
+    let entered = if done.shared {
+        snapshots.run_in_copy(context.clone(), &mut call, |copy| context = copy.clone())
+    } else {
+        snapshots.leave(py);
+        context::inside(&context).map(|_inside| {
+            call();
+        })
+    };
+    match entered.err().map(Box::new).or(raised) {
+        None => Ok(()),
+        Some(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        Some(raised) => {
+            let debug = event_loop.get().debug.get(py);
+            let text = asyncio(py)?.helper(py, "format_callback_source")?.try_call((&callback, (&future,), debug))?;
+            let message = format!("Exception in callback {text}");
+            let exception = raised.value(py).as_any().clone();
+            // asyncio names the handle here; what is kept of it is its text.
+            let handle =
+                asyncio(py)?.helper(py, "done_handle")?.try_call((&callback, &future, event_loop, &context))?;
+            let items = [("exception", &exception), ("handle", &handle)];
+            Ok(error::call_exception_handler(event_loop.as_any(), &message, &items)?)
+        }
+    }
+}
+
+fn run_native(callable: &Bound<'_, PyAny>) -> Slim<()> {
+    let py = callable.py();
+    match callable.try_call(()) {
+        Ok(_) => Ok(()),
+        Err(raised) if error::ends_the_run(py, &raised) => Err(Box::new(raised)),
+        Err(raised) => {
+            error::unraisable(py, raised, Some(callable));
+            Ok(())
+        }
+    }
+}
+
+/// asyncio's own handle (an `asyncio.Handle` given to `_add_callback`).
+fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> Slim<()> {
+    let handle = handle.bind(py);
+    if handle.try_getattr(pyo3::intern!(py, "_cancelled"))?.try_is_truthy()? {
+        return Ok(());
+    }
+    handle.try_call_method(pyo3::intern!(py, "_run"), ())?;
+    Ok(())
+}
+
+/// Debug mode: as `run_entry`, and report what took longer than `loop.slow_callback_duration`.
+#[cold]
+fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
+    let py = event_loop.py();
+    let subject = match &entry {
+        Entry::Handle(handle) => handle.get().clone_ref(py).into_any(),
+        Entry::Watcher(handle) => handle.clone_ref(py).into_any(),
+        Entry::ThreadSafe(handle) => handle.get().clone_ref(py).into_any(),
+        Entry::Timer(handle) => handle.get().clone_ref(py).into_any(),
+        Entry::Done(done) => done.as_ref().as_ref().map_or_else(|| py.None(), |done| done.callback.clone_ref(py)),
+        Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
+    };
+    let began = Instant::now();
+    let ran = run_entry(event_loop, state, entry);
+    let took = began.elapsed().as_secs_f64();
+    state.snapshots.leave(py);
+    let limit = event_loop.try_getattr(pyo3::intern!(py, "slow_callback_duration"))?.try_float()?;
+    if took >= limit {
+        asyncio(py)?.helper(py, "report_slow")?.try_call((subject, took))?;
+    }
+    ran
+}

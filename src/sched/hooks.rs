@@ -1,0 +1,57 @@
+//! What higher layers have the loop do: step a task, and run errands at the begin and the end of a run. Each is set
+//! once, when the module is made.
+
+use std::sync::OnceLock;
+
+use pyo3::prelude::*;
+
+use super::state::LoopState;
+use crate::core::ready::Lane;
+use crate::py::error::Slim;
+
+/// One step of a task of that loop. In which lane its next step is to be queued; None: it waits, or has ended.
+pub type Step = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<Option<Lane>>;
+/// What a task waited for is there: queue its next step.
+pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
+
+static STEP: OnceLock<Step> = OnceLock::new();
+
+/// Have the steps of tasks run by `step` (a higher layer's).
+pub fn step_with(step: Step) {
+    STEP.get_or_init(|| step);
+}
+
+/// Run a task's step.
+#[inline]
+pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
+    STEP.get().map_or(Ok(None), |step| step(event_loop, task))
+}
+
+static AT_BEGIN: OnceLock<fn()> = OnceLock::new();
+
+/// Have `f` called at the begin of each run, on the loop's thread with the GIL held (a higher layer's errand).
+pub fn at_begin(f: fn()) {
+    AT_BEGIN.get_or_init(|| f);
+}
+
+/// What a higher layer has to do when a run has ended.
+pub type AtEnd = fn(&Bound<'_, LoopState>);
+
+static AT_END: OnceLock<AtEnd> = OnceLock::new();
+
+/// Have `f` called at the end of each run, on the loop's thread with the GIL held.
+pub fn at_end(f: AtEnd) {
+    AT_END.get_or_init(|| f);
+}
+
+pub(super) fn run_begins() {
+    if let Some(errand) = AT_BEGIN.get() {
+        errand();
+    }
+}
+
+pub(super) fn run_ends(event_loop: &Bound<'_, LoopState>) {
+    if let Some(errand) = AT_END.get() {
+        errand(event_loop);
+    }
+}
