@@ -9,6 +9,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -344,3 +345,23 @@ def test_a_pipe_written_in_one_turn_is_read_in_the_next(loop: Loop) -> None:
     loop.remove_reader(reading)
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, -1])
+def test_a_rust_sleep_without_a_delay_takes_one_turn_as_asyncios_does(
+    pyloop_loop: Loop, pyloop: ModuleType, seconds: float
+) -> None:
+    seen = list[str]()
+
+    async def main() -> None:
+        task = asyncio.create_task(each("theirs", asyncio.sleep))
+        await each("ours", pyloop.sleep)
+        await task
+
+    async def each(name: str, sleep: Any) -> None:
+        for number in range(100):
+            seen.append(f"{name} {number}")
+            await sleep(seconds)
+
+    pyloop_loop.run_until_complete(main())
+    assert seen == [f"{name} {number}" for number in range(100) for name in ("ours", "theirs")]

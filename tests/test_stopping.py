@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.loops import Loop, turn
+from support.rust import rust
 from support.threads import run_parked
 
 
@@ -34,6 +35,13 @@ def test_stop_leaves_what_the_batch_scheduled_to_the_next_run(loop: Loop) -> Non
     assert seen == []
     turn(loop)
     assert seen == [1]
+
+
+def test_what_gives_way_in_the_last_turn_goes_on_in_the_next_run(pyloop_loop: Loop) -> None:
+    """tokio wakes it when it has looked at its driver, which the last turn is no reason for."""
+    task = pyloop_loop.create_task(rust.give_way(3, "done"))
+    turn(pyloop_loop, 5)
+    assert task.result() == "done"
 
 
 def test_stop_before_the_run_lets_one_turn_happen(loop: Loop) -> None:

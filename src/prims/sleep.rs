@@ -1,5 +1,8 @@
 //! `pyloop.sleep`: a Rust future on tokio's timer.
 
+use std::future::poll_fn;
+use std::mem::replace;
+use std::task::Poll;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -22,10 +25,24 @@ pub fn sleep(seconds: f64, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
     let delay = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     Ok(RustFuture::new("sleep", async move {
         if delay.is_zero() {
-            tokio::task::yield_now().await;
+            one_turn().await;
         } else {
             tokio::time::sleep(delay).await;
         }
         Ok(Python::attach(|py| result.unwrap_or_else(|| py.None())))
     }))
+}
+
+/// To the back of the queue, as `asyncio.sleep(0)`. tokio's `yield_now` is woken after a look at the driver: a busy loop
+/// has many turns between two of them.
+async fn one_turn() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -90,6 +90,20 @@ fn yield_n(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
     })
 }
 
+/// Gives way `n` times, as tokio's tasks do: it is woken when the driver has been looked at.
+#[pyfunction]
+#[pyo3(signature = (n, value = None))]
+fn give_way(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
+    let alive = Alive::new();
+    RustFuture::new("give_way", async move {
+        let _alive = alive;
+        for _ in 0..n {
+            tokio::task::yield_now().await;
+        }
+        Ok(or_none(value))
+    })
+}
+
 /// Pending for ever.
 #[pyfunction]
 fn never() -> RustFuture {
@@ -244,6 +258,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add_function(wrap_pyfunction!(ready, &module)?)?;
     module.add_function(wrap_pyfunction!(yield_once, &module)?)?;
     module.add_function(wrap_pyfunction!(yield_n, &module)?)?;
+    module.add_function(wrap_pyfunction!(give_way, &module)?)?;
     module.add_function(wrap_pyfunction!(never, &module)?)?;
     module.add_function(wrap_pyfunction!(error, &module)?)?;
     module.add_function(wrap_pyfunction!(panic, &module)?)?;

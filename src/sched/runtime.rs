@@ -116,7 +116,7 @@ impl Engine {
             let inside = is_inside_runtime();
             let _driving = Driving::begin();
             match &guard.1 {
-                Some(runtime) if !inside => runtime.block_on(local_set.run_until(root)),
+                Some(runtime) if !inside => runtime.block_on(local_set.run_until(to_the_end(root))),
                 _ => drive_beside(&mut guard.1, local_set.run_until(root))?,
             }
         };
@@ -152,6 +152,18 @@ impl Engine {
             runtime.shutdown_background();
         }
     }
+}
+
+/// `root`, and one more look at the driver. tokio wakes what gave way (`yield_now`) after such a look, and forgets what it
+/// has not woken when `block_on` ends: that would never be polled again. Not in a child that was forked in this run: it
+/// shares the epoll with its parent, and a look would take the parent's events.
+async fn to_the_end<F: Future>(root: F) -> F::Output {
+    let begun_in = generation();
+    let output = root.await;
+    if begun_in == generation() {
+        tokio::task::yield_now().await;
+    }
+    output
 }
 
 /// A thread that runs a runtime's driver, while another one polls.

@@ -5,6 +5,7 @@ awaitables:
 
     ready(value)                        is ready at the first poll
     yield_once(value), yield_n(n, v)    wakes itself and is ready at the second, at the n+1st poll
+    give_way(n, value)                  as `yield_n`, by tokio's `yield_now`
     never()                             is never ready and never wakes
     error(exc)                          raises `exc` at the first poll
     panic(message)                      panics at the first poll
