@@ -90,6 +90,20 @@ def test_cancelled_while_it_waits(loop: Loop, make: Make, how: str) -> None:
     assert rust.live() == before
 
 
+@each_waiting
+@each_way
+def test_what_comes_after_a_cancellation_does_not_change_it(loop: Loop, make: Make, how: str) -> None:
+    """As with a cancelled future: its CancelledError is on its way, whatever is asked or taken back then."""
+    task = as_task(loop, make, how)
+    turn(loop)
+    assert task.cancel("first") is True
+    assert task.cancel("second") is True
+    while task.uncancel():
+        pass
+    turn(loop, 2)
+    assert cancelled_with(task) == ("first",)
+
+
 @each_woken
 @each_way
 def test_cancelled_after_the_wake_and_before_the_step(loop: Loop, make: Make, how: str) -> None:

@@ -205,6 +205,9 @@ impl RustFuture {
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         let Some(waiters) = this.waiters(py) else { return Self::cancel_unawaited(slf, msg) };
+        if this.with_foreign(py, |foreign| foreign.cancelled.is_some()) {
+            return Ok(false);
+        }
         if let Err(raised) = this.finish(py) {
             // The task must hear of its cancellation all the same.
             error::unraisable(py, raised, Some(slf.as_any()));

@@ -167,7 +167,7 @@ impl Task {
     /// # Errors
     /// As said.
     pub fn get_result<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().take_result(slf.py())
+        slf.as_super().get().raise_result(slf.py())
     }
 }
 
@@ -374,7 +374,7 @@ impl Task {
             visit.call(&state.home)?;
             match &state.wait {
                 // An exception made by us, which nobody else has.
-                Wait::Queued | Wait::Running | Wait::Mistaken(_) => {}
+                Wait::Queued | Wait::Running | Wait::Thrown(_) => {}
                 Wait::Future(awaited) => visit.call(awaited.get())?,
                 Wait::Woken(awaited) => visit.call(awaited)?,
                 Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,

@@ -268,12 +268,14 @@ fn one_step(
             if let Some(home) = home {
                 home.polled_rust.set(py, true);
             }
-            let cancelled = this.state.with(py, |state| state.must_cancel);
-            if stepping.woken.into_inner() && !cancelled {
-                // It gave way: nobody has to wake the task.
+            if stepping.woken.into_inner() {
+                // It gave way, as `sleep(0)` does: nobody has to wake the task.
                 return Ok(Some(queued(task)));
             }
-            this.state.with(py, |state| state.wait = Wait::Rust(awaited.unbind()));
+            let cancelled = this.state.with(py, |state| {
+                state.wait = Wait::Rust(awaited.unbind());
+                state.must_cancel
+            });
             if cancelled { drop_rust(task) } else { Ok(()) }
         }
         Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
@@ -337,7 +339,7 @@ fn what_to_throw(task: &Bound<'_, Task>) -> Option<Box<PyErr>> {
         Wait::WokenForeign(future) => {
             future.bind(py).try_call_method(pyo3::intern!(py, "result"), ()).err().map(Box::new)
         }
-        Wait::Mistaken(answer) => Some(answer),
+        Wait::Thrown(raised) => Some(raised),
         _ => None,
     };
     if must_cancel {
@@ -391,16 +393,18 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
 }
 
 /// A task that waits for a Rust future is cancelled: the future is dropped now, the exception comes with the next step.
+/// As with a cancelled asyncio future, neither a second request nor `uncancel` changes that exception any more.
 pub(super) fn drop_rust(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
-    let taken = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
-        Wait::Rust(future) => Some(future),
-        other => {
-            state.wait = other;
-            None
-        }
+    if !task.get().state.with(py, |state| matches!(state.wait, Wait::Rust(_))) {
+        return Ok(());
+    }
+    let cancelled = task.as_super().get().cancelled_error(py).unwrap_or_else(|raised| raised);
+    let waited = task.get().state.with(py, |state| {
+        state.must_cancel = false;
+        std::mem::replace(&mut state.wait, Wait::Thrown(Box::new(cancelled)))
     });
-    let Some(future) = taken else { return Ok(()) };
+    let Wait::Rust(future) = waited else { return Ok(()) };
     let dropped = crate::bridge::step::cancel(future.bind(py));
     schedule(task)?;
     dropped
@@ -476,7 +480,7 @@ fn mistake(
 ) -> PyResult<()> {
     let text = text(task.try_repr()?.to_string(), yielded.try_repr()?.to_string());
     let answer = Box::new(PyRuntimeError::new_err(text));
-    task.get().state.with(task.py(), |state| state.wait = Wait::Mistaken(answer));
+    task.get().state.with(task.py(), |state| state.wait = Wait::Thrown(answer));
     schedule(task)
 }
 

@@ -7,7 +7,8 @@
 //! | `Foreign`     | waiting for an asyncio future                  | its done callback                     |
 //! | `Rust`        | waiting for a Rust future                      | its waker (any number of times)       |
 //! | `Woken`       | in the ready queue, its future is done         | the turn, which throws a failure in   |
-//! | `Mistaken`    | in the ready queue, after a mistaken yield     | the turn, which throws the answer in  |
+//! | `Thrown`      | in the ready queue, after a mistaken yield, or | the turn, which throws it in          |
+//! |               | its Rust future was dropped                    |                                       |
 //! | `Running`     | in its step                                    | -                                     |
 
 use std::num::NonZeroU32;
@@ -31,7 +32,7 @@ pub enum Wait {
     Rust(Py<PyAny>),
     Woken(Py<Future>),
     WokenForeign(Py<PyAny>),
-    Mistaken(Box<PyErr>),
+    Thrown(Box<PyErr>),
 }
 
 /// The fields of a task beyond its future's.
