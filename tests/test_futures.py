@@ -551,3 +551,35 @@ def test_a_turn_without_a_result_leaves_the_awaiter_waiting(loop: Loop, make_fut
     assert not task.done()
     turn(loop)
     assert task.result() == 1
+
+
+def raised_while_another_is_handled(future: asyncio.Future[Any], how: str) -> BaseException:
+    async def main() -> None:
+        try:
+            raise KeyError("handled")
+        except KeyError:
+            if how == "await":
+                await future
+            else:
+                getattr(future, how)()
+
+    with pytest.raises(BaseException, match=r".*") as caught:
+        main().send(None)
+    return caught.value
+
+
+@pytest.mark.parametrize("how", ["await", "result", "exception"])
+@pytest.mark.parametrize("fate", ["failed", "cancelled", "pending"])
+def test_what_a_future_raises_knows_what_was_being_handled(
+    loop: Loop, make_future: MakeFuture, how: str, fate: str
+) -> None:
+    future = make_future(loop)
+    if fate == "failed":
+        future.set_exception(ValueError("of the future"))
+    elif fate == "cancelled":
+        future.cancel()
+    if (how, fate) not in (("exception", "failed"), ("await", "pending")):
+        raised = raised_while_another_is_handled(future, how)
+        assert repr(raised.__context__) == "KeyError('handled')"
+    future.cancel()
+    turn(loop)

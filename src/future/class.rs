@@ -213,8 +213,18 @@ impl Future {
         }
     }
 
+    /// `result()`: as `take_result`, its error raised in what is being handled by the caller.
+    pub fn raise_result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.take_result(py).map_err(|raised| error::in_context(py, raised))
+    }
+
+    /// `exception()`, likewise.
+    pub(super) fn raise_exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.take_exception(py).map_err(|raised| error::in_context(py, raised))
+    }
+
     /// The exception or None, or the error that `exception()` raises.
-    pub(super) fn take_exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn take_exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let known = self.state.with(py, |state| match &state.outcome {
             Outcome::Pending => Err(true),
             Outcome::Cancelled => Err(false),
@@ -304,12 +314,12 @@ impl Future {
 
     /// The value; its exception is raised, a cancelled future raises CancelledError, a pending one InvalidStateError.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.take_result(py)
+        self.raise_result(py)
     }
 
     /// The exception that was set, or None; CancelledError when cancelled, InvalidStateError when pending.
     fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.take_exception(py)
+        self.raise_exception(py)
     }
 
     /// Set the result; InvalidStateError when done.

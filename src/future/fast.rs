@@ -83,8 +83,8 @@ fn bool_object(py: Python<'_>, value: bool) -> PyResult<Bound<'_, PyAny>> {
 
 no_arguments!(Done, "done", |future, py| bool_object(py, future.is_done(py)));
 no_arguments!(Cancelled, "cancelled", |future, py| bool_object(py, future.is_cancelled(py)));
-no_arguments!(TakeResult, "result", |future, py| future.take_result(py));
-no_arguments!(TakeException, "exception", |future, py| future.take_exception(py));
+no_arguments!(TakeResult, "result", |future, py| future.raise_result(py));
+no_arguments!(TakeException, "exception", |future, py| future.raise_exception(py));
 no_arguments!(GetLoop, "get_loop", |future, py| future.event_loop(py));
 
 /// Put the fast methods in place; before the class has subclasses.

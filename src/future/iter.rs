@@ -46,7 +46,7 @@ impl FutureIter {
             return Ok(Sent::Returned(py.None().into_bound(py)));
         };
         if done {
-            return future.get().take_result(py).map(Sent::Returned);
+            return future.get().raise_result(py).map(Sent::Returned);
         }
         if blocking {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));

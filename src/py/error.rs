@@ -119,6 +119,16 @@ fn strerror(code: i32) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
+/// An error as CPython's own code raises it: what is being handled here becomes its `__context__` (`PyErr_SetObject`;
+/// PyO3 restores an error as it is).
+#[cold]
+pub fn in_context(py: Python<'_>, raised: PyErr) -> PyErr {
+    let exception = raised.into_value(py).into_bound(py);
+    // SAFETY: the GIL is held; both are alive, and the exception is an instance of its class. It is taken at once.
+    unsafe { ffi::PyErr_SetObject(exception.get_type().as_ptr(), exception.as_ptr()) };
+    fetch(py)
+}
+
 /// Report an error that nobody can be given (`sys.unraisablehook`).
 pub fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
     error.write_unraisable(py, about);
