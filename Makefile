@@ -2,7 +2,7 @@
 # what a machine lacks. PYTHON="python3.13" (a name, a version or a path; several with spaces) overrides the search.
 # ARGS="..." goes to pytest, the conformance suite, cargo test, the benchmarks or the demo.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint rust-test py-test py-test-debug py-test-plain conformance bench sanitize clean pythons
+.PHONY: help demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench sanitize clean pythons
 
 export PYTHON ARGS
 
@@ -16,6 +16,7 @@ help:
 	@echo "make py-test         the Python tests                    ARGS=\"tests/test_tasks.py -k cancel\""
 	@echo "make py-test-debug   the same with asyncio's debug mode on"
 	@echo "make py-test-plain   the same without what makes use of CPython's insides: PYLOOP_ACCEL=none"
+	@echo "make fuzz            random programs beside asyncio           ARGS=\"--start 100000 --count 500000\""
 	@echo "make conformance     CPython's own asyncio tests on our loop"
 	@echo "make bench           against asyncio and other loops; fills the table of README.md"
 	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=thread"
@@ -24,7 +25,7 @@ help:
 	@echo
 	@echo "PYTHON=3.13 (or a path) picks the CPython."
 
-demo test build lint rust-test py-test py-test-debug py-test-plain conformance bench:
+demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench:
 	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house $@
 
 sanitize:

@@ -1,4 +1,4 @@
-"""The tests in Python: pytest in its variants, and CPython's own asyncio tests."""
+"""The tests in Python: pytest in its variants, random programs, and CPython's own asyncio tests."""
 
 from __future__ import annotations
 
@@ -68,6 +68,13 @@ class Suite:
             first.ok, first.note = True, "passed when run again: see below"
             first.counts = Counts(first.counts.passed + first.counts.failed, 0, first.counts.skipped)
             first.seconds += second.seconds
+
+
+def fuzz(run: Run, py: Python, args: list[str], plain: bool = False, show: bool = True) -> None:
+    """Random programs beside asyncio, ten thousand of them unless `args` say otherwise."""
+    env = py.env(**(PLAIN.env if plain else {}))
+    command = [py.exe, "-m", "tests.fuzz", *args]
+    run.step(f"{py.version} fuzz{'-plain' if plain else ''}", command, env, count_words, show=show)
 
 
 def conformance(run: Run, py: Python, args: list[str]) -> None:

@@ -12,10 +12,10 @@ from house.pythons import Python, pythons
 from house.rust import rust_test
 from house.settings import ARGS, ROOT
 from house.steps import Run
-from house.suites import DEBUG, ONCE, PLAIN, USUAL, Suite, Variant, conformance
+from house.suites import DEBUG, ONCE, PLAIN, USUAL, Suite, Variant, conformance, fuzz
 
 PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG, "py-test-plain": PLAIN}
-TARGETS = ["demo", "test", "build", "lint", "rust-test", *PYTEST, "conformance", "bench"]
+TARGETS = ["demo", "test", "build", "lint", "rust-test", *PYTEST, "fuzz", "conformance", "bench"]
 
 
 def main(target: str) -> int:
@@ -40,11 +40,16 @@ def main(target: str) -> int:
         rust_lint(run, first)
     elif target == "test":
         everything(run, found)
+    elif target == "fuzz":
+        for py in build(run, found):
+            fuzz(run, py, ARGS)
     elif target == "conformance":
         for py in build(run, found):
             conformance(run, py, ARGS)
     else:
-        together(run, suites(build(run, found), PYTEST[target], ARGS))
+        chosen = suites(build(run, found), PYTEST[target], ARGS)
+        # The output of a single one is shown as it comes.
+        run.together(partial(suite.run, run, len(chosen) == 1) for suite in chosen)
     return run.summary()
 
 
@@ -65,12 +70,6 @@ def suites(built: list[Python], variant: Variant, args: list[str]) -> list[Suite
     return [Suite(py, variant, (*(() if usual and py is built[0] else ONCE), *args)) for py in built]
 
 
-def together(run: Run, chosen: list[Suite]) -> None:
-    """Side by side, each on one core; the output of a single one is shown as it comes."""
-    show = len(chosen) == 1
-    run.together(partial(suite.run, run, show) for suite in chosen)
-
-
 def everything(run: Run, found: list[Python]) -> None:
     rust_lint(run, found[0])
     rust_test(run, found[0], [])
@@ -80,7 +79,13 @@ def everything(run: Run, found: list[Python]) -> None:
     python_lint(run, built[0])
     # One Python is enough for the plain paths.
     chosen = suites(built, USUAL, []) + suites(built, DEBUG, []) + suites(built[-1:], PLAIN, [])
-    together(run, chosen)
+    run.together(
+        [
+            *(partial(suite.run, run, False) for suite in chosen),
+            *(partial(fuzz, run, py, [], show=False) for py in built),
+            partial(fuzz, run, built[-1], [], plain=True, show=False),
+        ]
+    )
     for suite in chosen:
         suite.second_try(run)
     for py in built:
