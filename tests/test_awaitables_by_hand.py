@@ -65,6 +65,21 @@ def test_it_is_a_coroutine_to_asyncio(make: Callable[[], Any]) -> None:
 
 
 @each_maker
+def test_it_is_a_coroutine_to_inspect(make: Callable[[], Any]) -> None:
+    awaitable = make()
+    assert inspect.iscoroutine(awaitable)
+    assert inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED
+    assert awaitable.cr_await is None
+    assert awaitable.cr_origin is None
+    assert awaitable.cr_frame is not None
+    assert awaitable.cr_frame.f_code.co_name == awaitable.cr_code.co_name == awaitable.__qualname__
+    assert inspect.getcoroutinelocals(awaitable) == {}
+    awaitable.close()
+    assert inspect.getcoroutinestate(awaitable) == inspect.CORO_CLOSED
+    assert awaitable.cr_frame is None
+
+
+@each_maker
 def test_it_has_a_name_and_a_repr(make: Callable[[], Any]) -> None:
     awaitable = make()
     assert awaitable.__name__

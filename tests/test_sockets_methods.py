@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import socket
 import weakref
@@ -232,6 +233,53 @@ def test_a_buffer_that_is_being_sent_cannot_be_resized(loop: Loop, run: Run, one
         assert await receive_all(loop, one[1], len(buffer)) == buffer
         await sending
         buffer.clear()
+
+    run(main())
+
+
+# ---- coroutines ------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_a_coroutine_with_a_state(loop: Loop, run: Run, one: Pair) -> None:
+    async def main() -> None:
+        call = loop.sock_recv(one[0], 10)
+        assert inspect.iscoroutine(call)
+        states = [inspect.getcoroutinestate(call)]
+        task = await pending(call)
+        states.append(inspect.getcoroutinestate(call))
+        one[1].send(b"x")
+        assert await task == b"x"
+        states.append(inspect.getcoroutinestate(call))
+        assert states == [inspect.CORO_CREATED, inspect.CORO_SUSPENDED, inspect.CORO_CLOSED]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sock_recv",
+        "sock_recv_into",
+        "sock_recvfrom",
+        "sock_recvfrom_into",
+        "sock_sendall",
+        "sock_sendto",
+        "sock_accept",
+        "sock_connect",
+        "sock_sendfile",
+    ],
+)
+def test_a_method_is_a_coroutine_function(loop: Loop, name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(loop, name))
+
+
+def test_a_task_that_is_a_call_shows_where_it_is(loop: Loop, run: Run, one: Pair) -> None:
+    async def main() -> None:
+        task = await pending(loop.sock_recv(one[0], 10))
+        assert [frame.f_code.co_name for frame in task.get_stack()] == ["sock_recv"]
+        assert "sock_recv() running at" in repr(task)
+        one[1].send(b"x")
+        assert await task == b"x"
 
     run(main())
 

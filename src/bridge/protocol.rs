@@ -1,19 +1,20 @@
 //! What Python sees of a `RustFuture`: a coroutine (`send`, `throw`, `close`, `__await__`), and, to a task of another
 //! class that it was yielded to, a pending asyncio future.
 
+use std::ffi::CString;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyCode, PyFrame, PyFrameMethods, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage, plain};
 use super::foreign::{self, ForeignWaiters};
 use crate::accel::slots::{Await, Resume};
 use crate::accel::stop_iteration;
-use crate::py::call::Object;
+use crate::py::call::{self, Object};
 use crate::py::error::Slim;
 use crate::py::iter::Sent;
 use crate::py::{context, error, iter, names, refs};
@@ -110,9 +111,47 @@ impl RustFuture {
         self.name().into_owned()
     }
 
+    /// To `isinstance` it is a coroutine, too: `inspect.iscoroutine` asks so, and who finds one awaits it.
+    #[getter]
+    fn __class__(slf: &Bound<'_, Self>) -> Py<PyType> {
+        call::coroutine_class(slf.py()).unbind()
+    }
+
+    // What tells a coroutine's state (`inspect.getcoroutinestate`, tools that show tasks).
+
     #[getter]
     fn cr_running(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| matches!(state.stage, Stage::Running | Stage::Closing))
+    }
+
+    #[getter]
+    fn cr_suspended(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state.stage, Stage::Idle))
+    }
+
+    /// A frame with its name and nothing else, while it can be awaited or waits.
+    #[getter]
+    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrame>>> {
+        let ended = self.state.with(py, |state| matches!(state.stage, Stage::Dropped | Stage::Over));
+        if ended { Ok(None) } else { self.frame(py).map(Some) }
+    }
+
+    #[getter]
+    fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCode>> {
+        Ok(self.frame(py)?.code())
+    }
+
+    /// What it awaits is Rust's.
+    #[getter]
+    #[allow(clippy::unused_self, reason = "a property for Python")]
+    fn cr_await(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    #[getter]
+    #[allow(clippy::unused_self, reason = "a property for Python")]
+    fn cr_origin(&self) -> Option<Py<PyAny>> {
+        None
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -263,6 +302,11 @@ impl RustFuture {
         refs::show(slf.as_any());
         this.finish(py)?;
         Ok(true)
+    }
+
+    fn frame<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrame>> {
+        let name = CString::new(self.name().as_ref()).unwrap_or_default();
+        PyFrame::new(py, c"<Rust>", &name, 1)
     }
 
     fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {

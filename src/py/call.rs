@@ -348,6 +348,12 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
+/// `types.CoroutineType`.
+pub fn coroutine_class(py: Python<'_>) -> Bound<'_, PyType> {
+    // SAFETY: a static type, which lives as long as the interpreter.
+    unsafe { PyType::from_borrowed_type_ptr(py, &raw mut ffi::PyCoro_Type) }
+}
+
 /// Whether this is a generator made by a generator function.
 pub fn is_generator(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a live object.
