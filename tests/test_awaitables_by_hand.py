@@ -328,6 +328,52 @@ def test_awaiting_it_while_its_own_task_waits_is_an_error(loop: Loop) -> None:
     loop.run_until_complete(main())
 
 
+# Iterated, where `await` was forgotten.
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("consume", [list, set, tuple])
+@pytest.mark.parametrize("kind", ["asyncio future", "never", "woken_from_thread", "sleep"])
+def test_iterated_instead_of_awaited_it_ends_with_asyncios_error(
+    loop: Loop, kind: str, consume: Callable[[Any], Any], stock: bool
+) -> None:
+    async def main() -> None:
+        pending = loop.create_future() if kind == "asyncio future" else MAKERS[kind]()
+        with pytest.raises(RuntimeError, match=r"^await wasn't used with future$"):
+            consume(pending)
+        pending.cancel()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(asyncio.Task(main(), loop=loop) if stock else main())
+
+
+@pytest.mark.parametrize("kind", ["asyncio future", "never"])
+def test_a_loop_over_it_that_awaits_something_else_ends_with_asyncios_error(loop: Loop, kind: str) -> None:
+    async def main() -> list[Any]:
+        pending = loop.create_future() if kind == "asyncio future" else MAKERS[kind]()
+        seen = list[Any]()
+        with pytest.raises(RuntimeError, match=r"^await wasn't used with future$"):
+            for item in pending:
+                seen.append(item)
+                await asyncio.sleep(0)
+        assert seen == [pending]
+        pending.cancel()
+        return seen
+
+    loop.run_until_complete(main())
+
+
+def test_one_that_gives_way_may_be_polled_again_at_once(loop: Loop) -> None:
+    async def main() -> None:
+        awaitable = rust.yield_n(3, 5)
+        for _ in range(3):
+            assert awaitable.send(None) is awaitable
+        assert result_of(lambda: awaitable.send(None)) == 5
+
+    if isinstance(loop, pyloop.EventLoop):  # elsewhere each poll waits for a callback of the loop
+        loop.run_until_complete(main())
+
+
 # Dropped.
 
 

@@ -246,6 +246,17 @@ def test_context_variables_are_current_in_each_poll(loop: Loop) -> None:
     assert VAR.get() == "none"
 
 
+@pytest.mark.parametrize("stock", [False, True])
+def test_iterated_instead_of_awaited_it_ends_with_asyncios_error(loop: Loop, stock: bool) -> None:
+    async def main() -> None:
+        for awaitable in (ext.never(), ext.sleep(3600)):
+            with pytest.raises(RuntimeError, match=r"^await wasn't used with future$"):
+                list(awaitable)
+            awaitable.close()
+
+    loop.run_until_complete(asyncio.Task(main(), loop=loop) if stock else main())
+
+
 def test_two_tasks_have_each_their_own_context(loop: Loop) -> None:
     async def one(name: str) -> list[str]:
         VAR.set(name)

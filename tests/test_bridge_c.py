@@ -125,7 +125,7 @@ def test_it_says_what_the_rust_side_says(client: Any) -> None:
     names = re.findall(r"\(\*(\w+)\)\(((?:[^()]|\((?:[^()])*\))*)\);", struct)
     in_c = [name for name, _ in names]
     assert in_c == [name for name, _ in in_rust]
-    assert len(in_c) == 14
+    assert len(in_c) == 15
     assert re.findall(r"\b(size|major|minor);", struct) == ["size", "major", "minor"]
     assert f"pub const MAJOR: u32 = {client.MAJOR};" in rust
     assert f"pub const MINOR: u32 = {client.MINOR};" in rust
@@ -156,6 +156,24 @@ def test_a_thread_of_cs_wakes_a_task(pyloop_loop: Loop, client: Any, whole: bool
         return await (deep(levels - 1) if levels else client.Waiting(1))
 
     pyloop_loop.run_until_complete(main() if whole else deep(10))
+
+
+def test_iterated_instead_of_awaited_it_knows_by_the_number_of_the_step(
+    pyloop_loop: Loop, client: Any
+) -> None:
+    async def main() -> None:
+        iterated = client.Waiting(1)
+        with pytest.raises(RuntimeError, match=r"^await wasn't used with future$"):
+            list(iterated)
+        assert await client.Waiting(1) == 42
+        # Pending again in a later step: nothing is wrong with that.
+        seen = set[object]()
+        for item in client.Waiting(1):
+            seen.add(item)
+            await asyncio.sleep(0)
+        assert len(seen) == 1
+
+    pyloop_loop.run_until_complete(main())
 
 
 def test_its_cancel_is_called_before_the_error_is_thrown(pyloop_loop: Loop, client: Any) -> None:
@@ -467,9 +485,10 @@ asyncio.run(main(), loop_factory=Loop)
     [
         ("provide()", "none"),
         ("provide(fields=+4, minor=9)", "none"),
-        ("provide(fields=-2)", "none"),
-        ("provide(fields=-3)", "calls"),
-        ("provide(fields=-13)", "calls"),
+        ("provide(fields=-1)", "none"),
+        ("provide(fields=-3)", "none"),
+        ("provide(fields=-4)", "calls"),
+        ("provide(fields=-14)", "calls"),
         ("provide(major=2)", "calls"),
         ("provide(major=0)", "calls"),
         ("del _native._bridge", "calls"),
@@ -480,6 +499,7 @@ asyncio.run(main(), loop_factory=Loop)
         "the same",
         "newer",
         "older",
+        "still older",
         "too old",
         "far too old",
         "another",
@@ -524,11 +544,12 @@ if c_client.is_there():
     [
         ("provide()", True),
         ("provide(fields=+4, minor=9)", True),
-        ("provide(fields=-1)", False),
+        ("provide(fields=-1)", True),
+        ("provide(fields=-2)", False),
         ("provide(major=2)", False),
         ("del _native._bridge", False),
     ],
-    ids=["the same", "newer", "older", "another", "none"],
+    ids=["the same", "newer", "older", "too old", "another", "none"],
 )
 def test_a_c_client_works_on_a_newer_loop_and_sees_that_another_is_none(
     built: Path, fake: str, there: bool
@@ -546,7 +567,7 @@ def test_a_client_of_an_older_header_works_on_this_loop(tmp_path: Path) -> None:
     (tmp_path / "pyloop.h").write_text(older)
     assert "loop_timer" not in older
     file = build(tmp_path, tmp_path, "-DOLDER_HEADER")
-    for fake in ("provide()", "provide(fields=-2)", "provide(fields=+4, minor=9)"):
+    for fake in ("provide()", "provide(fields=-3)", "provide(fields=+4, minor=9)"):
         script = (
             FAKES
             + fake

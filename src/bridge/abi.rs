@@ -13,7 +13,7 @@ pub const NAME: &CStr = c"pyloop._native._bridge";
 pub const MAJOR: u32 = 1;
 /// Raised when a field is added.
 #[cfg(feature = "loop")]
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
 
 /// A waker: of a task, of a callback, or of a spawned future. Opaque to a client.
 #[repr(C)]
@@ -81,4 +81,8 @@ pub struct Api {
     /// before.
     pub loop_timer: unsafe extern "C" fn(*const RawLoop, nanoseconds: u64, waker: *const RawWaker) -> *mut RawTimer,
     pub timer_drop: unsafe extern "C" fn(*mut RawTimer),
+    /// Since 1.1 (GIL): to be called after a poll that is pending. The number of the step that made it; 0 when its
+    /// waker has been woken meanwhile (the awaitable gave way), and outside of a step. One that is pending again in a
+    /// step of the same number is iterated, not awaited.
+    pub note_pending: unsafe extern "C" fn() -> u64,
 }

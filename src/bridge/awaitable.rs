@@ -20,10 +20,11 @@
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pin_project::pin_project;
@@ -141,6 +142,8 @@ pub(super) struct State {
     made_in: u32,
     /// It has just yielded itself (asyncio's protocol).
     pub blocking: bool,
+    /// The step in which it was pending, until the task has taken it up.
+    pub pending_in: Option<NonZeroU32>,
     pub foreign: Option<Box<Foreign>>,
 }
 
@@ -242,7 +245,8 @@ impl RustFuture {
 
     #[inline(always)]
     fn from_body(name: &'static str, body: Body) -> Self {
-        let state = State { stage: Stage::Created, made_in: generation(), blocking: false, foreign: None };
+        let state =
+            State { stage: Stage::Created, made_in: generation(), blocking: false, pending_in: None, foreign: None };
         Self { state: GilCell::new(state), body: GilCell::new(Some(body)), name }
     }
 
@@ -286,8 +290,8 @@ impl RustFuture {
         let polled = link::with_current(py, |current| match current {
             Some(current) => {
                 let polled = this.poll(py, &current)?;
-                if polled.is_pending() && !REGISTERED.load(Ordering::Relaxed) {
-                    this.register(py);
+                if polled.is_pending() {
+                    this.note_pending(py, &current)?;
                 }
                 Ok(polled)
             }
@@ -302,6 +306,44 @@ impl RustFuture {
     #[inline]
     fn ended(py: Python<'_>, result: Done) -> Done {
         result.map_err(|raised| Box::new(iter::raised_by_coroutine(py, *raised)))
+    }
+
+    /// It is about to be yielded to the task that makes the step, if that has taken up what it was given before: who
+    /// resumes it while it is pending does not await it (`for`, `list()`).
+    #[inline]
+    fn note_pending(&self, py: Python<'_>, current: &Current<'_>) -> Slim<()> {
+        if !REGISTERED.load(Ordering::Relaxed) {
+            self.register(py);
+        }
+        let now = current.note_pending(py);
+        let again = self.state.with(py, |state| match (std::mem::replace(&mut state.pending_in, now.step), now.step) {
+            (Some(before), Some(step)) => now.is_taken_up || before == step,
+            _ => false,
+        });
+        if again { Err(Box::new(Self::not_awaited())) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(super) fn not_awaited() -> PyErr {
+        PyRuntimeError::new_err("await wasn't used with future")
+    }
+
+    /// A task takes it up, which it was given at the end of this step. False: it was not polled in that step and does
+    /// not know the task's waker; asyncio's protocol is to be used.
+    #[cfg(feature = "loop")]
+    #[inline]
+    pub fn take_up(&self, py: Python<'_>, step: u32) -> bool {
+        self.state.with(py, |state| {
+            let knows = state.pending_in.take().is_some_and(|pending| pending.get() == step);
+            state.blocking = !knows;
+            knows
+        })
+    }
+
+    /// Whether nobody has awaited it yet.
+    #[cfg(feature = "loop")]
+    pub fn is_new(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.stage == Stage::Created)
     }
 
     #[cold]
@@ -441,11 +483,6 @@ impl RustFuture {
     pub(super) fn reused(&self) -> PyErr {
         PyRuntimeError::new_err(format!("cannot reuse already awaited Rust future '{}'", self.name()))
     }
-}
-
-/// Poll with this waker, outside of any step.
-pub(super) fn plain(waker: &Waker) -> Current<'_> {
-    Current { waker, debug: false }
 }
 
 impl Drop for RustFuture {

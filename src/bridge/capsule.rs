@@ -46,6 +46,7 @@ static API: abi::Api = abi::Api {
     loop_spawn,
     loop_timer,
     timer_drop,
+    note_pending,
 };
 
 /// Put the capsule into the module.
@@ -69,14 +70,16 @@ fn guarded<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
 }
 
 unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
-    cx::current(|step| {
-        let Some(step) = step else { return null() };
-        if !flags.is_null() {
-            // SAFETY: the caller's place for the answer.
-            unsafe { *flags = if step.debug { abi::DEBUG } else { 0 } };
-        }
-        std::ptr::from_ref(step.waker).cast()
-    })
+    let Some(step) = cx::current() else { return null() };
+    if !flags.is_null() {
+        // SAFETY: the caller's place for the answer.
+        unsafe { *flags = if step.debug() { abi::DEBUG } else { 0 } };
+    }
+    std::ptr::from_ref(step.ask_for_waker()).cast()
+}
+
+unsafe extern "C" fn note_pending() -> u64 {
+    cx::current().map_or(0, |step| step.note_pending().into())
 }
 
 /// # Safety

@@ -14,8 +14,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::awaitable::{Done, RustFuture, plain};
+use super::awaitable::{Done, RustFuture};
 use super::callback::callback_waker;
+use super::link::Current;
 use super::local;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
@@ -41,9 +42,10 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
     if let Some(waiting) = old
         && !waiting.is_over(py)
     {
-        // Another task waits for it: it goes on doing so.
+        // Another task waits for it: it goes on doing so. Or nobody has taken it up.
         drop(this.with_foreign(py, |foreign| foreign.waiters.replace(waiting)));
-        return Err(Box::new(this.awaited_twice()));
+        let untaken = this.state.with(py, |state| state.blocking);
+        return Err(Box::new(if untaken { RustFuture::not_awaited() } else { this.awaited_twice() }));
     }
     match cancelled {
         Some(message) => Err(Box::new(names::cancelled(py, message)?)),
@@ -56,7 +58,7 @@ pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<Done>> {
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
-    let polled = outlast(|| slf.get().poll(slf.py(), &plain(&waker)))?;
+    let polled = outlast(|| slf.get().poll(slf.py(), &Current::outside(&waker)))?;
     if polled.is_pending() {
         arm(slf, waiters)?;
     }

@@ -3,6 +3,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
+use std::num::NonZeroU32;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -73,12 +74,16 @@ unsafe fn completed(provided: NonNull<abi::Api>, size: usize) -> abi::Api {
         std::ptr::null_mut()
     }
     unsafe extern "C" fn timer_drop(_: *mut abi::RawTimer) {}
+    unsafe extern "C" fn note_pending() -> u64 {
+        0
+    }
     let mut table = MaybeUninit::<abi::Api>::uninit();
     let at = table.as_mut_ptr();
     // SAFETY: the fields before `NEEDED` and those that `size` covers are copied, the others written: all are set.
     unsafe {
         (&raw mut (*at).loop_timer).write(loop_timer);
         (&raw mut (*at).timer_drop).write(timer_drop);
+        (&raw mut (*at).note_pending).write(note_pending);
         provided.cast::<u8>().copy_to_nonoverlapping(NonNull::new_unchecked(at).cast(), size);
         table.assume_init()
     }
@@ -89,14 +94,54 @@ pub struct Current<'a> {
     pub waker: &'a Waker,
     /// Slow polls are to be reported.
     pub debug: bool,
+    whose: Whose<'a>,
+}
+
+/// Whose task makes the step.
+enum Whose<'a> {
+    /// This copy's.
+    #[cfg(feature = "loop")]
+    Own(&'a cx::Step),
+    Providers(&'static abi::Api),
+    /// There is no step of a pyloop task.
+    Nobodys(std::marker::PhantomData<&'a ()>),
+}
+
+/// In which step a poll was pending.
+#[derive(Clone, Copy)]
+pub struct PendingIn {
+    /// Never 0; None where it may be polled again at once.
+    pub step: Option<NonZeroU32>,
+    /// The task says so when it takes the awaitable up (`RustFuture::take_up`).
+    pub is_taken_up: bool,
+}
+
+impl<'a> Current<'a> {
+    /// Poll with this waker, outside of any step.
+    pub fn outside(waker: &'a Waker) -> Self {
+        Self { waker, debug: false, whose: Whose::Nobodys(std::marker::PhantomData) }
+    }
+
+    /// A poll with it is pending.
+    #[inline]
+    pub fn note_pending(&self, _py: Python<'_>) -> PendingIn {
+        let (number, is_taken_up) = match &self.whose {
+            #[cfg(feature = "loop")]
+            Whose::Own(step) => (step.note_pending(), true),
+            // SAFETY: the GIL is held. A number is as good as its lower half: the same one comes again after 2^32 steps.
+            Whose::Providers(api) => (unsafe { (api.note_pending)() } as u32, false),
+            Whose::Nobodys(_) => (0, false),
+        };
+        PendingIn { step: NonZeroU32::new(number), is_taken_up }
+    }
 }
 
 /// Give `f` the step of a pyloop task that is running on this thread.
 #[inline]
 pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(Option<Current<'_>>) -> R) -> R {
     #[cfg(feature = "loop")]
-    if cx::is_set() {
-        return cx::current(|step| f(step.map(|step| Current { waker: step.waker, debug: step.debug })));
+    if let Some(step) = cx::current() {
+        return f(Some(Current { waker: step.waker(), debug: step.debug(), whose: Whose::Own(step) }));
     }
     let Some(api) = api(py) else { return f(None) };
     let mut flags = 0;
@@ -108,7 +153,7 @@ pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(Option<Current<'_>>) -> R)
     // SAFETY: the vtable keeps the contract for a waker that is borrowed for the step that this thread is in, and `f`
     // ends before that; nothing is dropped.
     let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(waker.cast(), &BORROWED)) });
-    f(Some(Current { waker: &waker, debug: flags & abi::DEBUG != 0 }))
+    f(Some(Current { waker: &waker, debug: flags & abi::DEBUG != 0, whose: Whose::Providers(api) }))
 }
 
 /// A waker of the provider's that this copy owns.

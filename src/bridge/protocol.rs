@@ -10,8 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCode, PyFrame, PyFrameMethods, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::awaitable::{Foreign, RustFuture, Stage, plain};
+use super::awaitable::{Foreign, RustFuture, Stage};
 use super::foreign::{self, ForeignWaiters};
+use super::link::Current;
 use crate::accel::slots::{Await, Resume};
 use crate::accel::stop_iteration;
 use crate::py::call::{self, Object};
@@ -173,7 +174,11 @@ impl RustFuture {
     #[setter(_asyncio_future_blocking)]
     fn set_private_asyncio_future_blocking(&self, py: Python<'_>, blocking: &Bound<'_, PyAny>) -> PyResult<()> {
         let blocking = blocking.try_is_truthy()?;
-        self.state.with(py, |state| state.blocking = blocking);
+        self.state.with(py, |state| {
+            state.blocking = blocking;
+            // Taken up, or made to look as it does when it is yielded.
+            state.pending_in = None;
+        });
         Ok(())
     }
 
@@ -204,7 +209,7 @@ impl RustFuture {
         // It was polled for a step of pyloop's, inside of which a task of another class runs (eagerly).
         let waiters = ForeignWaiters::new();
         let waker = Waker::from(Arc::clone(&waiters));
-        let result = match this.poll(py, &plain(&waker)) {
+        let result = match this.poll(py, &Current::outside(&waker)) {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(result)) => Some(result),
             Err(raised) => Some(Err(raised)),

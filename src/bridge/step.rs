@@ -35,10 +35,7 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, firs
     let yielded = match thrown {
         None => {
             // A Rust future that is the task's whole coroutine is polled without the iterator protocol.
-            // Asked first: a cast that fails makes an error.
-            if coroutine.is_exact_instance_of::<RustFuture>()
-                && let Ok(future) = coroutine.cast_exact::<RustFuture>()
-            {
+            if let Some(future) = rust_future(coroutine) {
                 return RustFuture::step(future, first);
             }
             match send_none(coroutine)? {
@@ -83,6 +80,13 @@ fn classify(yielded: Bound<'_, PyAny>) -> Stepped<'_> {
 #[inline]
 fn is_rust(object: &Bound<'_, PyAny>) -> bool {
     object.is_exact_instance_of::<RustFuture>() || capsule::registered(object).is_some()
+}
+
+/// The Rust future that this is, if it is one of this copy's.
+#[inline]
+pub fn rust_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, RustFuture>> {
+    // Asked first: a cast that fails makes an error.
+    if object.is_exact_instance_of::<RustFuture>() { object.cast_exact::<RustFuture>().ok() } else { None }
 }
 
 /// Whether this is a Rust future, ours or another extension module's, that is a coroutine, too.

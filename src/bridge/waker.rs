@@ -1,12 +1,11 @@
 //! A waker that names a task: clone it, send it anywhere, wake it from any thread without the GIL.
 //!
-//! During a step the task lends a waker that costs nothing (`lend`); only a future that keeps a clone makes the task's
+//! During a step the task lends a waker that costs nothing (`cx`); only a future that keeps a clone makes the task's
 //! `TaskShared`. A wake puts that into the loop's inbox, once until the loop has taken it out; the loop's thread then
 //! finds the task, if it is still there, and queues its step. A waker may outlive its task.
 
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::Wake;
 
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
@@ -117,48 +116,5 @@ fn wake_elsewhere(shared: Arc<TaskShared>) {
     });
 }
 
-/// A task that lends wakers.
-pub trait Lender: Sync {
-    /// The shared part, made at the first call. Any thread may call it (a future may hand `&Waker` to another thread
-    /// for the length of its poll).
-    fn shared(&self) -> &Arc<TaskShared>;
-    /// The lent waker itself was woken (by any thread, as for `shared`): a future that gives way. The step that lends
-    /// it goes on by itself.
-    fn woken(&self);
-}
-
 /// Where a task keeps its shared part: one word, as few tasks have one.
 pub type SharedSlot = OnceBox<Arc<TaskShared>>;
-
-/// Give `f` a waker of this task that costs nothing unless it is cloned.
-#[inline]
-pub fn lend<L: Lender, R>(lender: &L, f: impl FnOnce(&Waker) -> R) -> R {
-    let data = std::ptr::from_ref(lender).cast::<()>();
-    // SAFETY: the vtable below keeps RawWaker's contract for a `&L` that outlives this call; the waker is never
-    // dropped (its drop would do nothing) and only a shared reference leaves here, for the length of `f`.
-    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, Lent::<L>::VTABLE)) });
-    f(&waker)
-}
-
-struct Lent<L>(std::marker::PhantomData<L>);
-
-impl<L: Lender> Lent<L> {
-    const VTABLE: &'static RawWakerVTable =
-        &RawWakerVTable::new(Self::clone, Self::wake_by_ref, Self::wake_by_ref, Self::drop);
-
-    unsafe fn clone(data: *const ()) -> RawWaker {
-        // SAFETY: `data` is the `&L` of `lend`, alive while its waker is.
-        let lender = unsafe { &*data.cast::<L>() };
-        let waker = ManuallyDrop::new(Waker::from(Arc::clone(lender.shared())));
-        // The clone's own vtable is std's for Arc<TaskShared>; `waker` gave its count to it.
-        RawWaker::new(waker.data(), waker.vtable())
-    }
-
-    unsafe fn wake_by_ref(data: *const ()) {
-        // SAFETY: as in `clone`.
-        let lender = unsafe { &*data.cast::<L>() };
-        lender.woken();
-    }
-
-    unsafe fn drop(_data: *const ()) {}
-}

@@ -11,7 +11,7 @@ use super::registry;
 use super::state::{TaskState, Wait};
 use crate::accel::collector::{Hidden, HiddenAny};
 use crate::accel::pool::{self, Pool, Pooled};
-use crate::bridge::step::is_rust_coroutine;
+use crate::bridge::step::{is_rust_coroutine, rust_future};
 use crate::bridge::waker::SharedSlot;
 use crate::core::ready::Lane;
 use crate::future::Future;
@@ -329,6 +329,22 @@ impl Task {
     #[getter]
     fn _coro(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.get_coro(py)
+    }
+
+    /// greenback puts a coroutine around the task's, which goes on with the next step.
+    #[setter(_coro)]
+    fn set_private_coro(&self, py: Python<'_>, coroutine: Bound<'_, PyAny>) {
+        // Only a Rust future is told whether its first step is made.
+        let begun = !rust_future(&coroutine).is_some_and(|future| future.get().is_new(py));
+        let coroutine = Hidden::new(coroutine.unbind());
+        let before = self.state.with(py, |state| {
+            if state.hidden {
+                coroutine.hide(py);
+            }
+            state.begun = begun;
+            (state.coroutine.replace(coroutine), state.awaits.take())
+        });
+        drop(before);
     }
 
     #[getter]

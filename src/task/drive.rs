@@ -1,8 +1,8 @@
 //! One step of a task, and what follows from it. Kept from CPython's `task_step_impl` (Modules/_asynciomodule.c):
 //! which exception is thrown in, what ends the task how, and the messages for mistaken yields.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -12,9 +12,9 @@ use super::class::Task;
 use super::registry;
 use super::state::Wait;
 use crate::accel::collector::Hidden;
-use crate::bridge::cx;
-use crate::bridge::step::{Stepped, step};
-use crate::bridge::waker::{Home, Lender, TaskShared, lend};
+use crate::bridge::cx::{self, Ended, Lender};
+use crate::bridge::step::{Stepped, rust_future, step};
+use crate::bridge::waker::{Home, TaskShared};
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::future::callbacks::{TaskWakeup, Waiter};
@@ -181,11 +181,16 @@ pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
     let names = asyncio(py)?;
     let event_loop = task.as_super().get().event_loop(py)?;
     let context = task.get().context(py)?;
-    let before = names.swap_current_task(&event_loop, task.as_any())?;
     let home = task.get().home(py);
+    // What is registered is not what the loop knows: a greenlet may leave this step in the middle.
+    let known = home.as_ref().and_then(|home| home.get().task_is_current.take(py));
+    let before = names.swap_current_task(&event_loop, task.as_any())?;
     let stepped = step_in(task, names, &event_loop, home.as_ref().map(|home| home.get()), &context);
     let stepped = schedule_next(task, stepped);
     let back = names.swap_current_task(&event_loop, &before).map(drop);
+    if let Some(home) = &home {
+        drop(home.get().task_is_current.replace(py, known));
+    }
     stepped.and(back)
 }
 
@@ -199,29 +204,6 @@ fn step_in(
 ) -> Slim<Option<Lane>> {
     let _inside = context::inside(context)?;
     one_step(task, names, event_loop, home)
-}
-
-/// Lends the task's waker for the length of a step.
-struct Stepping<'a> {
-    task: &'a Task,
-    object: Address,
-    home: Option<&'a LoopState>,
-    woken: AtomicBool,
-}
-
-impl Lender for Stepping<'_> {
-    fn shared(&self) -> &Arc<TaskShared> {
-        self.task.shared.get_or_init(|| {
-            // A task of another loop has made its shared part before the step.
-            let home = self.home.map_or(Home::Nowhere, |state| Home::Ours(Arc::clone(&state.shared)));
-            Box::new(Arc::new(TaskShared::new(home, self.object, wake_from_rust)))
-        })
-    }
-
-    fn woken(&self) {
-        // Whoever sets it on another thread has ended before the poll does, which orders the two.
-        self.woken.store(true, Ordering::Relaxed);
-    }
 }
 
 #[inline]
@@ -248,16 +230,21 @@ fn one_step(
     drop(chain);
     let Some(coroutine) = coroutine else { return Ok(None) };
     let thrown = if plain { None } else { what_to_throw(task) };
-    let object = Address::of(task.as_any());
+    let lender = Lender {
+        task: Address::of(task.as_any()),
+        slot: NonNull::from(&this.shared),
+        home: home.map(NonNull::from),
+        wake: wake_from_rust,
+    };
     if home.is_none() {
         this.shared.get_or_init(|| {
-            Box::new(Arc::new(TaskShared::new(Home::Other(event_loop.clone().unbind()), object, wake_from_rust)))
+            let home = Home::Other(event_loop.clone().unbind());
+            Box::new(Arc::new(TaskShared::new(home, lender.task, lender.wake)))
         });
     }
-    let stepping = Stepping { task: this, object, home, woken: AtomicBool::new(false) };
     let coroutine = &coroutine.into_bound(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
-    let stepped = lend(&stepping, |waker| cx::with_step(&cx::Step { waker, debug }, || step(coroutine, thrown, first)));
+    let (stepped, ended) = cx::with_step(lender, debug, || step(coroutine, thrown, first));
     if first && let Some(home) = home {
         registry::begun(task, coroutine, home);
     }
@@ -268,9 +255,13 @@ fn one_step(
             if let Some(home) = home {
                 home.polled_rust.set(py, true);
             }
-            if stepping.woken.into_inner() {
+            let will_wake = take_up(&awaited, ended)?;
+            if ended.woken {
                 // It gave way, as `sleep(0)` does: nobody has to wake the task.
                 return Ok(Some(queued(task)));
+            }
+            if !will_wake {
+                return wait_for_other(task, names, event_loop, awaited).map(|()| None).map_err(Box::new);
             }
             let cancelled = this.state.with(py, |state| {
                 state.wait = Wait::Rust(awaited.unbind());
@@ -296,6 +287,25 @@ fn one_step(
         }
     }?;
     Ok(None)
+}
+
+/// Whether the Rust future knows the waker of the task that it was given to at the end of this step. If not (a greenlet
+/// was left in the middle of another step, and it was polled with that step's waker), the task waits for it by asyncio's
+/// protocol.
+#[inline]
+fn take_up(awaited: &Bound<'_, PyAny>, ended: Ended) -> PyResult<bool> {
+    match rust_future(awaited) {
+        Some(ours) => Ok(ours.get().take_up(awaited.py(), ended.number)),
+        // A client may have kept the task's waker in an earlier step.
+        None if !ended.asked => Ok(!is_blocking(awaited)?),
+        None => Ok(true),
+    }
+}
+
+#[cold]
+fn is_blocking(awaited: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let blocking = awaited.try_getattr_opt(pyo3::intern!(awaited.py(), "_asyncio_future_blocking"))?;
+    blocking.map_or(Ok(false), |blocking| blocking.try_is_truthy())
 }
 
 /// The task goes on with its next turn, whose lane this is.

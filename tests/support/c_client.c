@@ -51,6 +51,8 @@ typedef struct {
     Signal *signal;
     long milliseconds;
     int cancelled;
+    /* The step in which it was pending. */
+    uint64_t pending_in;
 } Waiting;
 
 static PyTypeObject *waiting_type;
@@ -70,6 +72,16 @@ static void *signal_body(void *data) {
     return NULL;
 }
 
+/* The step that it is pending in; 0 where the loop does not say. */
+static uint64_t pending_in(const PyLoop_Api *api) {
+#ifdef OLDER_HEADER
+    (void)api;
+    return 0;
+#else
+    return PyLoop_HAS(api, note_pending) ? api->note_pending() : 0;
+#endif
+}
+
 static PyObject *waiting_iternext(PyObject *self) {
     Waiting *this = (Waiting *)self;
     const PyLoop_Api *api = need_api();
@@ -85,6 +97,12 @@ static PyObject *waiting_iternext(PyObject *self) {
             }
             return NULL;
         }
+        uint64_t step = pending_in(api);
+        if (step && step == this->pending_in) {
+            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+            return NULL;
+        }
+        this->pending_in = step;
         return Py_NewRef(self);
     }
     uint32_t flags;
@@ -110,6 +128,7 @@ static PyObject *waiting_iternext(PyObject *self) {
     }
     pthread_detach(thread);
     this->signal = signal;
+    this->pending_in = pending_in(api);
     return Py_NewRef(self);
 }
 

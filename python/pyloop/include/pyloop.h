@@ -34,7 +34,7 @@ extern "C" {
 
 /* The version of this header. */
 #define PYLOOP_MAJOR 1
-#define PYLOOP_MINOR 0
+#define PYLOOP_MINOR 1
 
 /* Set in the flags of `current_waker` when the loop is in debug mode: slow polls are to be reported. */
 #define PYLOOP_DEBUG 1u
@@ -93,6 +93,12 @@ typedef struct PyLoop_Api {
      * late. Ended by `timer_drop`, before or after its time; before, it does not wake any more. */
     PyLoop_Timer *(*loop_timer)(const PyLoop_Loop *loop, uint64_t nanoseconds, const PyLoop_Waker *waker);
     void (*timer_drop)(PyLoop_Timer *timer);
+
+    /* Since 1.1 (GIL): to be called in tp_iternext when the awaitable is pending and will be returned. The number of the
+     * step that runs; 0 when the task's waker has been woken meanwhile (the awaitable gave way), and outside of a step.
+     * One that is pending a second time in a step of the same number is iterated (`for`, `list()`) instead of awaited,
+     * and would be for ever: asyncio's futures raise RuntimeError("await wasn't used with future") then. */
+    uint64_t (*note_pending)(void);
 } PyLoop_Api;
 
 /* Whether the loop that is there has this field of PyLoop_Api. */
