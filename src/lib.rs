@@ -122,6 +122,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     accel::pool::install::<sched::handle::Handle>(py);
     accel::pool::install::<sched::timer_handle::TimerHandle>(py);
     accel::pool::install::<future::FutureIter>(py);
+    accel::pool::install::<bridge::RustFuture>(py);
     future::install_fast_methods(py)?;
     accel::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
     event_loop::fast::install_native(py)?;

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support import making
+from support import making, process
 from support.guard import Context
 from support.loops import Loop, turn
 from support.making import Spawn, TaskClass
@@ -424,3 +424,29 @@ def test_wait_for_and_shield_with_an_eager_factory(loop: Loop, task_class: TaskC
             await asyncio.wait_for(asyncio.sleep(3600), 0)
 
     run_with_factory(loop, task_class, main())
+
+
+def test_eager_tasks_in_eager_tasks_end_with_a_recursion_error(loop_kind: str) -> None:
+    script = """
+import sys, warnings
+warnings.simplefilter("ignore")  # the coroutine that never gets its task
+
+async def nested(make, loop, depth):
+    return 0 if depth == 0 else await make(nested(make, loop, depth - 1), loop=loop, eager_start=True) + 1
+
+async def main():
+    loop, make = asyncio.get_running_loop(), type(asyncio.current_task())
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        print("ended", await nested(make, loop, 100_000))
+    except RecursionError as error:
+        print("RecursionError", str(error).startswith("maximum recursion depth exceeded"))
+    sys.setrecursionlimit(limit)
+    print(await nested(make, loop, 10), len(asyncio.all_tasks()))
+
+loop = new_event_loop()
+print(loop.run_until_complete(main()))
+loop.close()
+"""
+    assert process.output(loop_kind, script) == "RecursionError True\n10 1\nNone\n"

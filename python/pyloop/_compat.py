@@ -69,8 +69,8 @@ def find_third_party_tasks() -> weakref.WeakSet[Any]:
     """The set that `register_task` adds to, which its weak references are to tell when their task is gone.
 
     It is the register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module
-    only; `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use. Nothing is added:
-    another thread that asks for its tasks meanwhile must not find a stranger among them.
+    only; `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use. Nothing is
+    added: another thread that asks for its tasks meanwhile must not find a stranger among them.
     """
     probe = _Probe()
     with contextlib.suppress(LookupError):

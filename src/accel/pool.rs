@@ -6,7 +6,7 @@
 //! deallocator takes them out again. The first instance of each class is PyO3's; it shows the class's layout. A class
 //! with a finalizer is installed here first (`py::finalize` then wraps what is installed).
 //!
-//! Plain path: every instance is PyO3's, and so is the deallocator.
+//! Plain path: every instance is PyO3's, and so is the deallocator, inside of the bound on how deep deallocators nest.
 
 use std::ptr::NonNull;
 
@@ -19,9 +19,8 @@ use pyo3::types::{PyList, PyType};
 
 use super::layout::{Derived, Layout, Scratch, Values, layout_of};
 use super::{Acceleration, Probed, collector, expect, raised};
-use crate::py::call;
 use crate::py::cell::GilCell;
-use crate::py::error;
+use crate::py::{call, depth, error};
 
 pub static POOL: Acceleration = Acceleration::new("pool");
 
@@ -161,6 +160,9 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     // any more when `release` runs.
     unsafe {
         let py = Python::assume_attached();
+        // The deallocator of a Python subclass has tracked it again for ours, and does nothing with it afterwards.
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let Some(_running) = depth::enter_dealloc(object, dealloc::<T>) else { return };
         let class = ffi::Py_TYPE(object);
         // While the interpreter ends only PyO3's own deallocator makes `Python::attach` work, for whatever `release`
         // would run.
@@ -172,7 +174,6 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
             }
             return;
         };
-        ffi::PyObject_GC_UnTrack(object.cast());
         known.layout.extras.clear(object);
         let values = T::Values::read(object, known.layout.offsets);
         // Nothing unwinds into CPython.
@@ -254,9 +255,7 @@ pub fn install<T: Pooled>(py: Python<'_>) {
     }
     let class = T::type_object(py);
     T::install_slots(&class);
-    if !POOL.is_on() {
-        return;
-    }
+    // Where they are not pooled, for the bound on how deep deallocators nest.
     take_over::<T>(py);
 }
 

@@ -18,7 +18,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use super::waker::{Home, SharedSlot, TaskShared};
 use crate::py::attach::Address;
 use crate::sched::LoopState;
-use crate::sched::state::WakeTask;
+use crate::sched::hooks::WakeTask;
 
 /// The task that makes a step. All of it stays where it is, and alive, for as long as the step runs: whoever makes the
 /// step holds the task, and the task its loop.

@@ -7,6 +7,7 @@ pub mod attach;
 pub mod call;
 pub mod cell;
 pub mod context;
+pub mod depth;
 pub mod error;
 pub mod exit;
 #[cfg(feature = "loop")]

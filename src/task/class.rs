@@ -19,7 +19,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::finalize::{Finalize, Inner};
-use crate::py::{call, context, error};
+use crate::py::{call, context, depth, error};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
@@ -74,6 +74,8 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     if !eager && let Some(state) = home {
         state.check_thread_in_debug_mode(py)?;
     }
+    // Asked before anybody knows of the task: it is as if it had not been made.
+    let _deeper = if eager { Some(enter_eagerly(task)?) } else { None };
     registry::register(task, home)?;
     if eager {
         let event_loop = task.as_super().get().event_loop(py)?;
@@ -86,6 +88,14 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
         }
     }
     drive::schedule(task)
+}
+
+/// An eager task's first step may make the next eager task.
+fn enter_eagerly<'py>(task: &Bound<'py, Task>) -> PyResult<depth::Call<'py>> {
+    let py = task.py();
+    depth::enter_call(py, c" in the first step of an eager task").inspect_err(|_| {
+        task.get().state.with(py, |state| state.log_destroy_pending = false);
+    })
 }
 
 /// The context given, or a copy of the current one.

@@ -24,7 +24,7 @@ use crate::py::attach::Address;
 use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
-use crate::py::{call, context, error, names};
+use crate::py::{call, context, depth, error, names};
 use crate::sched::entry::Entry;
 use crate::sched::state::{LoopState, ours};
 
@@ -427,6 +427,8 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
         // SAFETY: the type was compared.
         return Future::cancel_with(unsafe { call::cast::<Future>(awaited) }, message);
     }
+    // It may be a task, which cancels what it waits for.
+    let _deeper = depth::enter_call(py, c" while cancelling a task")?;
     let keywords = pyo3::types::PyDict::new(py);
     keywords.set_item(pyo3::intern!(py, "msg"), message)?;
     awaited.try_call_method_with(pyo3::intern!(py, "cancel"), (), &keywords)?.try_is_truthy()
