@@ -109,7 +109,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     accel::settle(py)?;
     rt::background::count_forks();
-    sched::hooks::at_begin(bridge::home::receive);
+    sched::hooks::at_begin(bridge::owner::receive);
     sched::hooks::at_end(task::rest);
     sched::hooks::step_with(task::run_step);
     bridge::capsule::install(module)?;

@@ -18,102 +18,30 @@
 //! The future has a cell of its own, which is whoever's that made the stage `Running` or took it from `Created` or
 //! `Idle`: a poll may run Python code that comes back here, and finds the stage.
 
-use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pin_project::pin_project;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use super::foreign::{self, ForeignWaiters};
-use super::home::{self, Home};
-use super::link::{self, Current};
+use super::body::{Body, Output, SlimOutput, Slimmed, poll_body};
+use super::link::Current;
 use super::local;
-#[cfg(feature = "loop")]
-use super::step::Stepped;
+use super::owner::{self, OwnerThread};
+use super::waiters::ForeignWaiters;
 use crate::accel::pool::{self, Pool, Pooled};
 use crate::accel::slots::{self, Await};
 use crate::accel::stop_iteration;
-use crate::py::call::{self, Object};
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::{error, iter, names};
+use crate::py::{error, names};
 use crate::rt::context::{drop_in_context, in_context};
-use crate::rt::process::{Here, generation, here};
-
-/// What a future ends with.
-pub type Output = PyResult<Py<PyAny>>;
-
-/// The same, as it is handed up from the poll: two words.
-pub(super) type Done = Slim<Py<PyAny>>;
-
-/// An `Output` as `Done`.
-#[pin_project]
-struct Slimmed<F>(#[pin] F);
-
-impl<F: Future<Output = Output>> Future for Slimmed<F> {
-    type Output = Done;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
-        self.project().0.poll(cx).map_err(Box::new)
-    }
-}
-
-/// The future inside: one that may move between threads, or one that must stay on its own.
-pub(super) enum Body {
-    Send(Pin<Box<dyn Future<Output = Done> + Send>>),
-    Local(ManuallyDrop<Pin<Box<dyn Future<Output = Done>>>>, Home),
-}
-
-// SAFETY: the `Local` future is polled and dropped on its own thread only: `poll` and `drop` compare the thread, and
-// what would have to be dropped elsewhere goes home (`home::send`).
-unsafe impl Send for Body {}
-
-impl Body {
-    #[inline]
-    fn poll(&mut self, here: &Here, cx: &mut Context<'_>) -> Slim<Poll<Done>> {
-        match self {
-            Self::Send(future) => Ok(future.as_mut().poll(cx)),
-            Self::Local(future, home) if home.is_at(here) => Ok(future.as_mut().poll(cx)),
-            Self::Local(..) => Err(Box::new(PyRuntimeError::new_err(
-                "a Rust future that is not Send was awaited on another thread than the one that made it",
-            ))),
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        if let Self::Local(future, home) = self {
-            // SAFETY: taken once, in the destructor.
-            let future = unsafe { ManuallyDrop::take(future) };
-            if here(|here| home.is_at(here)) {
-                drop(future);
-            } else {
-                home::send(*home, future);
-            }
-        }
-    }
-}
-
-/// Poll, and drop the future at once when it is done: its destructor belongs to the same runtime.
-#[inline]
-fn poll_body(here: &Here, body: &mut Option<Body>, cx: &mut Context<'_>) -> Slim<Poll<Done>> {
-    let Some(future) = body else { unreachable!("a future that may be polled is there") };
-    let polled = future.poll(here, cx);
-    if !matches!(polled, Ok(Poll::Pending)) {
-        *body = None;
-    }
-    polled
-}
+use crate::rt::process::{generation, here};
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -132,7 +60,7 @@ pub(super) struct Foreign {
     /// Cancelled: the CancelledError's message.
     pub cancelled: Option<Option<Py<PyAny>>>,
     /// The result of a poll that `add_done_callback` had to make.
-    pub early: Option<Done>,
+    pub early: Option<SlimOutput>,
     pub waiters: Option<Arc<ForeignWaiters>>,
 }
 
@@ -184,14 +112,11 @@ impl Await for RustFuture {
     }
 }
 
-/// The loop has been told of this copy's class.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
-
 impl RustFuture {
     /// From a future that may be polled by any thread. `name`: what it is called in reports and task dumps.
     #[inline]
     pub fn new(name: &'static str, future: impl Future<Output = Output> + Send + 'static) -> Self {
-        home::receive();
+        owner::receive();
         Self::from_body(name, Body::Send(Box::pin(Slimmed(future))))
     }
 
@@ -199,8 +124,8 @@ impl RustFuture {
     /// be dropped.
     #[inline]
     pub fn new_local(name: &'static str, future: impl Future<Output = Output> + 'static) -> Self {
-        home::receive();
-        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(Slimmed(future))), Home::here()))
+        owner::receive();
+        Self::from_body(name, Body::Local(ManuallyDrop::new(Box::pin(Slimmed(future))), OwnerThread::here()))
     }
 
     /// `new` and `into_object` in one, which puts the fields together where they stay.
@@ -211,9 +136,9 @@ impl RustFuture {
     pub(super) fn object<'py>(
         py: Python<'py>,
         name: &'static str,
-        future: impl Future<Output = Done> + Send + 'static,
+        future: impl Future<Output = SlimOutput> + Send + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
-        home::receive();
+        owner::receive();
         let future = Box::pin(future);
         pool::create_installed::<Self>(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
     }
@@ -226,11 +151,11 @@ impl RustFuture {
     pub(super) fn local_object<'py>(
         py: Python<'py>,
         name: &'static str,
-        future: impl Future<Output = Done> + 'static,
+        future: impl Future<Output = SlimOutput> + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
-        home::receive();
-        let (future, home) = (Box::pin(future), Home::here());
-        let make = || (Self::from_body(name, Body::Local(ManuallyDrop::new(future), home)),);
+        owner::receive();
+        let (future, owner) = (Box::pin(future), OwnerThread::here());
+        let make = || (Self::from_body(name, Body::Local(ManuallyDrop::new(future), owner)),);
         pool::create_installed::<Self>(py, make).map(Bound::into_any)
     }
 
@@ -266,63 +191,6 @@ impl RustFuture {
         parts.collect::<Vec<_>>().join(".")
     }
 
-    /// A task of ours steps it: as its coroutine, without the iterator protocol.
-    #[cfg(feature = "loop")]
-    pub(super) fn step<'py>(slf: &Bound<'py, Self>, first: bool) -> Slim<Stepped<'py>> {
-        if first {
-            slf.get().begin_await(slf.py())?;
-        }
-        match Self::advance(slf)? {
-            Poll::Ready(value) => Ok(Stepped::Returned(value.into_bound(slf.py()))),
-            Poll::Pending => Ok(Stepped::Polled(slf.clone().into_any())),
-        }
-    }
-
-    /// Poll with the waker of the step that is running, else with one for the running loop.
-    #[inline]
-    pub(super) fn advance(slf: &Bound<'_, Self>) -> Slim<Poll<Py<PyAny>>> {
-        let (py, this) = (slf.py(), slf.get());
-        if this.state.with(py, |state| state.foreign.is_some())
-            && let Some(result) = foreign::resumed(slf)?
-        {
-            return Self::ended(py, result).map(Poll::Ready);
-        }
-        let polled = link::with_current(py, |current| match current {
-            Some(current) => {
-                let polled = this.poll(py, &current)?;
-                if polled.is_pending() {
-                    this.note_pending(py, &current)?;
-                }
-                Ok(polled)
-            }
-            None => foreign::poll(slf),
-        })?;
-        match polled {
-            Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(result) => Self::ended(py, result).map(Poll::Ready),
-        }
-    }
-
-    #[inline]
-    fn ended(py: Python<'_>, result: Done) -> Done {
-        result.map_err(|raised| Box::new(iter::raised_by_coroutine(py, *raised)))
-    }
-
-    /// It is about to be yielded to the task that makes the step, if that has taken up what it was given before: who
-    /// resumes it while it is pending does not await it (`for`, `list()`).
-    #[inline]
-    fn note_pending(&self, py: Python<'_>, current: &Current<'_>) -> Slim<()> {
-        if !REGISTERED.load(Ordering::Relaxed) {
-            self.register(py);
-        }
-        let now = current.note_pending(py);
-        let again = self.state.with(py, |state| match (std::mem::replace(&mut state.pending_in, now.step), now.step) {
-            (Some(before), Some(step)) => now.is_taken_up || before == step,
-            _ => false,
-        });
-        if again { Err(Box::new(Self::not_awaited())) } else { Ok(()) }
-    }
-
     #[cold]
     pub(super) fn not_awaited() -> PyErr {
         PyRuntimeError::new_err("await wasn't used with future")
@@ -346,26 +214,9 @@ impl RustFuture {
         self.state.with(py, |state| state.stage == Stage::Created)
     }
 
-    #[cold]
-    fn register(&self, py: Python<'_>) {
-        unsafe extern "C" fn cancel(object: *mut c_void) {
-            // SAFETY: the loop calls this with the GIL held, with an object of the class that was registered.
-            Python::attach(|py| unsafe {
-                let object = call::cast_into::<RustFuture>(Bound::from_borrowed_ptr(py, object.cast()));
-                // Nothing unwinds into the loop's module.
-                if let Err(raised) = error::catch_panic(|| object.get().finish(py)).and_then(|ended| ended) {
-                    error::unraisable(py, raised, Some(object.as_any()));
-                }
-            });
-        }
-        if link::register_awaitable(py, py.get_type::<Self>().as_ptr().cast(), cancel) {
-            REGISTERED.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// One poll.
     #[inline]
-    pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<Done>> {
+    pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         self.begin_poll(py)?;
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::waker::{Home, SharedSlot, TaskShared};
+use super::waker::{SharedSlot, TaskShared, WakeRoute};
 use crate::py::attach::Address;
 use crate::sched::LoopState;
 use crate::sched::hooks::WakeTask;
@@ -40,8 +40,9 @@ impl Lender {
         // SAFETY: as `Lender` says; the slot and the loop's shared part may be used by any thread.
         unsafe {
             self.slot.as_ref().get_or_init(|| {
-                let home = self.home.map_or(Home::Nowhere, |state| Home::Ours(Arc::clone(&state.as_ref().shared)));
-                Box::new(Arc::new(TaskShared::new(home, self.task, self.wake)))
+                let route =
+                    self.home.map_or(WakeRoute::Nowhere, |state| WakeRoute::Ours(Arc::clone(&state.as_ref().shared)));
+                Box::new(Arc::new(TaskShared::new(route, self.task, self.wake)))
             })
         }
     }

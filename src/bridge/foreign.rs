@@ -5,37 +5,22 @@
 //! waker is armed: it has the running loop call the callbacks that the task is about to add.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
-use futures::task::AtomicWaker;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use pyo3::{PyTraverseError, PyVisit};
 
-use super::awaitable::{Done, RustFuture};
-use super::callback::callback_waker;
+use super::awaitable::RustFuture;
+use super::body::SlimOutput;
 use super::link::Current;
 use super::local;
-use crate::py::call::Object;
-use crate::py::cell::GilCell;
+use super::waiters::ForeignWaiters;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
 use crate::py::{names, refs};
 
-/// `asyncio.get_running_loop()`.
-pub(super) fn require_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let event_loop = names::running_loop(py)?;
-    if event_loop.is_none() {
-        return Err(PyRuntimeError::new_err("no running event loop"));
-    }
-    Ok(event_loop)
-}
-
 /// A task of another class goes on with it: what it is to be told instead of another poll.
 #[cold]
-pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
+pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<SlimOutput>> {
     let (py, this) = (slf.py(), slf.get());
     let (early, cancelled, old) =
         this.with_foreign(py, |foreign| (foreign.early.take(), foreign.cancelled.take(), foreign.waiters.take()));
@@ -54,7 +39,7 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<Done>> {
 }
 
 /// Poll for a task of another class, or for whoever drives it by hand.
-pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<Done>> {
+pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<SlimOutput>> {
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
@@ -68,148 +53,10 @@ pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<Done>> {
 /// The poll is pending: whoever drives it, a loop must be there to wake it.
 pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> PyResult<()> {
     let py = slf.py();
-    let event_loop = require_loop(py)?;
+    let event_loop = names::require_running_loop(py)?;
     waiters.wait(py, &event_loop)?;
     let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
     drop(old);
     refs::show(slf.as_any());
     Ok(())
-}
-
-type Callbacks = Vec<(Py<PyAny>, Py<PyAny>)>;
-
-struct Waiting {
-    event_loop: Py<PyAny>,
-    /// With its callbacks only: by itself a pending future is not kept alive.
-    future: Option<Py<PyAny>>,
-    callbacks: Callbacks,
-}
-
-/// Who a foreign task wants called, and by which loop.
-pub struct ForeignWaiters {
-    /// Has the loop call `fire`; set when the poll was pending.
-    target: AtomicWaker,
-    woken: AtomicBool,
-    /// None before it is armed and after it has fired.
-    waiting: GilCell<Option<Waiting>>,
-}
-
-impl ForeignWaiters {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { target: AtomicWaker::new(), woken: AtomicBool::new(false), waiting: GilCell::default() })
-    }
-
-    fn wait(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let waiting = Waiting { event_loop: event_loop.clone().unbind(), future: None, callbacks: Callbacks::new() };
-        drop(self.waiting.replace(py, Some(waiting)));
-        let call = Bound::new(py, FireCall(Arc::clone(self)))?;
-        self.target.register(&callback_waker(event_loop, call.into_any()));
-        if self.woken.load(Ordering::SeqCst) {
-            self.target.wake();
-        }
-        Ok(())
-    }
-
-    pub fn event_loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        let known = self.waiting.with(py, |waiting| waiting.as_ref().map(|waiting| waiting.event_loop.clone_ref(py)));
-        known.map_or_else(|| py.None().into_bound(py), |event_loop| event_loop.into_bound(py))
-    }
-
-    /// Have `callable(future)` called in `context`. False: it has fired.
-    pub fn add(&self, future: &Bound<'_, RustFuture>, callable: Py<PyAny>, context: Py<PyAny>) -> bool {
-        let py = future.py();
-        let refused = self.waiting.with(py, |waiting| match waiting {
-            Some(waiting) => {
-                waiting.future.get_or_insert_with(|| future.clone().into_any().unbind());
-                waiting.callbacks.push((callable, context));
-                None
-            }
-            None => Some((callable, context)),
-        });
-        refused.is_none()
-    }
-
-    /// Remove the callbacks that equal `callable`; how many there were.
-    pub fn remove(&self, py: Python<'_>, callable: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let mut removed = 0;
-        let mut kept = Callbacks::new();
-        let known =
-            self.waiting.with(py, |waiting| waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.callbacks)));
-        for (known, context) in known.unwrap_or_default() {
-            if known.bind(py).try_eq(callable)? { removed += 1 } else { kept.push((known, context)) }
-        }
-        self.waiting.with(py, |waiting| {
-            if let Some(waiting) = waiting {
-                kept.append(&mut waiting.callbacks);
-                std::mem::swap(&mut waiting.callbacks, &mut kept);
-            }
-        });
-        Ok(removed)
-    }
-
-    /// For the one awaitable that owns these waiters.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(Some(waiting)) = self.waiting.peek_in_traverse(visit) else { return Ok(()) };
-        visit.call(&waiting.event_loop)?;
-        if let Some(future) = &waiting.future {
-            visit.call(future)?;
-        }
-        for (callable, context) in &waiting.callbacks {
-            visit.call(callable)?;
-            visit.call(context)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the callbacks have been scheduled.
-    pub fn is_over(&self, py: Python<'_>) -> bool {
-        self.waiting.with(py, |waiting| waiting.is_none())
-    }
-
-    /// The poll's waker is not waited for any more.
-    pub fn disarm(&self) {
-        drop(self.target.take());
-    }
-
-    /// Nobody waits any more; a wake that comes all the same finds nobody.
-    pub fn clear(&self, py: Python<'_>) {
-        drop((self.target.take(), self.waiting.take(py)));
-    }
-
-    /// Schedule the callbacks; on the loop's thread, with the GIL held.
-    pub fn fire(&self, py: Python<'_>) -> PyResult<()> {
-        drop(self.target.take());
-        let Some(waiting) = self.waiting.take(py) else { return Ok(()) };
-        let event_loop = waiting.event_loop.bind(py);
-        for (callable, context) in waiting.callbacks {
-            let keywords = PyDict::new(py);
-            keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            let args = (callable, &waiting.future);
-            event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords)?;
-        }
-        Ok(())
-    }
-}
-
-/// What the loop is asked to call.
-#[pyclass(frozen, module = "pyloop._native")]
-struct FireCall(Arc<ForeignWaiters>);
-
-#[pymethods]
-impl FireCall {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.fire(py)
-    }
-}
-
-impl Wake for ForeignWaiters {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::SeqCst) {
-            self.target.wake();
-        }
-    }
 }

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
-use super::awaitable::Output;
+use super::body::Output;
 use super::callback::callback_waker;
 use super::link::NativeLoop;
 use super::locals::{TaskLocals, get_current_locals};
@@ -57,7 +57,7 @@ pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
 pub fn into_future_with_locals(locals: &TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
     let py = awaitable.py();
     let inner = Inner {
-        home: Home::of(locals.event_loop(py)),
+        target: TargetLoop::of(locals.event_loop(py)),
         context: locals.context(py).unbind(),
         awaitable: GilCell::new(Some(awaitable.unbind())),
         task: GilCell::default(),
@@ -76,7 +76,7 @@ pub struct PyFuture {
 }
 
 struct Inner {
-    home: Home,
+    target: TargetLoop,
     context: Py<PyAny>,
     /// Until it is started.
     awaitable: GilCell<Option<Py<PyAny>>>,
@@ -94,7 +94,7 @@ impl Future for PyFuture {
         self.inner.waker.register(cx.waker());
         if !std::mem::replace(&mut self.started, true) {
             let start = Start(Some(Arc::clone(&self.inner)));
-            self.inner.home.run(|py| start.run(py));
+            self.inner.target.run(|py| start.run(py));
         }
         match self.inner.take_result() {
             Some(result) => Poll::Ready(result),
@@ -108,18 +108,18 @@ impl Drop for PyFuture {
         let done = self.inner.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if self.started && !done && !self.inner.dropped.swap(true, Ordering::SeqCst) {
             let inner = Arc::clone(&self.inner);
-            self.inner.home.run(move |py| inner.cancel(py));
+            self.inner.target.run(move |py| inner.cancel(py));
         }
     }
 }
 
 /// The loop, and the way to its thread.
-struct Home {
+struct TargetLoop {
     event_loop: Py<PyAny>,
     native: Option<NativeLoop>,
 }
 
-impl Home {
+impl TargetLoop {
     fn of(event_loop: Bound<'_, PyAny>) -> Self {
         Self { native: NativeLoop::of(&event_loop), event_loop: event_loop.unbind() }
     }
@@ -240,9 +240,9 @@ impl Inner {
     /// The future to wait for: the awaitable itself, or a task made of it.
     fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = awaitable.py();
-        let event_loop = self.home.event_loop.bind(py);
+        let event_loop = self.target.event_loop.bind(py);
         let context = self.context.bind(py);
-        if self.home.native.is_some()
+        if self.target.native.is_some()
             && call::is_native_coroutine(awaitable)
             && event_loop.try_call_method(pyo3::intern!(py, "get_task_factory"), ())?.is_none()
         {
@@ -339,7 +339,7 @@ pub(super) fn close(locals: &TaskLocals, iterator: &Bound<'_, PyAny>) -> PyResul
     let call = Bound::new(py, CloseCall { aclose: aclose.unbind(), locals: locals.clone() })?.unbind();
     let locals = locals.clone();
     // By way of the queue: what was cancelled gets its step first.
-    Home::of(locals.event_loop(py)).run(move |py| {
+    TargetLoop::of(locals.event_loop(py)).run(move |py| {
         callback_waker(&locals.event_loop(py), call.into_bound(py).into_any()).wake();
     });
     Ok(())

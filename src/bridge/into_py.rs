@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::awaitable::{Done, Output, RustFuture};
+use super::awaitable::RustFuture;
+use super::body::{Output, SlimOutput};
 use super::locals::{self, TaskLocals};
 use crate::py::names;
 use crate::rt::background;
@@ -212,10 +213,10 @@ where
     T: for<'py> IntoPyObject<'py>,
     E: Into<PyErr>,
 {
-    type Output = Done;
+    type Output = SlimOutput;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SlimOutput> {
         Poll::Ready(match ready!(self.project().future.poll(cx)) {
             // SAFETY: a `Converted` is polled by `RustFuture::poll`, which has a token.
             Ok(value) => into_object(unsafe { Python::assume_attached() }, value).map_err(Box::new),

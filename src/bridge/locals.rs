@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use super::foreign::require_loop;
 use crate::py::context;
+use crate::py::names;
 
 tokio::task_local! {
     static LOCALS: TaskLocals;
@@ -35,7 +35,7 @@ impl TaskLocals {
     /// # Errors
     /// RuntimeError when there is none.
     pub fn with_running_loop(py: Python<'_>) -> PyResult<Self> {
-        require_loop(py).map(Self::new)
+        names::require_running_loop(py).map(Self::new)
     }
 
     /// The same loop with another context.
@@ -123,7 +123,7 @@ pub fn get_current_locals(py: Python<'_>) -> PyResult<TaskLocals> {
 pub fn get_current_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     match scoped() {
         Some(locals) => Ok(locals.event_loop(py)),
-        None => require_loop(py),
+        None => names::require_running_loop(py),
     }
 }
 
@@ -132,5 +132,5 @@ pub fn get_current_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// # Errors
 /// RuntimeError when there is none.
 pub fn get_running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    require_loop(py)
+    names::require_running_loop(py)
 }

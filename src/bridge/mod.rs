@@ -1,13 +1,16 @@
 //! Layer 5, the bridge between coroutines and polls.
 //!
-//! Rust futures in Python: `awaitable` (polled in place), `protocol` (what Python sees of it), `foreign` (under tasks
-//! of other classes), `home` (drops of `!Send` futures), `local` (`spawn_local`), `into_py`, `stream` (the API).
+//! Rust futures in Python, from below: `body` (the Rust future), `owner` (the thread of one that is not `Send`), `waiters`
+//! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
+//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream` (the API).
 //! Python in Rust: `from_py`, `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
 //! yield means), `waker` (a waker that names a task).
 
 pub(crate) mod abi;
+mod advance;
 pub(crate) mod awaitable;
+pub(crate) mod body;
 mod callback;
 #[cfg(feature = "loop")]
 pub(crate) mod capsule;
@@ -15,16 +18,17 @@ pub(crate) mod capsule;
 pub mod cx;
 mod foreign;
 mod from_py;
-pub(crate) mod home;
 mod into_py;
 mod link;
 mod local;
 mod locals;
+pub(crate) mod owner;
 mod protocol;
 mod run;
 #[cfg(feature = "loop")]
 pub mod step;
 mod stream;
+mod waiters;
 #[cfg(feature = "loop")]
 pub mod waker;
 

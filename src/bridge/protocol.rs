@@ -11,8 +11,9 @@ use pyo3::types::{PyCode, PyFrame, PyFrameMethods, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage};
-use super::foreign::{self, ForeignWaiters};
+use super::foreign;
 use super::link::Current;
+use super::waiters::ForeignWaiters;
 use crate::accel::slots::{Await, Resume};
 use crate::accel::stop_iteration;
 use crate::py::call::{self, Object};
@@ -185,7 +186,7 @@ impl RustFuture {
     fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.waiters(py) {
             Some(waiters) => Ok(waiters.event_loop(py)),
-            None => foreign::require_loop(py),
+            None => names::require_running_loop(py),
         }
     }
 

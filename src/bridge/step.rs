@@ -1,5 +1,7 @@
 //! One step of a coroutine: send or throw, and what comes out says who will wake it.
 
+use std::task::Poll;
+
 use pyo3::prelude::*;
 
 use super::awaitable::RustFuture;
@@ -36,7 +38,7 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, firs
         None => {
             // A Rust future that is the task's whole coroutine is polled without the iterator protocol.
             if let Some(future) = rust_future(coroutine) {
-                return RustFuture::step(future, first);
+                return step_rust(future, first);
             }
             match send_none(coroutine)? {
                 Sent::Returned(value) => return Ok(Stepped::Returned(value)),
@@ -52,6 +54,19 @@ pub fn step<'py>(coroutine: &Bound<'py, PyAny>, thrown: Option<Box<PyErr>>, firs
         }
     };
     Ok(classify(yielded))
+}
+
+/// A Rust future that is the task's whole coroutine.
+#[inline]
+fn step_rust<'py>(future: &Bound<'py, RustFuture>, first: bool) -> Slim<Stepped<'py>> {
+    let py = future.py();
+    if first {
+        future.get().begin_await(py)?;
+    }
+    match RustFuture::advance(future)? {
+        Poll::Ready(value) => Ok(Stepped::Returned(value.into_bound(py))),
+        Poll::Pending => Ok(Stepped::Polled(future.clone().into_any())),
+    }
 }
 
 #[inline]

@@ -9,7 +9,8 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::awaitable::{Output, RustFuture};
+use super::awaitable::RustFuture;
+use super::body::Output;
 use super::from_py::{self, PyFuture};
 use super::into_py::into_object;
 use super::locals::{TaskLocals, get_current_locals};

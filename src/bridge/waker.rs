@@ -20,7 +20,7 @@ use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
 /// How a wake reaches the task's loop.
-pub enum Home {
+pub enum WakeRoute {
     /// A loop of ours: through its inbox.
     Ours(Arc<LoopShared>),
     /// Any other loop: `call_soon_threadsafe(step)`, which needs the GIL.
@@ -31,7 +31,7 @@ pub enum Home {
 
 /// The part of a task that its wakers share.
 pub struct TaskShared {
-    home: Home,
+    route: WakeRoute,
     queued: Sent,
     /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's Rust value, which
     /// every deallocator runs before the memory goes: the pooled one, PyO3's, and that of a Python subclass through it.
@@ -41,8 +41,8 @@ pub struct TaskShared {
 
 impl TaskShared {
     /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
-    pub fn new(home: Home, task: Address, wake: WakeTask) -> Self {
-        Self { home, queued: Sent::default(), task: GilCell::new(Some(task)), wake }
+    pub fn new(route: WakeRoute, task: Address, wake: WakeTask) -> Self {
+        Self { route, queued: Sent::default(), task: GilCell::new(Some(task)), wake }
     }
 
     /// The task is going away.
@@ -87,13 +87,13 @@ impl Wake for TaskShared {
         if !self.queued.raise() {
             return;
         }
-        match &self.home {
-            Home::Ours(shared) => {
+        match &self.route {
+            WakeRoute::Ours(shared) => {
                 let shared = Arc::clone(shared);
                 shared.send(self);
             }
-            Home::Other(_) => wake_elsewhere(self),
-            Home::Nowhere => {}
+            WakeRoute::Other(_) => wake_elsewhere(self),
+            WakeRoute::Nowhere => {}
         }
     }
 
@@ -106,7 +106,7 @@ impl Wake for TaskShared {
 
 fn wake_elsewhere(shared: Arc<TaskShared>) {
     background::with_gil(move |py| {
-        let Home::Other(event_loop) = &shared.home else { return };
+        let WakeRoute::Other(event_loop) = &shared.route else { return };
         let event_loop = event_loop.bind(py);
         let woken = Bound::new(py, WakeCall(Arc::clone(&shared)))
             .and_then(|call| callback::call_soon_threadsafe(event_loop, call.as_any()));

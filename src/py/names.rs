@@ -1,6 +1,7 @@
 //! The public names of asyncio that a Rust future needs on any loop, looked up once. The loop's own are in `asyncio`.
 
 use super::call::Object;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -38,6 +39,18 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
 #[inline]
 pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     names(py)?.get_running_loop.bind(py).try_call(())
+}
+
+/// The event loop that runs in this thread (`asyncio.get_running_loop()`).
+///
+/// # Errors
+/// RuntimeError when there is none.
+pub fn require_running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let event_loop = running_loop(py)?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err("no running event loop"));
+    }
+    Ok(event_loop)
 }
 
 /// `asyncio.ensure_future`.

@@ -14,7 +14,7 @@ use super::state::Wait;
 use crate::accel::collector::Hidden;
 use crate::bridge::cx::{self, Ended, Lender};
 use crate::bridge::step::{Stepped, rust_future, step};
-use crate::bridge::waker::{Home, TaskShared};
+use crate::bridge::waker::{TaskShared, WakeRoute};
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::future::callbacks::{TaskWakeup, Waiter};
@@ -238,8 +238,8 @@ fn one_step(
     };
     if home.is_none() {
         this.shared.get_or_init(|| {
-            let home = Home::Other(event_loop.clone().unbind());
-            Box::new(Arc::new(TaskShared::new(home, lender.task, lender.wake)))
+            let route = WakeRoute::Other(event_loop.clone().unbind());
+            Box::new(Arc::new(TaskShared::new(route, lender.task, lender.wake)))
         });
     }
     let coroutine = &coroutine.into_bound(py);
