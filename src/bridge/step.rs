@@ -23,7 +23,7 @@ pub enum Stepped<'py> {
     Polled(Bound<'py, PyAny>),
     /// It waits for one of our futures.
     Waits(Bound<'py, Future>),
-    /// It yielded something else: an asyncio future, or a mistake.
+    /// It yielded something else: an asyncio future, or a bad yield.
     Other(Bound<'py, PyAny>),
 }
 

@@ -1,5 +1,5 @@
 //! One step of a task, and what follows from it. Kept from CPython's `task_step_impl` (Modules/_asynciomodule.c):
-//! which exception is thrown in, what ends the task how, and the messages for mistaken yields.
+//! which exception is thrown in, what ends the task how, and the messages for bad yields.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::class::Task;
+use super::object::Task;
 use super::registry;
 use super::state::Wait;
 use crate::accel::collector::Hidden;
@@ -338,7 +338,7 @@ fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
     Err(names::invalid_state(task.py(), text)?.into())
 }
 
-/// What the next step throws in: the failure of the future waited for, a mistaken yield's answer, a cancellation.
+/// What the next step throws in: the failure of the future waited for, the answer to a bad yield, a cancellation.
 fn what_to_throw(task: &Bound<'_, Task>) -> Option<Box<PyErr>> {
     let (py, this) = (task.py(), task.get());
     let (wait, must_cancel) = this
@@ -368,15 +368,15 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
         (blocking, state.event_loop.as_ref().is_some_and(|known| known.is(event_loop)))
     });
     if !same_loop {
-        return mistake(task, &awaited, |task, awaited| {
+        return bad_yield(task, &awaited, |task, awaited| {
             format!("Task {task} got Future {awaited} attached to a different loop")
         });
     }
     if call::same(task.as_any(), awaited.as_any()) {
-        return mistake(task, &awaited, |task, _| format!("Task cannot await on itself: {task}"));
+        return bad_yield(task, &awaited, |task, _| format!("Task cannot await on itself: {task}"));
     }
     if !blocking {
-        return mistake(task, &awaited, |task, awaited| {
+        return bad_yield(task, &awaited, |task, awaited| {
             format!("yield was used instead of yield from in task {task} with {awaited}")
         });
     }
@@ -434,7 +434,7 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
     awaited.try_call_method_with(pyo3::intern!(py, "cancel"), (), &keywords)?.try_is_truthy()
 }
 
-/// An asyncio future, or a mistake.
+/// An asyncio future, or a bad yield.
 fn wait_for_other(
     task: &Bound<'_, Task>,
     names: &Asyncio,
@@ -443,25 +443,25 @@ fn wait_for_other(
 ) -> PyResult<()> {
     let (py, this) = (task.py(), task.get());
     if call::same(task.as_any(), &yielded) {
-        return mistake(task, &yielded, |task, _| format!("Task cannot await on itself: {task}"));
+        return bad_yield(task, &yielded, |task, _| format!("Task cannot await on itself: {task}"));
     }
     let blocking = yielded.try_getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
     let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
         if call::is_generator(&yielded) {
-            return mistake(task, &yielded, |task, yielded| {
+            return bad_yield(task, &yielded, |task, yielded| {
                 format!("yield was used instead of yield from for generator in task {task} with {yielded}")
             });
         }
-        return mistake(task, &yielded, |_, yielded| format!("Task got bad yield: {yielded}"));
+        return bad_yield(task, &yielded, |_, yielded| format!("Task got bad yield: {yielded}"));
     };
     let other_loop = names.helper(py, "get_future_loop")?.try_call((&yielded,))?;
     if !call::same(&other_loop, event_loop) {
-        return mistake(task, &yielded, |task, yielded| {
+        return bad_yield(task, &yielded, |task, yielded| {
             format!("Task {task} got Future {yielded} attached to a different loop")
         });
     }
     if !blocking.try_is_truthy()? {
-        return mistake(task, &yielded, |task, yielded| {
+        return bad_yield(task, &yielded, |task, yielded| {
             format!("yield was used instead of yield from in task {task} with {yielded}")
         });
     }
@@ -485,7 +485,7 @@ fn wait_for_other(
 
 /// The coroutine yielded what no task can wait for: it is told in its next step.
 #[cold]
-fn mistake(
+fn bad_yield(
     task: &Bound<'_, Task>,
     yielded: &Bound<'_, PyAny>,
     text: impl FnOnce(String, String) -> String,

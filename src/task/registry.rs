@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use pyo3::prelude::*;
 
-use super::class::Task;
+use super::object::Task;
 use crate::accel::TASK_REGISTER;
 use crate::accel::collector::{self, AwaitChain, HiddenAny};
 use crate::bridge::RustFuture;
