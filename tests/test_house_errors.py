@@ -1,4 +1,4 @@
-"""The rules of the house about errors, as tests: how one is taken from Python (src/py/error.rs says why)."""
+"""The rules of the house about errors, as tests: how one is taken from Python (src/py/answer.rs says why)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_error_is_taken_from_python_in_one_way() -> None:
         if folder_of(path) != "core"  # which knows no Python
         for number, line in faults(path.read_text())
     ]
-    check(broken, "PyO3 resumes a panic there. Use py::error's `fetch` and `owned`, py::call's `try_…`:")
+    check(broken, "PyO3 resumes a panic there. Use py::answer's `fetch` and `owned`, py::call's `try_…`:")
 
 
 @pytest.mark.parametrize(

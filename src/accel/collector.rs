@@ -10,7 +10,7 @@
 //!
 //! What this rests on:
 //!
-//! 1. An object is hidden by a `Hidden` alone, or born hidden (`pool::create_hidden`). Anybody may show it.
+//! 1. An object is hidden by a `Hidden` alone, or born hidden (`create_hidden`). Anybody may show it.
 //! 2. A `Hidden` holds a reference. So an object that it hides is not freed meanwhile.
 //! 3. A `Hidden` that goes shows its object before it lets go of it. CPython's deallocators of coroutines, generators and
 //!    contexts unlink the object without asking whether it is linked. Those of tuples and of our own classes ask: when
@@ -29,7 +29,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::pool::Pooled;
+use super::pool::{self, Pooled};
 use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::Object;
 pub use crate::py::refs::show;
@@ -217,14 +217,31 @@ fn untrack(object: &Bound<'_, PyAny>) {
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
 
-/// A new instance is to be out of sight; `tracked`: it is in sight.
+/// As `pool::create`, out of the cycle collector's sight: until `show`, it does not see what the instance holds.
+///
+/// # Errors
+/// MemoryError.
 #[inline(always)]
-pub(super) fn born<T: Pooled>(object: &Bound<'_, T>, tracked: bool) {
+pub fn create_hidden<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
+    let (object, tracked) = pool::allocate(py, make)?;
     match (COLLECTOR.is_on(), tracked) {
         (true, true) => untrack(object.as_any()),
         (false, false) => show(object.as_any()),
         _ => {}
     }
+    Ok(object)
+}
+
+/// As `create_hidden`, for a class that no module installs: the first call does.
+///
+/// # Errors
+/// MemoryError.
+#[inline(always)]
+pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
+    if !pool::is_installed::<T>(py) {
+        pool::install::<T>(py);
+    }
+    create_hidden(py, make)
 }
 
 /// How many are hidden of what a coroutine awaits.

@@ -18,7 +18,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
 use super::layout::{Derived, Layout, Scratch, Values, layout_of};
-use super::{Acceleration, Probed, collector, expect, raised};
+use super::{Acceleration, Probed, expect, raised};
 use crate::py::cell::GilCell;
 use crate::py::{call, depth, error};
 
@@ -102,20 +102,9 @@ pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> Py
     Ok(object)
 }
 
-/// As `create`, out of the cycle collector's sight: until `collector::show`, it does not see what the instance holds.
-///
-/// # Errors
-/// MemoryError.
-#[inline(always)]
-pub fn create_hidden<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
-    let (object, tracked) = allocate(py, make)?;
-    collector::born(&object, tracked);
-    Ok(object)
-}
-
 /// An instance, and whether the collector sees it.
 #[inline(always)]
-fn allocate<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<(Bound<'_, T>, bool)> {
+pub(super) fn allocate<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<(Bound<'_, T>, bool)> {
     let pool = T::pool();
     let Some(known) = pool.known.get(py) else { return Ok((allocate_plainly(py, make())?, true)) };
     let spare = pool.spare.with(py, |spare| spare.list.pop());
@@ -232,16 +221,10 @@ pub fn trim<T: Pooled>(py: Python<'_>) {
     }
 }
 
-/// As `create_hidden`, for a class that no module installs: the first call does.
-///
-/// # Errors
-/// MemoryError.
+/// Whether the class has them.
 #[inline(always)]
-pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
-    if T::pool().installed.get(py).is_none() {
-        install::<T>(py);
-    }
-    create_hidden(py, make)
+pub fn is_installed<T: Pooled>(py: Python<'_>) -> bool {
+    T::pool().installed.get(py).is_some()
 }
 
 /// Give the class its deallocator and its slots; before it has instances or subclasses.

@@ -33,7 +33,8 @@ use super::link::Current;
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::collector;
+use crate::accel::pool::{Pool, Pooled};
 use crate::accel::slots::{self, Await};
 use crate::accel::stop_iteration;
 use crate::py::call::Object;
@@ -140,7 +141,7 @@ impl RustFuture {
     ) -> PyResult<Bound<'py, PyAny>> {
         owner::receive();
         let future = Box::pin(future);
-        pool::create_installed::<Self>(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
+        collector::create_installed::<Self>(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
     }
 
     /// `new_local` and `into_object` in one.
@@ -156,7 +157,7 @@ impl RustFuture {
         owner::receive();
         let (future, owner) = (Box::pin(future), OwnerThread::here());
         let make = || (Self::from_body(name, Body::Local(ManuallyDrop::new(future), owner)),);
-        pool::create_installed::<Self>(py, make).map(Bound::into_any)
+        collector::create_installed::<Self>(py, make).map(Bound::into_any)
     }
 
     /// As a Python object. Only what `foreign` adds to it concerns the cycle collector: it is tracked from then on.
@@ -165,7 +166,7 @@ impl RustFuture {
     /// MemoryError.
     #[inline]
     pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        pool::create_installed(py, || (self,))
+        collector::create_installed(py, || (self,))
     }
 
     #[inline(always)]

@@ -28,6 +28,7 @@ mod run;
 #[cfg(feature = "loop")]
 pub mod step;
 mod stream;
+mod threadsafe;
 mod waiters;
 #[cfg(feature = "loop")]
 pub mod waker;

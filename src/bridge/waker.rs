@@ -10,7 +10,7 @@ use std::task::Wake;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 
-use super::callback;
+use super::threadsafe::call_soon_threadsafe;
 use crate::core::inbox::Sent;
 use crate::py::attach::Address;
 use crate::py::cell::GilCell;
@@ -109,7 +109,7 @@ fn wake_elsewhere(shared: Arc<TaskShared>) {
         let WakeRoute::Other(event_loop) = &shared.route else { return };
         let event_loop = event_loop.bind(py);
         let woken = Bound::new(py, WakeCall(Arc::clone(&shared)))
-            .and_then(|call| callback::call_soon_threadsafe(event_loop, call.as_any()));
+            .and_then(|call| call_soon_threadsafe(event_loop, call.as_any()));
         if let Err(raised) = woken {
             error::unraisable(py, raised, None);
         }

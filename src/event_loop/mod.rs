@@ -161,7 +161,7 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let state = slf.as_super();
-        run::check_closed(state.get())?;
+        state.get().check_closed()?;
         let lane = lane_of(priority.as_ref())?;
         let factory = slf.get().task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)));
         if factory.is_none() {
@@ -268,7 +268,7 @@ impl Loop {
     fn set_private_thread_id(&self, _value: &Bound<'_, PyAny>) {}
 
     fn _check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        run::check_closed(slf.as_super().get())
+        slf.as_super().get().check_closed()
     }
 
     fn _check_thread(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -382,7 +382,7 @@ impl Loop {
 
     /// RuntimeError in a forked child, for a loop that its parent made.
     fn _check_process(slf: &Bound<'_, Self>) -> PyResult<()> {
-        run::check_process(slf.as_super().get())
+        slf.as_super().get().check_process()
     }
 
     /// Whether this is a forked child, and its parent made the loop.
@@ -443,7 +443,7 @@ impl Loop {
     }
 
     fn watch(slf: &Bound<'_, Self>) -> PyResult<Arc<Watch>> {
-        run::check_process(slf.as_super().get())?;
+        slf.as_super().get().check_process()?;
         let watch = slf.get().watch.with(slf.py(), |watch| watch.clone());
         watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
@@ -464,7 +464,7 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         let (py, state) = (slf.py(), slf.as_super());
-        run::check_closed(state.get())?;
+        state.get().check_closed()?;
         let (file, fd) = (fd, descriptor_of(fd)?);
         let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().unbind());
         let context = match context {

@@ -156,7 +156,7 @@ impl Future {
         let event_loop = slf.get().event_loop(py)?;
         if let Some(ours) = ours(&event_loop) {
             let state = ours.get();
-            crate::sched::run::check_closed(state)?;
+            state.check_closed()?;
             if !state.debug.get(py) {
                 let future = slf.clone().into_any().unbind();
                 state.push_done(py, DoneCallback { callback: callable, future, context, shared });

@@ -1,5 +1,5 @@
 //! Calls of Python: whatever may run a program's own code, whose errors, a PanicException among them, come back as
-//! errors (`py::error`). The names are PyO3's with `try_` before them.
+//! errors (`py::answer`). The names are PyO3's with `try_` before them.
 //!
 //! What the loop calls for each callback and each step is called without argument tuples, dictionaries or attribute
 //! look-ups by string.
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
-use super::error::{answered, fetch, owned};
+use super::answer::{answered, fetch, owned};
 
 type Pointer = *mut ffi::PyObject;
 

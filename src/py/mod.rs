@@ -1,6 +1,7 @@
 //! Layer 1, CPython's vocabulary: the only raw `ffi` of the crate besides the capsule. Everything here takes a
 //! `Python<'py>` token, so everything here runs with the GIL held.
 
+pub mod answer;
 #[cfg(feature = "loop")]
 pub mod asyncio;
 pub mod attach;

@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::LoopState;
 use crate::accel::collector::{self, Hidden};
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::pool::{Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
@@ -109,7 +109,7 @@ impl Handle {
     pub fn new<'py>(parts: Parts<'py>, event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let make = Self::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(),))?;
+        let handle: Bound<'_, Self> = collector::create_hidden(py, || (make(),))?;
         if event_loop.get().debug.get(py) {
             handle.get().note_origin(py)?;
         }

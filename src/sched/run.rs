@@ -8,43 +8,13 @@ use pyo3::prelude::*;
 use super::handle::Handle;
 use super::hooks;
 use super::runtime::{Engine, EngineRef};
-use super::state::LoopState;
+use super::state::{LoopState, refused};
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use super::turn::Turns;
 use crate::accel::pool;
-use crate::core::lifecycle::Refused;
 use crate::py::attach::{hold_while, thread_ident};
 use crate::py::error;
-
-fn refused(reason: Refused) -> PyErr {
-    PyRuntimeError::new_err(match reason {
-        Refused::Closed => "Event loop is closed",
-        Refused::Running => "This event loop is already running",
-    })
-}
-
-/// asyncio's `_check_closed`.
-///
-/// # Errors
-/// RuntimeError when the loop is closed.
-#[inline]
-pub fn check_closed(state: &LoopState) -> PyResult<()> {
-    if state.shared.lifecycle.is_closed() { Err(refused(Refused::Closed)) } else { Ok(()) }
-}
-
-/// RuntimeError in a forked child, for a loop that its parent made.
-///
-/// # Errors
-/// As said.
-pub fn check_process(state: &LoopState) -> PyResult<()> {
-    if state.shared.is_inherited() {
-        return Err(PyRuntimeError::new_err(
-            "This event loop was made before a fork: make a new one in the child process",
-        ));
-    }
-    Ok(())
-}
 
 /// The loop's engine, made at the first need.
 ///
@@ -66,7 +36,7 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<EngineRef> {
 pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
-    check_process(state)?;
+    state.check_process()?;
     state.shared.lifecycle.begin().map_err(refused)?;
     let reactor = state.reactor.with(py, |reactor| reactor.clone());
     let prepared = engine(py, state).and_then(|engine| engine.prepare(py, reactor.as_deref()).map(|()| engine));

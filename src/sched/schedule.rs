@@ -7,7 +7,6 @@ use pyo3::types::PyTuple;
 use super::clock::clock;
 use super::entry::Entry;
 use super::handle::{Handle, Parts, check_callback};
-use super::run;
 use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
@@ -43,7 +42,7 @@ fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound
 
 #[inline]
 pub fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
-    run::check_closed(state.get())?;
+    state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         state.get().check_thread()?;
         check_callback(&parts.callable, "call_soon")?;
@@ -53,7 +52,7 @@ pub fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyRes
 
 #[inline]
 pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
-    run::check_closed(state.get())?;
+    state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         check_callback(&parts.callable, "call_soon_threadsafe")?;
     }
@@ -82,7 +81,7 @@ pub fn call_later<'py>(
 
 #[inline]
 pub fn call_at<'py>(state: &Bound<'py, LoopState>, when: f64, parts: Parts<'py>) -> PyResult<Bound<'py, TimerHandle>> {
-    run::check_closed(state.get())?;
+    state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         state.get().check_thread()?;
         // asyncio's call_later is a call_at, and says so.

@@ -17,6 +17,7 @@ use super::shared::LoopShared;
 use super::snapshots::Snapshots;
 use super::timer_handle::TimerHandle;
 use crate::accel::collector::{Hidden, HiddenAny};
+use crate::core::lifecycle::Refused;
 use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
@@ -145,6 +146,28 @@ impl LoopState {
         let state = Self::default();
         Python::attach(|py| drop(state.reactor.replace(py, Some(reactor))));
         state
+    }
+
+    /// asyncio's `_check_closed`.
+    ///
+    /// # Errors
+    /// RuntimeError when the loop is closed.
+    #[inline]
+    pub fn check_closed(&self) -> PyResult<()> {
+        if self.shared.lifecycle.is_closed() { Err(refused(Refused::Closed)) } else { Ok(()) }
+    }
+
+    /// RuntimeError in a forked child, for a loop that its parent made.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_process(&self) -> PyResult<()> {
+        if self.shared.is_inherited() {
+            return Err(PyRuntimeError::new_err(
+                "This event loop was made before a fork: make a new one in the child process",
+            ));
+        }
+        Ok(())
     }
 
     /// asyncio's `_check_thread`.
@@ -292,4 +315,12 @@ impl Drop for LoopState {
             }
         });
     }
+}
+
+/// asyncio's words for what a loop in this state does not do.
+pub(super) fn refused(reason: Refused) -> PyErr {
+    PyRuntimeError::new_err(match reason {
+        Refused::Closed => "Event loop is closed",
+        Refused::Running => "This event loop is already running",
+    })
 }

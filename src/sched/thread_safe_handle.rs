@@ -12,7 +12,8 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::collector;
+use crate::accel::pool::{Pool, Pooled};
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::call::Object;
@@ -44,7 +45,7 @@ impl ThreadSafeHandle {
         let py = event_loop.py();
         let own = Self { running: GilCell::new(None) };
         let make = Handle::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(), own))?;
+        let handle: Bound<'_, Self> = collector::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }

@@ -6,8 +6,8 @@ use pyo3::types::{PyFloat, PyType};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
-use crate::accel::collector::Hidden;
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::collector::{self, Hidden};
+use crate::accel::pool::{Pool, Pooled};
 use crate::core::timers::nanos;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
@@ -35,7 +35,7 @@ impl TimerHandle {
         let py = event_loop.py();
         let own = Self { when, scheduled: GilCell::new(true) };
         let make = Handle::maker(parts, event_loop)?;
-        let handle: Bound<'_, Self> = pool::create_hidden(py, || (make(), own))?;
+        let handle: Bound<'_, Self> = collector::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
             handle.as_super().get().note_origin(py)?;
         }

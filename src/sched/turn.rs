@@ -19,7 +19,6 @@ use super::dispatch::{contained, run_batch};
 use super::entry::Entry;
 use super::handle::Handle;
 use super::reactor::Reactor;
-use super::run::check_process;
 use super::runtime::EngineRef;
 use super::shared::Deliver;
 use super::slice::Slice;
@@ -189,7 +188,7 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
     let state = event_loop.get();
     while !state.shared.lifecycle.is_stopping() {
         if !state.ready.with(py, |ready| ready.begin_batch()) {
-            check_process(state)?;
+            state.check_process()?;
         }
         // tokio's budget is for a poll, and there is no other poll to come.
         let batch =

@@ -10,8 +10,8 @@ use super::name::Name;
 use super::object::Task;
 use super::registry;
 use super::state::{TaskState, Wait};
-use crate::accel::collector::Hidden;
-use crate::accel::pool;
+use crate::accel::collector::{self, Hidden};
+
 use crate::bridge::step::{is_rust_coroutine, rust_future};
 use crate::bridge::waker::SharedSlot;
 use crate::core::ready::Lane;
@@ -40,7 +40,7 @@ pub fn spawn<'py>(
     let context = context_of(py, context)?;
     let (coroutine, context, name) = (coroutine.unbind(), context, Name::new(name)?);
     let (future_loop, home) = (event_loop.as_any().clone().unbind(), event_loop.clone().unbind());
-    let task = pool::create_hidden::<Task>(py, || {
+    let task = collector::create_hidden::<Task>(py, || {
         let state = TaskState {
             home: Some(home),
             coroutine: Some(Hidden::new(coroutine)),
