@@ -8,6 +8,7 @@
 //! The numbers are per element: the time of one callback's way through the ready queue, one timer's through the heap,
 //! one message's through the inbox.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,12 +147,12 @@ fn timers(c: &mut Criterion) {
 fn inbox(c: &mut Criterion) {
     let mut alone = group(c, "inbox", 1);
     alone.bench_function("look at an empty one", |b| {
-        let (inbox, mut into) = (Inbox::<Entry>::default(), Vec::new());
+        let (inbox, mut into) = (Inbox::<Entry>::default(), VecDeque::new());
         inbox.enter();
         b.iter(|| black_box(&inbox).take(&mut into));
     });
     alone.bench_function("push to a loop that looks, take", |b| {
-        let (inbox, mut into) = (Inbox::default(), Vec::new());
+        let (inbox, mut into) = (Inbox::default(), VecDeque::new());
         inbox.enter();
         b.iter(|| {
             let wake = inbox.push(black_box(ENTRY));
@@ -161,7 +162,7 @@ fn inbox(c: &mut Criterion) {
         });
     });
     alone.bench_function("push to a loop that is away, take, leave", |b| {
-        let (inbox, mut into) = (Inbox::default(), Vec::new());
+        let (inbox, mut into) = (Inbox::default(), VecDeque::new());
         b.iter(|| {
             let wake = inbox.push(black_box(ENTRY));
             inbox.enter();
@@ -182,7 +183,7 @@ fn inbox(c: &mut Criterion) {
                 }
             })
         };
-        let mut into = Vec::new();
+        let mut into = VecDeque::new();
         b.iter(|| {
             let wake = inbox.push(black_box(ENTRY));
             let taken = inbox.take(&mut into);

@@ -76,6 +76,50 @@ def test_no_call_of_many_threads_is_lost(loop: Loop) -> None:
     assert all(each_seen == list(range(each)) for each_seen in seen.values())
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_threads_that_do_nothing_but_call_keep_no_timer_waiting(loop: Loop, count: int) -> None:
+    ended = threading.Event()
+
+    def spam() -> None:
+        while not ended.is_set():
+            loop.call_soon_threadsafe(int)
+
+    async def main() -> float:
+        threads = [threading.Thread(target=spam) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            due = loop.time() + 0.05
+            # Several turns for each timer: a task in a task.
+            await asyncio.wait_for(asyncio.create_task(asyncio.sleep(0.05)), 60)
+            return loop.time() - due
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+    assert loop.run_until_complete(main()) < 3
+
+
+def test_many_calls_of_another_thread_come_before_a_later_one_of_the_loops_own(loop: Loop) -> None:
+    seen: list[int] = []
+
+    def others() -> None:
+        for i in range(5000):
+            loop.call_soon_threadsafe(seen.append, i)
+
+    def own() -> None:
+        thread = threading.Thread(target=others)
+        thread.start()
+        thread.join()
+        loop.call_soon(seen.append, 5000)
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(own)
+    loop.run_forever()
+    assert seen == list(range(5001))
+
+
 def test_no_wake_of_a_loop_that_is_about_to_park_is_lost(loop: Loop) -> None:
     """Ping-pong with a thread: each ball finds the loop parked, parking, or at work."""
     loop.set_debug(False)

@@ -12,6 +12,8 @@
 //! `leave` sets `Away` and then looks once more; a producer puts its message in and then reads the state. With
 //! sequential consistency one of the two sees the other (Dekker), so no message waits unseen.
 
+use std::collections::VecDeque;
+
 #[cfg(loom)]
 use loom::sync::{
     Mutex, MutexGuard,
@@ -23,6 +25,9 @@ use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
+
+/// How many messages one look takes.
+const AT_ONCE: usize = 1024;
 
 const LOOKING: u8 = 0;
 const AWAY: u8 = 1;
@@ -70,13 +75,13 @@ pub struct Inbox<T> {
 
 #[derive(Debug)]
 struct Messages<T> {
-    waiting: Vec<T>,
+    waiting: VecDeque<T>,
     closed: bool,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        let messages = Messages { waiting: Vec::new(), closed: false };
+        let messages = Messages { waiting: VecDeque::new(), closed: false };
         Self { messages: Mutex::new(messages), filled: AtomicBool::new(false), attention: AtomicU8::new(AWAY) }
     }
 }
@@ -97,7 +102,7 @@ impl<T> Inbox<T> {
                 drop(message);
                 return false;
             }
-            messages.waiting.push(message);
+            messages.waiting.push_back(message);
             self.filled.store(true, Ordering::SeqCst);
         }
         self.call()
@@ -128,21 +133,26 @@ impl<T> Inbox<T> {
         true
     }
 
-    /// Take all messages, oldest first, by swapping `into` (empty) in.
+    /// Take the messages, oldest first, by swapping `into` (empty) in; `AT_ONCE` at most, as the loop has other things to
+    /// do, and threads may send faster than it looks at what they send.
     #[inline]
-    pub fn take(&self, into: &mut Vec<T>) -> bool {
+    pub fn take(&self, into: &mut VecDeque<T>) -> bool {
         if !self.filled.load(Ordering::SeqCst) {
             return false;
         }
         let mut messages = self.lock();
-        self.filled.store(false, Ordering::SeqCst);
-        std::mem::swap(&mut messages.waiting, into);
+        if messages.waiting.len() > AT_ONCE {
+            into.extend(messages.waiting.drain(..AT_ONCE));
+        } else {
+            self.filled.store(false, Ordering::SeqCst);
+            std::mem::swap(&mut messages.waiting, into);
+        }
         true
     }
 
     /// Nobody will look any more. Gives what nobody has looked at, for the caller to drop.
     #[must_use = "dropping a message may run anything: say where"]
-    pub fn close(&self) -> Vec<T> {
+    pub fn close(&self) -> VecDeque<T> {
         let mut messages = self.lock();
         messages.closed = true;
         self.filled.store(false, Ordering::SeqCst);
@@ -168,10 +178,10 @@ mod loom_tests {
                     }
                 })
             };
-            let mut got = Vec::new();
+            let mut got = VecDeque::new();
             inbox.enter();
             loop {
-                let mut batch = Vec::new();
+                let mut batch = VecDeque::new();
                 inbox.take(&mut batch);
                 got.append(&mut batch);
                 if inbox.leave() {
@@ -208,7 +218,7 @@ mod loom_tests {
             let mut turn = || {
                 inbox.enter();
                 loop {
-                    let mut batch = Vec::new();
+                    let mut batch = VecDeque::new();
                     inbox.take(&mut batch);
                     for () in batch {
                         queued.lower();
@@ -239,7 +249,7 @@ mod tests {
         assert!(!inbox.push(2));
         inbox.enter();
         assert!(!inbox.push(3));
-        let mut got = Vec::new();
+        let mut got = VecDeque::new();
         assert!(inbox.take(&mut got));
         assert_eq!(got, [1, 2, 3]);
         assert!(inbox.leave());
@@ -256,6 +266,22 @@ mod tests {
         assert_eq!(std::rc::Rc::strong_count(&message), 1);
         inbox.enter();
         assert!(inbox.leave());
+    }
+
+    #[test]
+    fn a_flood_of_messages_is_taken_in_parts_and_in_order() {
+        let inbox = Inbox::default();
+        for message in 0..2 * AT_ONCE + 1 {
+            drop(inbox.push(message));
+        }
+        inbox.enter();
+        let (mut got, mut part) = (Vec::new(), VecDeque::new());
+        while inbox.take(&mut part) {
+            assert!(part.len() <= AT_ONCE);
+            got.extend(part.drain(..));
+            assert_eq!(inbox.leave(), got.len() == 2 * AT_ONCE + 1);
+        }
+        assert!(got.into_iter().eq(0..2 * AT_ONCE + 1));
     }
 
     #[test]

@@ -50,12 +50,33 @@ pub fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyRes
     soon(state, parts)
 }
 
+/// So many callbacks in the queue, and another thread that adds one lets the loop have the GIL first.
+const CROWDED: usize = 256;
+
 #[inline]
 pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         check_callback(&parts.callable, "call_soon_threadsafe")?;
     }
+    let handle = queue_threadsafe(state, parts)?;
+    if state.get().ready.with(state.py(), |ready| ready.len()) >= CROWDED {
+        give_way(state);
+    }
+    Ok(handle)
+}
+
+/// Threads that do nothing but call `call_soon_threadsafe` would fill the queue several times faster than the loop, which
+/// gets its share of the GIL only, can empty it. In asyncio each call writes to a pipe, with the GIL released.
+#[cold]
+fn give_way(state: &Bound<'_, LoopState>) {
+    if !state.get().shared.runs_here() {
+        state.py().detach(std::thread::yield_now);
+    }
+}
+
+#[inline(always)]
+fn queue_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     if !cfg!(Py_3_14) {
         return soon(state, parts);
     }

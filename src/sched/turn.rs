@@ -6,6 +6,7 @@
 //!
 //! Runs on the loop's thread with the GIL held. No cell is borrowed while an entry runs.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(super) struct Turns {
     event_loop: Py<LoopState>,
     engine: EngineRef,
     reactor: Option<Arc<dyn Reactor>>,
-    messages: Vec<Arc<dyn Deliver>>,
+    messages: VecDeque<Arc<dyn Deliver>>,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
     fresh: bool,
@@ -41,7 +42,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(event_loop: Py<LoopState>, engine: EngineRef, reactor: Option<Arc<dyn Reactor>>) -> Self {
-        Self { event_loop, engine, reactor, messages: Vec::new(), fresh: true, looked_at_io: false }
+        Self { event_loop, engine, reactor, messages: VecDeque::new(), fresh: true, looked_at_io: false }
     }
 }
 
