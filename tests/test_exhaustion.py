@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.loops import LoopFactory
-from support.process import output
+from support.process import output, start
 
 # `fill()` takes every descriptor that is left (and gives them back in a list); `spare(n)` leaves n.
 FILL = """
@@ -128,3 +128,109 @@ print(timerfds())
 """,
     )
     assert printed == "0\n1\n0\n"
+
+
+# `no_threads()` leaves none that could be started. They are counted for each user, but not for root.
+NO_THREADS = """
+import concurrent.futures.thread, os, resource, socket, tempfile, encodings.idna
+place = tempfile.mkdtemp()
+os.chmod(place, 0o777)
+if KIND == "pyloop":
+    import pyloop.fs
+if os.getuid() == 0:
+    os.setuid(65534)
+hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+def no_threads():
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+def threads():
+    resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+"""
+
+
+def without_threads(kind: str, script: str) -> str:
+    """What a script prints. A Rust thread that cannot be started is reported by Rust, too."""
+    with start(kind, f"KIND = {kind!r}\n{NO_THREADS}{script}") as process:
+        printed, errors = process.communicate(timeout=15)
+    assert not process.returncode, errors
+    return printed
+
+
+def test_an_executor_without_threads_is_a_runtime_error(loop_kind: str) -> None:
+    printed = without_threads(
+        loop_kind,
+        """
+async def main():
+    loop = asyncio.get_running_loop()
+    no_threads()
+    for call in (lambda: asyncio.to_thread(int), lambda: loop.getaddrinfo("localhost", 80)):
+        try:
+            await call()
+        except RuntimeError as error:
+            print(error)
+    threads()
+    print(await asyncio.to_thread(int))
+asyncio.run(main(), loop_factory=new_event_loop)
+""",
+    )
+    assert printed == "can't start new thread\n" * 2 + "0\n"
+
+
+def test_files_without_threads_are_a_runtime_error_and_remain(pyloop_factory: LoopFactory) -> None:
+    printed = without_threads(
+        "pyloop",
+        """
+path = place + "/file"
+async def make():
+    await pyloop.fs.write(path, b"0123456789")
+    return await pyloop.fs.open(path, "r+b")
+def run(main):
+    return asyncio.run(main, loop_factory=new_event_loop)
+file = run(make())  # the threads end with their loop
+
+async def main():
+    no_threads()
+    calls = [
+        lambda: file.read(5), lambda: file.seek(7), lambda: file.write(b"x"), lambda: file.sync_all(),
+        lambda: file.close(), lambda: pyloop.fs.read(path), lambda: pyloop.fs.write(path, b""),
+        lambda: pyloop.fs.remove_file(path), lambda: pyloop.fs.open(path),
+        lambda: anext(pyloop.fs.read_dir(place)),
+    ]
+    for call in calls:
+        try:
+            await call()
+        except RuntimeError as error:
+            print(error)
+    threads()
+    print(await file.read(5), await file.seek(2), await file.write(b"x"), await file.read(5))
+    await file.close()
+    print(await pyloop.fs.read(path))
+run(main())
+""",
+    )
+    assert printed == "can't start new thread\n" * 10 + "b'01234' 2 1 b'34567'\nb'01x3456789'\n"
+
+
+def test_memory_that_a_file_would_need_is_a_memory_error(pyloop_factory: LoopFactory) -> None:
+    printed = output(
+        "pyloop",
+        """
+import pyloop.fs, resource
+async def main():
+    file = await pyloop.fs.open("/dev/zero", "rb")
+    await file.read(10)
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, hard))
+    for size in (2**62, -1):
+        try:
+            await file.read(size)
+        except MemoryError:
+            print("MemoryError")
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    print(len(await file.read(10)))
+    await file.close()
+asyncio.run(main(), loop_factory=new_event_loop)
+""",
+    )
+    assert printed == "MemoryError\nMemoryError\n10\n"

@@ -52,6 +52,9 @@ TESTS = [
     "--deselect=tests/test_references.py::test_a_reference_that_is_left_behind_is_seen",
     "--deselect=tests/test_timers.py::test_cancelled_timers_do_not_pile_up",
     "--deselect=tests/test_timers.py::test_timeouts_that_never_happen_do_not_pile_up",
+    # A sanitizer ends a process that runs out of memory.
+    "--deselect=tests/test_exhaustion.py::test_memory_that_a_file_would_need_is_a_memory_error",
+    "--deselect=tests/test_sockets_methods.py::test_a_size_that_no_memory_has_is_a_memory_error",
     # Counts threads; ThreadSanitizer has one of its own.
     "--deselect=tests/test_bridge_ends.py::test_futures_of_an_extension_need_its_runtime_alone",
     # ThreadSanitizer holds a signal back until the next system call, and there is none.

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
@@ -58,6 +58,7 @@ pub fn already_initialized(object: &Bound<'_, PyAny>) -> PyErr {
 pub fn os_error(failed: &std::io::Error) -> PyErr {
     match failed.raw_os_error() {
         Some(code) => PyOSError::new_err((code, strerror(code))),
+        None if failed.kind() == std::io::ErrorKind::OutOfMemory => PyMemoryError::new_err(()),
         None => PyOSError::new_err(failed.to_string()),
     }
 }
@@ -149,8 +150,15 @@ fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
             None => "a Rust future panicked with a payload that is not a string".to_owned(),
         },
     };
+    if message.starts_with(NO_THREAD) {
+        return PyRuntimeError::new_err("can't start new thread");
+    }
     PanicException::new_err(message)
 }
+
+/// How tokio's panic begins for a `spawn_blocking` that no thread can be started for: to the process a shortage like any
+/// other, which Python's own threads tell by a RuntimeError.
+const NO_THREAD: &str = "OS can't spawn worker thread";
 
 /// Run the Python signal handlers of signals that have arrived (main thread; elsewhere a no-op).
 ///

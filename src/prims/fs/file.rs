@@ -8,21 +8,26 @@ use std::io::{self, SeekFrom};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyOSError, PyResourceWarning, PyStopAsyncIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::mode::Mode;
-use super::on_pool;
 use super::path::Data;
 use super::stat::stat_result;
+use super::{copied, on_pool};
 use crate::bridge::RustFuture;
 use crate::py::call::Object;
 use crate::py::error;
+
+/// A thread of the pool stays for twice as long when it has nothing to do (tokio's default).
+const THREADS_STAY: Duration = Duration::from_secs(5);
 
 /// The least that is read from the file at a time.
 const AHEAD: usize = 64 * 1024;
@@ -34,6 +39,12 @@ enum Fault {
     Io(io::Error),
     Closed,
     NotFor(&'static str),
+}
+
+impl From<io::ErrorKind> for Fault {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Io(kind.into())
+    }
 }
 
 impl From<io::Error> for Fault {
@@ -62,6 +73,8 @@ struct Stream {
     /// Read and not given out: `ahead[given..]`.
     ahead: Vec<u8>,
     given: usize,
+    /// Whose pool was last asked for something of it, and when.
+    asked: Option<(runtime::Id, Instant)>,
 }
 
 impl Stream {
@@ -76,7 +89,7 @@ impl Stream {
             self.given = 0;
         }
         let more = wanted.saturating_sub(self.rest().len()).clamp(AHEAD, MOST);
-        self.ahead.reserve(more);
+        self.ahead.try_reserve(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // What has come is in `ahead` or in tokio's buffer, whatever becomes of this future.
         self.file.read_buf(&mut self.ahead).await
     }
@@ -148,12 +161,18 @@ struct Open {
 
 impl Open {
     async fn stream(&self, allowed: bool, what: &'static str) -> Result<MutexGuard<'_, Option<Stream>>, Fault> {
-        let stream = self.stream.lock().await;
-        match (&*stream, allowed) {
-            (None, _) => Err(Fault::Closed),
-            (Some(_), false) => Err(Fault::NotFor(what)),
-            (Some(_), true) => Ok(stream),
+        let mut slot = self.stream.lock().await;
+        let Some(stream) = &mut *slot else { return Err(Fault::Closed) };
+        if !allowed {
+            return Err(Fault::NotFor(what));
         }
+        // tokio's file cannot be used any more when there is no thread for what it has begun: have one.
+        let pool = runtime::Handle::current().id();
+        if !stream.asked.is_some_and(|(known, at)| known == pool && at.elapsed() < THREADS_STAY) {
+            on_pool(|| Ok(())).await?;
+        }
+        stream.asked = Some((pool, Instant::now()));
+        Ok(slot)
     }
 
     async fn reads(&self) -> Result<MutexGuard<'_, Option<Stream>>, Fault> {
@@ -217,8 +236,13 @@ fn operation<T: Send>(
     })
 }
 
-fn bytes(stream: &mut Stream, count: usize) -> Py<PyBytes> {
-    Python::attach(|py| stream.give(count, |data| PyBytes::new(py, data).unbind()))
+/// Give so many bytes out, if Python has the memory for them.
+fn bytes(stream: &mut Stream, count: usize) -> Result<Py<PyBytes>, Fault> {
+    Python::attach(|py| {
+        let copied = copied(py, &stream.rest()[..count]).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        stream.give(count, |_| ());
+        Ok(copied.unbind())
+    })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an `answer` of `operation`")]
@@ -238,7 +262,7 @@ pub struct File(Arc<Open>);
 impl File {
     pub(super) fn new(file: std::fs::File, name: Py<PyAny>, mode: Mode) -> Self {
         let fd = file.as_raw_fd();
-        let stream = Stream { file: tokio::fs::File::from_std(file), ahead: Vec::new(), given: 0 };
+        let stream = Stream { file: tokio::fs::File::from_std(file), ahead: Vec::new(), given: 0, asked: None };
         Self(Arc::new(Open { stream: Mutex::new(Some(stream)), closed: AtomicBool::new(false), fd, name, mode }))
     }
 }
@@ -254,7 +278,7 @@ impl File {
             let mut stream = open.reads().await?;
             let stream = there(&mut stream)?;
             let count = stream.have(usize::try_from(size).unwrap_or(usize::MAX)).await?;
-            Ok(bytes(stream, count))
+            bytes(stream, count)
         };
         operation("read", call, |_, data| Ok(data.into_any()))
     }
@@ -290,7 +314,7 @@ impl File {
             let mut stream = open.reads().await?;
             let stream = there(&mut stream)?;
             let count = stream.have_line().await?;
-            Ok(bytes(stream, count))
+            bytes(stream, count)
         };
         operation("readline", call, |_, line| Ok(line.into_any()))
     }
@@ -305,7 +329,7 @@ impl File {
             let mut stream = open.reads().await?;
             let stream = there(&mut stream)?;
             let count = stream.have_line().await?;
-            Ok((count > 0).then(|| bytes(stream, count)))
+            (count > 0).then(|| bytes(stream, count)).transpose()
         };
         operation("__anext__", call, |_, line| match line {
             Some(line) => Ok(line.into_any()),
@@ -398,7 +422,11 @@ impl File {
     pub(super) fn close(&self) -> RustFuture {
         let open = Arc::clone(&self.0);
         let call = async move {
-            let mut slot = open.stream.lock().await;
+            let mut slot = match open.any().await {
+                Ok(slot) => slot,
+                Err(Fault::Closed) => return Ok(()),
+                Err(fault) => return Err(fault),
+            };
             let Some(stream) = slot.as_mut() else { return Ok(()) };
             let flushed = stream.file.flush().await;
             open.closed.store(true, Ordering::SeqCst);

@@ -1,18 +1,17 @@
 //! The functions of `pyloop.fs` that take paths: each one call on the pool.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyInt};
-use tokio::fs;
+use pyo3::types::{PyBool, PyInt};
 
-use super::on_pool;
 use super::path::{Data, PathArg};
 use super::stat::stat_result;
+use super::{copied, on_pool};
 use crate::bridge::RustFuture;
 
 /// A call about one path.
@@ -59,8 +58,9 @@ fn number(py: Python<'_>, count: u64) -> Py<PyAny> {
 /// The whole content of a file, as bytes.
 #[pyfunction]
 pub fn read(path: PathArg) -> RustFuture {
-    let call = fs::read(path.path.clone());
-    about("read", path, call, |py, data, _| Ok(PyBytes::new(py, &data).into_any().unbind()))
+    let target = path.path.clone();
+    let call = on_pool(move || fs::read(target));
+    about("read", path, call, |py, data, _| Ok(copied(py, &data)?.into_any().unbind()))
 }
 
 /// Make a file's content these bytes, and say how many; an existing file is truncated first.
@@ -70,7 +70,7 @@ pub fn read(path: PathArg) -> RustFuture {
 pub fn write(path: PathArg, data: Data) -> RustFuture {
     let target = path.path.clone();
     let call = on_pool(move || {
-        std::fs::write(target, &data)?;
+        fs::write(target, &data)?;
         Ok(data.as_ref().len() as u64)
     });
     about("write", path, call, |py, count, _| Ok(number(py, count)))
@@ -81,8 +81,7 @@ pub fn write(path: PathArg, data: Data) -> RustFuture {
 #[pyo3(signature = (path, *, follow_symlinks = true))]
 pub fn metadata(path: PathArg, follow_symlinks: bool) -> RustFuture {
     let target = path.path.clone();
-    let call =
-        async move { if follow_symlinks { fs::metadata(target).await } else { fs::symlink_metadata(target).await } };
+    let call = on_pool(move || if follow_symlinks { fs::metadata(target) } else { fs::symlink_metadata(target) });
     about("metadata", path, call, |py, found, _| stat_result(py, &found))
 }
 
@@ -90,84 +89,95 @@ pub fn metadata(path: PathArg, follow_symlinks: bool) -> RustFuture {
 #[pyfunction]
 pub fn exists(path: PathArg) -> RustFuture {
     let target = path.path.clone();
-    let call = async move { Ok(fs::metadata(target).await.is_ok()) };
+    let call = on_pool(move || Ok(fs::metadata(target).is_ok()));
     about("exists", path, call, |py, found, _| Ok(PyBool::new(py, found).to_owned().into_any().unbind()))
 }
 
 /// `os.mkdir`.
 #[pyfunction]
 pub fn create_dir(path: PathArg) -> RustFuture {
-    let call = fs::create_dir(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::create_dir(target));
     about("create_dir", path, call, nothing)
 }
 
 /// `os.makedirs(path, exist_ok=True)`.
 #[pyfunction]
 pub fn create_dir_all(path: PathArg) -> RustFuture {
-    let call = fs::create_dir_all(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::create_dir_all(target));
     about("create_dir_all", path, call, nothing)
 }
 
 /// `os.remove`.
 #[pyfunction]
 pub fn remove_file(path: PathArg) -> RustFuture {
-    let call = fs::remove_file(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::remove_file(target));
     about("remove_file", path, call, nothing)
 }
 
 /// `os.rmdir`: an empty directory.
 #[pyfunction]
 pub fn remove_dir(path: PathArg) -> RustFuture {
-    let call = fs::remove_dir(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::remove_dir(target));
     about("remove_dir", path, call, nothing)
 }
 
 /// `shutil.rmtree`: a directory and what is in it. Symbolic links are removed, not followed.
 #[pyfunction]
 pub fn remove_dir_all(path: PathArg) -> RustFuture {
-    let call = fs::remove_dir_all(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::remove_dir_all(target));
     about("remove_dir_all", path, call, nothing)
 }
 
 /// `os.replace`: what is at `dst` is replaced.
 #[pyfunction]
 pub fn rename(src: PathArg, dst: PathArg) -> RustFuture {
-    let call = fs::rename(src.path.clone(), dst.path.clone());
+    let (from, to) = (src.path.clone(), dst.path.clone());
+    let call = on_pool(move || fs::rename(from, to));
     about_two("rename", (src, dst), call, |py, ()| py.None())
 }
 
 /// Copy a file's content and permissions, and say how many bytes they were.
 #[pyfunction]
 pub fn copy(src: PathArg, dst: PathArg) -> RustFuture {
-    let call = fs::copy(src.path.clone(), dst.path.clone());
+    let (from, to) = (src.path.clone(), dst.path.clone());
+    let call = on_pool(move || fs::copy(from, to));
     about_two("copy", (src, dst), call, number)
 }
 
 /// `os.path.realpath(path, strict=True)`.
 #[pyfunction]
 pub fn canonicalize(path: PathArg) -> RustFuture {
-    let call = fs::canonicalize(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::canonicalize(target));
     about("canonicalize", path, call, |py, real, asked| asked.object(py, &real))
 }
 
 /// `os.symlink`: `dst` becomes a link that points to `src`.
 #[pyfunction]
 pub fn symlink(src: PathArg, dst: PathArg) -> RustFuture {
-    let call = fs::symlink(src.path.clone(), dst.path.clone());
+    let (from, to) = (src.path.clone(), dst.path.clone());
+    let call = on_pool(move || std::os::unix::fs::symlink(from, to));
     about_two("symlink", (src, dst), call, |py, ()| py.None())
 }
 
 /// `os.link`: `dst` becomes another name of `src`.
 #[pyfunction]
 pub fn hard_link(src: PathArg, dst: PathArg) -> RustFuture {
-    let call = fs::hard_link(src.path.clone(), dst.path.clone());
+    let (from, to) = (src.path.clone(), dst.path.clone());
+    let call = on_pool(move || fs::hard_link(from, to));
     about_two("hard_link", (src, dst), call, |py, ()| py.None())
 }
 
 /// `os.readlink`.
 #[pyfunction]
 pub fn read_link(path: PathArg) -> RustFuture {
-    let call = fs::read_link(path.path.clone());
+    let target = path.path.clone();
+    let call = on_pool(move || fs::read_link(target));
     about("read_link", path, call, |py, target, asked| asked.object(py, &target))
 }
 
@@ -180,6 +190,7 @@ pub fn set_permissions(path: PathArg, mode: i64) -> PyResult<RustFuture> {
         .ok()
         .filter(|mode| *mode <= 0o7777)
         .ok_or_else(|| PyValueError::new_err("mode must be between 0 and 0o7777"))?;
-    let call = fs::set_permissions(path.path.clone(), Permissions::from_mode(mode));
+    let target = path.path.clone();
+    let call = on_pool(move || fs::set_permissions(target, Permissions::from_mode(mode)));
     Ok(about("set_permissions", path, call, nothing))
 }

@@ -10,6 +10,10 @@ use super::{none, within};
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
 
+/// The most that may be free. As many again are left to those that are held: tokio panics when permits come back that it
+/// has no room for.
+const MOST: usize = TokioSemaphore::MAX_PERMITS / 2;
+
 const CLOSED: Fault = Fault::Closed("the semaphore is closed");
 
 /// A counter of permits: who acquires one waits while there is none.
@@ -31,10 +35,10 @@ impl Semaphore {
 
 #[pymethods]
 impl Semaphore {
-    /// With so many permits, 0 to 2**61 - 1.
+    /// With so many permits, 0 to 2**60 - 1.
     #[new]
     fn new(permits: i64) -> PyResult<Self> {
-        let permits = within(permits, "permits", 0, TokioSemaphore::MAX_PERMITS)?;
+        let permits = within(permits, "permits", 0, MOST)?;
         Ok(Self(Arc::new(TokioSemaphore::new(permits))))
     }
 
@@ -61,7 +65,7 @@ impl Semaphore {
 
     /// Add permits.
     fn add_permits(&self, permits: i64) -> PyResult<()> {
-        let most = TokioSemaphore::MAX_PERMITS - self.0.available_permits();
+        let most = MOST.saturating_sub(self.0.available_permits());
         self.0.add_permits(within(permits, "permits", 0, most)?);
         Ok(())
     }
