@@ -11,17 +11,17 @@ from typing import Any
 
 from . import awaits, sides
 from .grammar import Program
-from .world import NAP, World, describe
+from .world import PAUSE, World, describe
 
 TURNS = 40
-TRIES = 8  # of a timed program
+TRIES = 6  # of a timed program, each with sleepers twice as far apart
 CALM_DOWN = 12  # turns after a cancellation
 
 
 class Player:
     """Drives a loop until nothing more can happen, then ends what waits for ever."""
 
-    def __init__(self, program: Program, side: sides.Side, late: list[str]) -> None:
+    def __init__(self, program: Program, side: sides.Side, late: list[str], pause: float) -> None:
         self.program = program
         self.endless = False
         self.loop = side.new_loop()
@@ -35,6 +35,7 @@ class Player:
             self.loop.set_task_factory(make)
         numbered = not program.timed
         self.world = World(side, self.loop, numbered, program.drive == "turn by turn", late)
+        self.world.pause = pause
         self.loop.set_exception_handler(self.world.report)
 
     def play(self) -> list[str]:
@@ -116,8 +117,9 @@ class Player:
         for _ in range(count):
             self.world.turn += 1
             await asyncio.sleep(0)
-        if (left := self.world.latest - self.loop.time()) > -NAP / 2:  # whom it wakes may sleep again
-            await asyncio.sleep(left + NAP / 2)
+        half = self.world.pause / 2
+        if (left := self.world.latest - self.loop.time()) > -half:  # whom it wakes may sleep again
+            await asyncio.sleep(left + half)
             await self.main(count)
 
     def until_done(self, coro: Any) -> None:
@@ -129,7 +131,7 @@ class Player:
                 self.world.note("loop", f"run ended by {describe(error)}")
 
 
-def play(program: Program, side: str) -> list[str]:
+def play(program: Program, side: str, pause: float = PAUSE) -> list[str]:
     """In a context of its own, without the collector: what it finds when is no part of the program."""
     reports = list[str]()
 
@@ -137,7 +139,7 @@ def play(program: Program, side: str) -> list[str]:
         reports.append(f"unraisable: {describe(raised.exc_value)}")
 
     def run() -> tuple[list[str], bool]:
-        player = Player(program, sides.side(side), reports)
+        player = Player(program, sides.side(side), reports, pause)
         return player.play(), player.endless
 
     hook, sys.unraisablehook = sys.unraisablehook, note
@@ -156,12 +158,10 @@ def play(program: Program, side: str) -> list[str]:
 def both(program: Program) -> tuple[list[str], list[str]]:
     """What asyncio does, and what the program's own side does."""
     theirs, ours = play(program, "asyncio"), play(program, program.side)
-    known: tuple[list[list[str]], list[list[str]]] = [theirs], [ours]
-    while program.timed and theirs != ours and len(known[0]) < TRIES:
-        # On a busy machine two sleepers may be late together: whoever is right is so once.
-        theirs, ours = play(program, "asyncio"), play(program, program.side)
-        known[0].append(theirs)
-        known[1].append(ours)
-        if same := [each for each in known[0] if each in known[1]]:
-            return same[0], same[0]
+    for number in range(1, TRIES if program.timed else 1):
+        # On a busy machine two sleepers may be late together, and are woken in any order.
+        if theirs == ours:
+            break
+        pause = PAUSE * 2**number
+        theirs, ours = play(program, "asyncio", pause), play(program, program.side, pause)
     return theirs, ours

@@ -13,7 +13,7 @@ from .sides import Loop, Side
 
 FUTURES = 4
 FAR = 10_000.0
-NAP = 0.004  # between the sleepers of a timed program
+PAUSE = 0.004  # seconds between the sleepers of a timed program
 
 VARIABLES: tuple[contextvars.ContextVar[str], ...] = (
     contextvars.ContextVar("first", default="unset"),
@@ -110,6 +110,7 @@ class World:
         self.barrier = asyncio.Barrier(2)
         self.timers = 0
         self.latest = 0.0  # until when somebody sleeps
+        self.pause = PAUSE
         self.start = loop.time()
         self.pipe = os.pipe() if pipe else None
         if self.pipe:
@@ -171,7 +172,7 @@ class World:
     def nap(self) -> float:
         """How long until a time that no other sleeper has."""
         now = self.loop.time()
-        self.latest = max(self.latest, now) + NAP
+        self.latest = max(self.latest, now) + self.pause
         return self.latest - now
 
     def start_task(self, me: Actor, coro: Coroutine[Any, Any, Any], new: Actor, **kwargs: Any) -> Any:
