@@ -1,10 +1,13 @@
-"""The benchmarks, and their table in README.md."""
+"""The benchmarks, and their table in README.md; the guard on speed."""
 
 from __future__ import annotations
 
+import shutil
+
+from house.counts import Counts, count_words
 from house.pythons import Python
 from house.settings import ARGS, REPORTS, ROOT
-from house.steps import Run
+from house.steps import Result, Run
 
 BENCH_START, BENCH_END = "<!-- bench:start -->", "<!-- bench:end -->"
 
@@ -29,3 +32,13 @@ def bench(run: Run, py: Python) -> int:
         readme.write_text(f"{head}{BENCH_START}\n{table}\n{BENCH_END}{tail}")
         print("\nREADME.md has the new table.")
     return 0
+
+
+def bench_check(run: Run, py: Python, args: list[str], show: bool = True) -> None:
+    """Counts instructions, where valgrind is there to count them."""
+    name = f"{py.version} bench-check"
+    if not shutil.which("valgrind"):
+        why = "skipped: no valgrind (Debian: apt install valgrind)"
+        run.results.append(Result(name, ok=True, counts=Counts(skipped=1), note=why))
+        return
+    run.step(name, [py.exe, ROOT / "benches" / "check.py", *args], py.env(), count_words, show=show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from functools import partial
 
-from house.benches import bench
+from house.benches import bench, bench_check
 from house.lints import python_lint, rust_lint
 from house.process import environment
 from house.pythons import Python, pythons
@@ -15,7 +15,18 @@ from house.steps import Run
 from house.suites import DEBUG, ONCE, PLAIN, USUAL, Suite, Variant, conformance, fuzz
 
 PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG, "py-test-plain": PLAIN}
-TARGETS = ["demo", "test", "build", "lint", "rust-test", *PYTEST, "fuzz", "conformance", "bench"]
+TARGETS = [
+    "demo",
+    "test",
+    "build",
+    "lint",
+    "rust-test",
+    *PYTEST,
+    "fuzz",
+    "conformance",
+    "bench",
+    "bench-check",
+]
 
 
 def main(target: str) -> int:
@@ -43,6 +54,9 @@ def main(target: str) -> int:
     elif target == "fuzz":
         for py in build(run, found):
             fuzz(run, py, ARGS)
+    elif target == "bench-check":
+        built = [py for py in found if py.ready(run, "build")]
+        run.together(partial(bench_check, run, py, ARGS, show=len(built) == 1) for py in built)
     elif target == "conformance":
         for py in build(run, found):
             conformance(run, py, ARGS)
@@ -84,6 +98,7 @@ def everything(run: Run, found: list[Python]) -> None:
             *(partial(suite.run, run, False) for suite in chosen),
             *(partial(fuzz, run, py, [], show=False) for py in built),
             partial(fuzz, run, built[-1], [], plain=True, show=False),
+            *(partial(bench_check, run, py, [], show=False) for py in built),
         ]
     )
     for suite in chosen:
