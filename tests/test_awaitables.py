@@ -398,7 +398,7 @@ def test_a_panic_arrives_as_an_exception_and_the_loop_goes_on(loop: Loop) -> Non
         try:
             await rust.panic("at the disco")
         except BaseException as error:
-            assert is_panic(error, "at the disco")  # noqa: PT017
+            assert is_panic(error, "at the disco")
             return str(await rust.yield_once("went on"))
         return "no panic"
 

@@ -90,3 +90,11 @@ def test_what_is_taken_over_of_asyncios_loop_is_a_function() -> None:
     for name, value in vars(_compat.AsyncioTransports).items():
         if not name.startswith("__"):
             assert callable(value), name
+
+
+@pytest.mark.parametrize(
+    "name", ["_stop_serving", "create_unix_server", "_accept_connection", "_start_serving"]
+)
+def test_what_serves_runs_asyncios_own_code(name: str) -> None:
+    stock = getattr(asyncio.SelectorEventLoop, name)
+    assert getattr(pyloop.EventLoop, name).__code__ is stock.__code__

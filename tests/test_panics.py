@@ -1,8 +1,9 @@
 """A panic of a Rust future is an exception, PanicException, wherever it comes out: the loop goes on.
 
-asyncio says what becomes of a BaseException that is neither KeyboardInterrupt nor SystemExit: so the tests run on it,
-too, with an exception that a panic has become. PyO3 makes a panic of it again wherever Rust code takes it from Python in
-PyO3's own way; then it would end the run, or be another exception, without the traceback of the first.
+asyncio says what becomes of a BaseException that is neither KeyboardInterrupt nor SystemExit: so the tests
+run on it, too, with an exception that a panic has become. PyO3 makes a panic of it again wherever Rust code
+takes it from Python in PyO3's own way; then it would end the run, or be another exception, without the traceback
+of the first.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def test_the_run_of_a_panicking_main_raises_it_and_leaves_the_loop_whole(loop: L
     async def main() -> None:
         await rust.panic("the main")
 
-    with pytest.raises(BaseException, match="^the main$") as caught:
+    with pytest.raises(BaseException, match=r"^the main$") as caught:
         loop.run_until_complete(main())
     assert type(caught.value).__name__ == "PanicException"
     assert not loop.is_running()
@@ -294,7 +295,7 @@ def test_a_panic_of_a_callback_is_for_the_exception_handler(
     loop: Loop, handled: list[Context], schedule: Schedule, debug: bool
 ) -> None:
     loop.set_debug(debug)
-    panic, after = panicked(), []
+    panic, after = panicked(), list[str]()
 
     def callback(*_: Any) -> None:
         raise panic
@@ -353,7 +354,11 @@ def test_a_panic_of_pythons_signal_handler_is_raised_where_the_program_is(
 
     before = signal.signal(signal.SIGUSR1, on_signal)
     try:
-        loop.call_soon(lambda: (os.kill(os.getpid(), signal.SIGUSR1), [None] * 10))
+
+        def kill() -> None:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        loop.call_soon(kill)
         loop.run_until_complete(asyncio.sleep(0))
         assert [context["exception"] for context in handled] == [panic]
         with pytest.raises(type(panic)) as caught:
@@ -459,6 +464,6 @@ def test_run_in_thread_raises_the_panic(loop_kind: str) -> None:
     async def main() -> None:
         await rust.panic("in the helper thread")
 
-    with pytest.raises(BaseException, match="^in the helper thread$") as caught:
+    with pytest.raises(BaseException, match=r"^in the helper thread$") as caught:
         pyloop.run_in_thread(main())
     assert type(caught.value).__name__ == "PanicException"

@@ -251,6 +251,30 @@ print(asyncio.run(asyncio.sleep(0.001, "on"), loop_factory=new_event_loop))
     assert printed == "refused\non\n"
 
 
+def test_an_interpreter_that_shares_the_gil_refuses_the_import_too(pyloop_factory: LoopFactory) -> None:
+    printed = output(
+        "pyloop",
+        """
+import sys, warnings
+warnings.simplefilter("ignore")
+code = '''
+try:
+    import pyloop
+except ImportError as refused:
+    print(refused, flush=True)
+'''
+if sys.version_info >= (3, 13):
+    import _interpreters
+    assert _interpreters.exec(_interpreters.create("legacy"), code) is None
+else:
+    import _xxsubinterpreters
+    _xxsubinterpreters.run_string(_xxsubinterpreters.create(isolated=False), code)
+print(asyncio.run(asyncio.sleep(0.001, "on"), loop_factory=new_event_loop))
+""",
+    )
+    assert printed == "pyloop works in the main interpreter only, not in a subinterpreter\non\n"
+
+
 def test_a_profiler_sees_callbacks_and_coroutines(loop_kind: str) -> None:
     printed = output(
         loop_kind,

@@ -16,7 +16,8 @@ import pytest
 
 from conftest import Run
 from support.guard import descriptors
-from support.loops import Loop
+from support.loops import Loop, LoopFactory
+from support.process import output
 
 MEGABYTE = os.urandom(2**20)
 FOREVER = ("sleep", "3600")
@@ -409,3 +410,51 @@ def test_the_current_interpreter_runs_as_a_process(run: Run) -> None:
         assert await outputs(process, b"word") == (b"WORD", None)
 
     run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+def test_a_spawn_that_is_cancelled_ends_and_leaves_nothing(pyloop_factory: LoopFactory, turns: int) -> None:
+    printed = output(
+        "pyloop",
+        f"""
+import os
+before = len(os.listdir("/dev/fd"))
+
+async def main():
+    pipe = asyncio.subprocess.PIPE
+    start = asyncio.create_subprocess_exec("sleep", "60", stdin=pipe, stdout=pipe, stderr=pipe)
+    spawn = asyncio.create_task(start)
+    for _ in range({turns}):
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {{asyncio.current_task()}}:
+        task.cancel()
+    await asyncio.gather(spawn, return_exceptions=True)
+    print(spawn.cancelled())
+
+asyncio.run(main(), loop_factory=new_event_loop)
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child is left")
+print(len(os.listdir("/dev/fd")) - before)
+""",
+    )
+    assert printed == "True\nno child is left\n0\n"
+
+
+def test_a_loop_that_closes_lets_go_of_the_children_it_waits_for(pyloop_factory: LoopFactory) -> None:
+    printed = output(
+        "pyloop",
+        """
+import os, signal
+before = len(os.listdir("/dev/fd"))
+loop = new_event_loop()
+child = loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "60"))
+loop.close()
+os.kill(child.pid, signal.SIGKILL)
+child._transport._proc.wait()
+child._transport._closed = True
+print(len(os.listdir("/dev/fd")) - before)
+""",
+    )
+    assert printed == "0\n"

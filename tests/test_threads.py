@@ -180,7 +180,7 @@ def test_threads_that_call_while_the_loop_closes_get_an_error_or_nothing(loop_fa
                 try:
                     loop.call_soon_threadsafe(int)
                 except RuntimeError as error:
-                    assert str(error) == "Event loop is closed"  # noqa: PT017 - in a thread
+                    assert str(error) == "Event loop is closed"
                     return
                 started.set()
 

@@ -361,3 +361,15 @@ def test_a_delay_below_the_resolution_of_the_clock_gives_way_to_others(loop: Loo
     loop.run_forever()
     assert seen[:2] == ["timer", "other"]
     assert len(seen) == 102
+
+
+@pytest.mark.parametrize("when", [10**6, 10**6 + 0.5, True])
+def test_a_timer_knows_its_time_as_it_was_given(loop: Loop, when: float) -> None:
+    handle = loop.call_at(when, print)
+    assert (handle.when(), type(handle.when())) == (when, type(when))
+    assert hash(handle) == hash(when)
+    assert handle == handle
+    later = loop.call_later(1, print)
+    assert type(later.when()) is float
+    handle.cancel()
+    later.cancel()

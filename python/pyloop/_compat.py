@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import os
 import socket
 import sys
 import traceback
@@ -249,7 +248,29 @@ else:
     _LoopBase = object
 
 
-class AsyncioTransports(_LoopBase):
+class _Serving(_LoopBase):
+    """What the Unix loop's `_stop_serving` finds above it."""
+
+    _stop_serving = selector_events.BaseSelectorEventLoop._stop_serving
+
+
+def _method_of(owner: type, function: Any) -> Any:
+    """The same code as a method of another class, whose `super()` looks above that one.
+
+    Tools that allow asyncio's functions something know them by their code.
+    """
+    cells = tuple(
+        types.CellType(owner) if name == "__class__" else cell
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    )
+    method = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+    )
+    method.__kwdefaults__ = function.__kwdefaults__
+    return method
+
+
+class AsyncioTransports(_Serving):
     """asyncio's transports over our descriptors: the methods of its Unix loop that need nothing but
     `_add_reader`, `_add_writer` and their opposites, taken over as they are.
     """
@@ -286,20 +307,11 @@ class AsyncioTransports(_LoopBase):
         create_unix_connection = unix_events._UnixSelectorEventLoop.create_unix_connection
         create_unix_server = unix_events._UnixSelectorEventLoop.create_unix_server
 
-    def _stop_serving(self, sock: socket.socket) -> None:
-        """As `_UnixSelectorEventLoop._stop_serving` (its own calls `super()`)."""
-        inode = self._unix_server_sockets.pop(sock, None)
-        path = sock.getsockname() if inode is not None else None
-        self._remove_reader(sock.fileno())
-        sock.close()
-        if path is not None:
-            try:
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-            except FileNotFoundError:
-                pass
-            except OSError as err:
-                logger.error("Unable to clean up listening UNIX socket %r: %r", path, err)
+
+if "_stop_serving" in vars(unix_events._UnixSelectorEventLoop):  # since 3.13
+    AsyncioTransports._stop_serving = _method_of(
+        AsyncioTransports, unix_events._UnixSelectorEventLoop._stop_serving
+    )
 
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ class _Slots(_native.Loop):
         __slots__ = (
             *_accel.loop_slots,
             "_csock",
+            "_pidfds",
             "_signal_handlers",
             "_ssock",
             "_transports",
@@ -66,6 +67,7 @@ class EventLoop(
         self._signal_handlers = {}
         self._csock = self._ssock = None
         self._unix_server_sockets = {}
+        self._pidfds = set()
         _accel.show_tasks_of(self)
         _forks.note(self)
 
@@ -105,6 +107,7 @@ class EventLoop(
             # Its threads are the parent's.
             self._default_executor = None
         self._close_signals()
+        self._close_pidfds()
         base_events.BaseEventLoop.close(self)
         self._close()
 

@@ -29,8 +29,49 @@ def _wait(pid: int) -> int:
     return _compat.waitstatus_to_exitcode(status)
 
 
+class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
+    """asyncio's transport, whose `_wait` ends when the child does.
+
+    asyncio's waits for the child's pipes, too. When the task that connects them has been cancelled, they are
+    never connected, and so never lost.
+    """
+
+    _connecting = False
+
+    async def _connect_pipes(self, waiter: Any) -> None:
+        self._connecting = True
+        try:
+            await super()._connect_pipes(waiter)
+        finally:
+            self._connecting = False
+            self._tell_of_exit()
+
+    def close_unconnected(self) -> None:
+        """Close the child's pipes that no transport has got, if nobody is about to connect them."""
+        if self._connecting or self._pending_calls is None:
+            return
+        for fd, stream in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
+            if stream is not None and self._pipes.get(fd) is None:
+                stream.close()
+
+    def _process_exited(self, returncode: int) -> None:
+        super()._process_exited(returncode)
+        self._tell_of_exit()
+
+    def _tell_of_exit(self) -> None:
+        """The pipes are not connected: nobody else will."""
+        if self._returncode is None or self._pending_calls is None:
+            return
+        for waiter in self._exit_waiters or ():
+            if not waiter.done():
+                waiter.set_result(self._returncode)
+
+
 class Subprocesses(LoopPart):
     """`_make_subprocess_transport` of one loop."""
+
+    #: The pidfds of children that are waited for.
+    _pidfds: set[int]
 
     async def _make_subprocess_transport(
         self,
@@ -45,7 +86,7 @@ class Subprocesses(LoopPart):
         **kwargs: Any,
     ) -> Any:
         waiter = self.create_future()
-        transport = _compat.UnixSubprocessTransport(
+        transport = _Transport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
         )
         self._watch_child(transport.get_pid(), transport)
@@ -55,7 +96,10 @@ class Subprocesses(LoopPart):
             raise
         except BaseException:
             transport.close()
-            await transport._wait()
+            try:
+                await transport._wait()
+            finally:
+                transport.close_unconnected()
             raise
         return transport
 
@@ -68,10 +112,12 @@ class Subprocesses(LoopPart):
             )
             thread.start()
             return
+        self._pidfds.add(pidfd)
         self._add_reader(pidfd, self._child_exited, pid, pidfd, transport)
 
     def _child_exited(self, pid: int, pidfd: int, transport: Any) -> None:
         self._remove_reader(pidfd)
+        self._pidfds.discard(pidfd)
         os.close(pidfd)
         transport._process_exited(_wait(pid))
 
@@ -81,3 +127,10 @@ class Subprocesses(LoopPart):
             self.call_soon_threadsafe(transport._process_exited, returncode)
         except RuntimeError:
             logger.warning("Loop %r that handles pid %r is closed", self, pid)
+
+    def _close_pidfds(self) -> None:
+        """The loop closes: children that run on are nobody's any more (`subprocess` reaps them some day)."""
+        while self._pidfds:
+            pidfd = self._pidfds.pop()
+            self._remove_reader(pidfd)
+            os.close(pidfd)

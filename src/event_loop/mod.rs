@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::accel::collector;
@@ -133,7 +133,8 @@ impl Loop {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
-        schedule::call_at(slf.as_super(), when.extract()?, schedule::parts(callback, args, context))
+        let given = (!when.is_exact_instance_of::<PyFloat>()).then(|| when.clone());
+        schedule::call_at(slf.as_super(), when.try_float()?, given, schedule::parts(callback, args, context))
     }
 
     /// A pending `pyloop.Future` of this loop.

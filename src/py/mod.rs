@@ -21,3 +21,24 @@ pub mod refs;
 compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");
+
+#[cfg(feature = "loop")]
+use pyo3::exceptions::PyImportError;
+#[cfg(feature = "loop")]
+use pyo3::prelude::*;
+
+/// Refuse every interpreter but the main one, those that share its GIL too (mod_wsgi's and uWSGI's): runtimes, threads
+/// and the signals' descriptor are one for the process.
+///
+/// # Errors
+/// ImportError, as said.
+#[cfg(feature = "loop")]
+pub fn require_main_interpreter(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the GIL is held; both are addresses that are only compared.
+    let is_main = unsafe { pyo3::ffi::PyInterpreterState_Get() == pyo3::ffi::PyInterpreterState_Main() };
+    if is_main {
+        Ok(())
+    } else {
+        Err(PyImportError::new_err("pyloop works in the main interpreter only, not in a subinterpreter"))
+    }
+}

@@ -97,18 +97,24 @@ pub fn call_later<'py>(
         return Err(PyTypeError::new_err("delay must not be None"));
     }
     let delay: f64 = delay.extract()?;
-    call_at(state, time() + delay, parts)
+    call_at(state, time() + delay, None, parts)
 }
 
+/// `given` is what `when` was made of, if that was no float.
 #[inline]
-pub fn call_at<'py>(state: &Bound<'py, LoopState>, when: f64, parts: Parts<'py>) -> PyResult<Bound<'py, TimerHandle>> {
+pub fn call_at<'py>(
+    state: &Bound<'py, LoopState>,
+    when: f64,
+    given: Option<Bound<'py, PyAny>>,
+    parts: Parts<'py>,
+) -> PyResult<Bound<'py, TimerHandle>> {
     state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         state.get().check_thread()?;
         // asyncio's call_later is a call_at, and says so.
         check_callback(&parts.callable, "call_at")?;
     }
-    let handle = TimerHandle::schedule(when, parts, state)?;
+    let handle = TimerHandle::schedule(when, given, parts, state)?;
     state.get().wake_if_away();
     Ok(handle)
 }

@@ -3,6 +3,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
@@ -17,6 +18,8 @@ use crate::py::cell::GilCell;
 #[pyclass(frozen, extends = Handle, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
+    /// What `call_at` was given, if that was no float.
+    given: Option<Py<PyAny>>,
     /// In the loop's heap.
     scheduled: GilCell<bool>,
 }
@@ -29,11 +32,12 @@ impl TimerHandle {
     #[inline(always)]
     pub fn schedule<'py>(
         when: f64,
+        given: Option<Bound<'py, PyAny>>,
         parts: Parts<'py>,
         event_loop: &Bound<'py, LoopState>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let own = Self { when, scheduled: GilCell::new(true) };
+        let own = Self { when, given: given.map(Bound::unbind), scheduled: GilCell::new(true) };
         let make = Handle::maker(parts, event_loop)?;
         let handle: Bound<'_, Self> = collector::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {
@@ -67,6 +71,9 @@ impl Pooled for TimerHandle {
 
     #[inline]
     fn release(values: (Handle, Self), py: Python<'_>) {
+        if let Some(given) = values.1.given {
+            given.drop_ref(py);
+        }
         Handle::release((values.0,), py);
     }
 }
@@ -78,14 +85,17 @@ impl TimerHandle {
         Ok(asyncio(slf.py())?.timer_handle_class.clone_ref(slf.py()))
     }
 
-    /// The time it is scheduled for, in seconds of `loop.time()`.
-    fn when(&self) -> f64 {
-        self.when
+    /// The time it is scheduled for, in seconds of `loop.time()`: what `call_at` was given.
+    fn when(&self, py: Python<'_>) -> Py<PyAny> {
+        match &self.given {
+            Some(given) => given.clone_ref(py),
+            None => PyFloat::new(py, self.when).into_any().unbind(),
+        }
     }
 
     #[getter]
-    fn _when(&self) -> f64 {
-        self.when
+    fn _when(&self, py: Python<'_>) -> Py<PyAny> {
+        self.when(py)
     }
 
     #[getter]
@@ -113,6 +123,10 @@ impl TimerHandle {
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
         PyFloat::new(py, self.when).hash()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.given)
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
