@@ -2,8 +2,8 @@
 
 asyncio says what becomes of a BaseException that is neither KeyboardInterrupt nor SystemExit: so the tests
 run on it, too, with an exception that a panic has become. PyO3 makes a panic of it again wherever Rust code
-takes it from Python in PyO3's own way; then it would end the run, or be another exception, without the traceback
-of the first.
+takes it from Python in PyO3's own way; then it would end the run, or be another exception, without the
+traceback of the first.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ def test_a_panic_of_a_callback_is_for_the_exception_handler(
     loop: Loop, handled: list[Context], schedule: Schedule, debug: bool
 ) -> None:
     loop.set_debug(debug)
-    panic, after = panicked(), list[str]()
+    panic, after = panicked(), list[int]()
 
     def callback(*_: Any) -> None:
         raise panic
