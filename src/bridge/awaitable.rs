@@ -27,8 +27,10 @@ use std::time::Instant;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::{Body, Output, SlimOutput, Slimmed, poll_body};
+use super::holding::{Holding, Traverse};
 use super::link::Current;
 use super::local;
 use super::owner::{self, OwnerThread};
@@ -40,7 +42,7 @@ use crate::accel::stop_iteration;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::{error, names};
+use crate::py::{error, names, refs};
 use crate::rt::context::{drop_in_context, in_context};
 use crate::rt::process::{generation, here};
 
@@ -121,6 +123,25 @@ impl RustFuture {
         Self::from_body(name, Body::Send(Box::pin(Slimmed(future))))
     }
 
+    /// `new`, of a future that the cycle collector sees into.
+    #[inline]
+    pub(crate) fn seen(name: &'static str, future: impl Future<Output = Output> + Traverse + Send + 'static) -> Self {
+        owner::receive();
+        Self::from_body(name, Body::Seen(Box::pin(Slimmed(future))))
+    }
+
+    /// From a future that waits and a function of what it gives; `held` is that function's, which the cycle collector sees
+    /// meanwhile. The two others hold nothing of Python's.
+    #[inline]
+    pub(crate) fn holding<H: Traverse + Send + 'static, F: Future + Send + 'static>(
+        name: &'static str,
+        held: H,
+        future: F,
+        finish: impl FnOnce(F::Output, H) -> Output + Send + 'static,
+    ) -> Self {
+        Self::seen(name, Holding::new(held, future, finish))
+    }
+
     /// From a future that must stay on this thread: it must be awaited here. Let go of elsewhere, it comes back here to
     /// be dropped.
     #[inline]
@@ -160,13 +181,19 @@ impl RustFuture {
         collector::create_installed::<Self>(py, make).map(Bound::into_any)
     }
 
-    /// As a Python object. Only what `foreign` adds to it concerns the cycle collector: it is tracked from then on.
+    /// As a Python object. One that is not seen into is not tracked by the cycle collector, until `foreign` adds something
+    /// to it.
     ///
     /// # Errors
     /// MemoryError.
     #[inline]
-    pub fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        collector::create_installed(py, || (self,))
+    pub fn into_object(mut self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        let seen = matches!(self.body.get_mut(), Some(Body::Seen(_)));
+        let object = collector::create_installed(py, || (self,))?;
+        if seen {
+            refs::show(object.as_any());
+        }
+        Ok(object)
     }
 
     #[inline(always)]
@@ -307,6 +334,26 @@ impl RustFuture {
         error::catch_panic(|| drop_in_context(|| drop(body)))
     }
 
+    /// The cycle collector found it to be garbage: what it holds goes.
+    pub(super) fn clear_body(&self, py: Python<'_>) {
+        if !self.body.with(py, |body| matches!(body, Some(Body::Seen(_)))) {
+            return;
+        }
+        let stage = self.state.with(py, |state| std::mem::take(&mut state.stage));
+        self.end(py, stage);
+    }
+
+    /// Drop the future inside, with a coroutine's warning if it was never awaited.
+    fn end(&self, py: Python<'_>, stage: Stage) {
+        let _preserved = error::PreserveError::new(py);
+        if stage == Stage::Created && !self.is_inherited(py) {
+            warn_never_awaited(py, &self.name());
+        }
+        if let Err(raised) = self.drop_body(py) {
+            error::unraisable(py, raised, None);
+        }
+    }
+
     /// Whether this is a forked child, and the future was made by its parent.
     fn is_inherited(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.made_in != generation())
@@ -337,6 +384,16 @@ impl RustFuture {
     }
 }
 
+impl Traverse for RustFuture {
+    /// What the future inside holds; nothing while it is polled.
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.body.peek_in_traverse(visit) {
+            Some(Some(Body::Seen(future))) => future.traverse(visit),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Drop for RustFuture {
     fn drop(&mut self) {
         let state = self.state.get_mut();
@@ -349,13 +406,7 @@ impl Drop for RustFuture {
             if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
                 waiters.clear(py);
             }
-            let _preserved = error::PreserveError::new(py);
-            if stage == Stage::Created && !self.is_inherited(py) {
-                warn_never_awaited(py, &self.name());
-            }
-            if let Err(raised) = self.drop_body(py) {
-                error::unraisable(py, raised, None);
-            }
+            self.end(py, stage);
         });
     }
 }

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
+use super::holding::Traverse;
 use super::owner::{self, OwnerThread};
 use crate::py::error::Slim;
 use crate::rt::process::{Here, here};
@@ -31,9 +33,22 @@ impl<F: Future<Output = Output>> Future for Slimmed<F> {
     }
 }
 
-/// The future inside: one that may move between threads, or one that must stay on its own.
+impl<F: Traverse> Traverse for Slimmed<F> {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.traverse(visit)
+    }
+}
+
+/// A future that the cycle collector sees into.
+pub(super) trait Seen: Future<Output = SlimOutput> + Traverse + Send {}
+
+impl<F: Future<Output = Output> + Traverse + Send> Seen for Slimmed<F> {}
+
+/// The future inside: one that may move between threads (and that the cycle collector perhaps sees into), or one that must
+/// stay on its own.
 pub(super) enum Body {
     Send(Pin<Box<dyn Future<Output = SlimOutput> + Send>>),
+    Seen(Pin<Box<dyn Seen>>),
     Local(ManuallyDrop<Pin<Box<dyn Future<Output = SlimOutput>>>>, OwnerThread),
 }
 
@@ -46,6 +61,7 @@ impl Body {
     fn poll(&mut self, here: &Here, cx: &mut Context<'_>) -> Slim<Poll<SlimOutput>> {
         match self {
             Self::Send(future) => Ok(future.as_mut().poll(cx)),
+            Self::Seen(future) => Ok(future.as_mut().poll(cx)),
             Self::Local(future, owner) if owner.is_at(here) => Ok(future.as_mut().poll(cx)),
             Self::Local(..) => Err(Box::new(PyRuntimeError::new_err(
                 "a Rust future that is not Send was awaited on another thread than the one that made it",

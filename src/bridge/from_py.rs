@@ -14,6 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::Output;
 use super::callback::callback_waker;
@@ -22,6 +23,7 @@ use super::locals::{TaskLocals, get_current_locals};
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::refs::WeakRef;
 use crate::py::{call, error, names};
 
 /// A Rust future of a Python awaitable: a coroutine, a task, a future or any object with `__await__`.
@@ -80,8 +82,8 @@ struct Inner {
     context: Py<PyAny>,
     /// Until it is started.
     awaitable: GilCell<Option<Py<PyAny>>>,
-    /// From then until it is done.
-    task: GilCell<Option<Py<PyAny>>>,
+    /// From then until it is done. A task of ours is kept alive by its loop.
+    task: GilCell<Option<WeakRef>>,
     result: Mutex<Option<Output>>,
     waker: AtomicWaker,
     dropped: AtomicBool,
@@ -106,22 +108,33 @@ impl Future for PyFuture {
 impl Drop for PyFuture {
     fn drop(&mut self) {
         let done = self.inner.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if self.started && !done && !self.inner.dropped.swap(true, Ordering::SeqCst) {
-            let inner = Arc::clone(&self.inner);
+        if !self.started || done || self.inner.dropped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        if self.inner.target.native.is_some() {
             self.inner.target.run(move |py| inner.cancel(py));
+        } else {
+            // What is on its way to a loop that may never run again keeps nothing of that loop's alive.
+            attach_anywhere(|py| {
+                if let Some(task) = inner.take_task(py) {
+                    let task = WeakRef::of(&task);
+                    inner.target.run(move |py| cancel(py, task.get(py)));
+                }
+            });
         }
     }
 }
 
-/// The loop, and the way to its thread.
+/// The loop, which is not kept alive, and the way to its thread.
 struct TargetLoop {
-    event_loop: Py<PyAny>,
+    event_loop: WeakRef,
     native: Option<NativeLoop>,
 }
 
 impl TargetLoop {
     fn of(event_loop: Bound<'_, PyAny>) -> Self {
-        Self { native: NativeLoop::of(&event_loop), event_loop: event_loop.unbind() }
+        Self { native: NativeLoop::of(&event_loop), event_loop: WeakRef::of(&event_loop) }
     }
 
     /// Run an errand with the GIL on the loop's thread: now, if this is it. A loop that is closed drops it; so does the
@@ -138,13 +151,13 @@ impl TargetLoop {
             return;
         }
         attach_anywhere(|py| {
-            let event_loop = self.event_loop.bind(py);
-            if names::running_loop(py).is_ok_and(|running| call::same(&running, event_loop)) {
+            let Some(event_loop) = self.event_loop.get(py) else { return };
+            if names::running_loop(py).is_ok_and(|running| call::same(&running, &event_loop)) {
                 return errand(py);
             }
             let errand: Errand = Box::new(errand);
             match Bound::new(py, ErrandCall(GilCell::new(Some(errand)))) {
-                Ok(callable) => callback_waker(event_loop, callable.into_any()).wake(),
+                Ok(callable) => callback_waker(&event_loop, callable.into_any()).wake(),
                 Err(raised) => error::unraisable(py, raised, None),
             }
         });
@@ -229,7 +242,9 @@ impl Inner {
         }
         let call = Bound::new(py, DoneCall(Arc::downgrade(self)))?;
         task.try_call_method(pyo3::intern!(py, "add_done_callback"), (call,))?;
-        drop(self.task.replace(py, Some(task.unbind())));
+        let ours = self.target.native.is_some() && call::same(task.get_type().as_any(), task_class(py)?);
+        let task = if ours { WeakRef::of(&task) } else { WeakRef::Strong(task.unbind()) };
+        drop(self.task.replace(py, Some(task)));
         if self.dropped.load(Ordering::SeqCst) {
             // By the first step of the task.
             self.cancel(py);
@@ -240,7 +255,9 @@ impl Inner {
     /// The future to wait for: the awaitable itself, or a task made of it.
     fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = awaitable.py();
-        let event_loop = self.target.event_loop.bind(py);
+        let Some(event_loop) = self.target.event_loop.get(py) else {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        };
         let context = self.context.bind(py);
         if self.target.native.is_some()
             && call::is_native_coroutine(awaitable)
@@ -263,10 +280,19 @@ impl Inner {
 
     /// Nobody waits for it any more.
     fn cancel(self: &Arc<Self>, py: Python<'_>) {
-        let Some(task) = self.task.take(py) else { return };
-        if let Err(raised) = task.bind(py).try_call_method(pyo3::intern!(py, "cancel"), ()) {
-            error::unraisable(py, raised, Some(task.bind(py)));
-        }
+        cancel(py, self.take_task(py));
+    }
+
+    fn take_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.task.take(py).and_then(|task| task.get(py))
+    }
+}
+
+fn cancel(py: Python<'_>, task: Option<Bound<'_, PyAny>>) {
+    if let Some(task) = task
+        && let Err(raised) = task.try_call_method(pyo3::intern!(py, "cancel"), ())
+    {
+        error::unraisable(py, raised, Some(&task));
     }
 }
 
@@ -359,5 +385,10 @@ impl CloseCall {
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "loop"), self.locals.event_loop(py))?;
         names::ensure_future(py)?.try_call_with((closing,), &keywords).map(drop)
+    }
+
+    /// The locals are shared with Rust code, of which the collector does not know.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.aclose)
     }
 }

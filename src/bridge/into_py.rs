@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::awaitable::RustFuture;
 use super::body::{Output, SlimOutput};
+use super::holding::Traverse;
 use super::locals::{self, TaskLocals};
 use crate::py::names;
 use crate::rt::background;
@@ -79,6 +80,44 @@ where
     E: Into<PyErr>,
 {
     RustFuture::object(py, type_name::<F>(), Converted { future: fut })
+}
+
+/// [`send_future_into_py`] for a future that has Python objects with it: the cycle collector sees `held` while `fut` waits,
+/// then `finish` gets it with what `fut` gives.
+///
+/// What an `async` block or a closure has captured nobody can see. A Python object in there that refers to what awaits the
+/// future (an object that keeps the awaitable in an attribute, say) is never collected, nor is that. So neither `fut` nor
+/// `finish` should hold one.
+///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// /// `value`, later.
+/// #[pyfunction]
+/// fn later(py: Python<'_>, value: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+///     let sleeping = async { tokio::time::sleep(std::time::Duration::from_secs(1)).await };
+///     pyloop::holding_into_py(py, value, sleeping, |(), value| Ok::<_, PyErr>(value))
+/// }
+/// ```
+///
+/// # Errors
+/// As `future_into_py`.
+pub fn holding_into_py<H, F, T, E>(
+    py: Python<'_>,
+    held: H,
+    fut: F,
+    finish: impl FnOnce(F::Output, H) -> Result<T, E> + Send + 'static,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    H: Traverse + Send + 'static,
+    F: Future + Send + 'static,
+    T: for<'py> IntoPyObject<'py>,
+    E: Into<PyErr>,
+{
+    let finish = |value, held| match finish(value, held) {
+        Ok(value) => Python::attach(|py| into_object(py, value)),
+        Err(failed) => Err(failed.into()),
+    };
+    RustFuture::holding(type_name::<F>(), held, fut, finish).into_object(py).map(Bound::into_any)
 }
 
 /// [`send_future_into_py`] with these locals for what the future calls (`into_future`, `get_current_locals`).

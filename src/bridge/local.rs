@@ -22,6 +22,7 @@ use super::link::NativeLoop;
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::exit::outlast;
+use crate::py::refs::WeakRef;
 use crate::py::{call, error, names};
 use crate::rt::context::{drop_in_context, in_context};
 #[cfg(feature = "pyo3-async-runtimes")]
@@ -197,8 +198,21 @@ struct Driver {
 }
 
 struct Known {
-    event_loop: Py<PyAny>,
+    event_loop: WeakRef,
     waker: Waker,
+}
+
+/// Whether a loop can still run.
+fn is_open(py: Python<'_>, event_loop: &WeakRef) -> bool {
+    let Some(event_loop) = event_loop.get(py) else { return false };
+    let closed = event_loop.try_call_method(pyo3::intern!(py, "is_closed"), ());
+    match closed.and_then(|closed| closed.try_is_truthy()) {
+        Ok(closed) => !closed,
+        Err(raised) => {
+            error::unraisable(py, raised, Some(&event_loop));
+            true
+        }
+    }
 }
 
 impl Driver {
@@ -211,7 +225,7 @@ impl Driver {
         USED.set(true);
         let running = names::running_loop(py)?;
         self.unclaimed.store(running.is_none(), Ordering::Relaxed);
-        let known = |known: &Known| call::same(known.event_loop.bind(py), &running);
+        let known = |known: &Known| known.event_loop.get(py).is_some_and(|known| call::same(&known, &running));
         if running.is_none() || self.loops().iter().any(known) {
             return Ok(());
         }
@@ -221,7 +235,7 @@ impl Driver {
                 Python::attach(sweep_used);
             });
         }
-        self.loops().push(Known { event_loop: running.unbind(), waker });
+        self.loops().push(Known { event_loop: WeakRef::of(&running), waker });
         Ok(())
     }
 
@@ -230,16 +244,12 @@ impl Driver {
         if self.unclaimed.load(Ordering::Relaxed) {
             return false;
         }
-        let known: Vec<_> = self.loops().iter().map(|known| known.event_loop.clone_ref(py)).collect();
-        let is_closed = |event_loop: &Py<PyAny>| {
-            let closed = event_loop.bind(py).try_call_method(pyo3::intern!(py, "is_closed"), ());
-            closed.and_then(|closed| closed.try_is_truthy()).unwrap_or_default()
-        };
-        let closed: Vec<_> = known.iter().filter(|event_loop| is_closed(event_loop)).collect();
+        let mut closed: Vec<_> = self.loops().iter().map(|known| known.event_loop.clone_ref(py)).collect();
+        closed.retain(|event_loop| !is_open(py, event_loop));
         let (gone, rest) = {
             let mut loops = self.loops();
-            let (gone, rest) =
-                loops.drain(..).partition(|known| closed.iter().any(|closed| closed.is(&known.event_loop)));
+            let is_closed = |known: &Known| closed.iter().any(|closed| closed.is(&known.event_loop));
+            let (gone, rest) = loops.drain(..).partition(is_closed);
             *loops = rest;
             (gone, loops.is_empty())
         };

@@ -1,6 +1,7 @@
 //! Layer 5, the bridge between coroutines and polls.
 //!
-//! Rust futures in Python, from below: `body` (the Rust future), `owner` (the thread of one that is not `Send`), `waiters`
+//! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
+//! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
 //! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
 //! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream` (the API).
 //! Python in Rust: `from_py`, `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
@@ -18,6 +19,7 @@ pub(crate) mod capsule;
 pub mod cx;
 mod foreign;
 mod from_py;
+mod holding;
 mod into_py;
 mod link;
 mod local;
@@ -35,9 +37,10 @@ pub mod waker;
 
 pub use awaitable::RustFuture;
 pub use from_py::{PyFuture, into_future, into_future_with_locals};
+pub use holding::Traverse;
 pub use into_py::{
-    future_into_py, future_into_py_with_locals, local_future_into_py_with_locals, named_into_py, send_future_into_py,
-    shielded_into_py, spawn_blocking_into_py, spawn_into_py,
+    future_into_py, future_into_py_with_locals, holding_into_py, local_future_into_py_with_locals, named_into_py,
+    send_future_into_py, shielded_into_py, spawn_blocking_into_py, spawn_into_py,
 };
 pub use local::enter_runtime;
 #[cfg(feature = "pyo3-async-runtimes")]

@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage};
 use super::foreign;
+use super::holding::Traverse;
 use super::link::Current;
 use super::waiters::ForeignWaiters;
 use crate::accel::slots::{Await, Resume};
@@ -264,6 +265,7 @@ impl RustFuture {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Traverse::traverse(self, &visit)?;
         let Some(Some(foreign)) = self.state.peek_in_traverse(&visit).map(|state| &state.foreign) else {
             return Ok(());
         };
@@ -282,6 +284,7 @@ impl RustFuture {
             if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {
                 waiters.clear(py);
             }
+            self.clear_body(py);
         });
     }
 }

@@ -7,11 +7,12 @@ use pyo3::prelude::*;
 
 use crate::py::call::Object;
 use crate::py::error;
+use crate::py::refs::WeakRef;
 use crate::rt::background;
 
 /// A waker that has any event loop call something each time it is woken.
 pub(super) struct Threadsafe {
-    pub event_loop: Py<PyAny>,
+    pub event_loop: WeakRef,
     pub callable: Py<PyAny>,
 }
 
@@ -44,7 +45,9 @@ impl Wake for Threadsafe {
     fn wake_by_ref(self: &Arc<Self>) {
         let this = Arc::clone(self);
         background::with_gil(move |py| {
-            if let Err(raised) = call_soon_threadsafe(this.event_loop.bind(py), this.callable.bind(py)) {
+            if let Some(event_loop) = this.event_loop.get(py)
+                && let Err(raised) = call_soon_threadsafe(&event_loop, this.callable.bind(py))
+            {
                 error::unraisable(py, raised, None);
             }
         });

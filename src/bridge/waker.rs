@@ -15,6 +15,7 @@ use crate::core::inbox::Sent;
 use crate::py::attach::Address;
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::py::refs::WeakRef;
 use crate::rt::background;
 use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
@@ -24,7 +25,7 @@ pub enum WakeRoute {
     /// A loop of ours: through its inbox.
     Ours(Arc<LoopShared>),
     /// Any other loop: `call_soon_threadsafe(step)`, which needs the GIL.
-    Other(Py<PyAny>),
+    Other(WeakRef),
     /// No loop: wakes go nowhere.
     Nowhere,
 }
@@ -107,9 +108,9 @@ impl Wake for TaskShared {
 fn wake_elsewhere(shared: Arc<TaskShared>) {
     background::with_gil(move |py| {
         let WakeRoute::Other(event_loop) = &shared.route else { return };
-        let event_loop = event_loop.bind(py);
+        let Some(event_loop) = event_loop.get(py) else { return };
         let woken = Bound::new(py, WakeCall(Arc::clone(&shared)))
-            .and_then(|call| call_soon_threadsafe(event_loop, call.as_any()));
+            .and_then(|call| call_soon_threadsafe(&event_loop, call.as_any()));
         if let Err(raised) = woken {
             error::unraisable(py, raised, None);
         }

@@ -14,12 +14,13 @@ use std::task::{Context, Poll};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError};
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PySlice, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::descriptor::descriptor_of;
 use super::sock_plain::{self, Bytes, Method, ReceiveBuffer, Tried, methods};
 use super::watch::Watch;
 use super::watched::Side;
-use crate::bridge::RustFuture;
+use crate::bridge::{RustFuture, Traverse};
 use crate::py::asyncio::asyncio;
 use crate::py::call::{Arguments, Object};
 use crate::py::error;
@@ -81,7 +82,7 @@ impl Call {
 
 /// A call as a Rust future. It does not hold the loop, which holds it: it would keep an abandoned loop alive.
 pub fn future(watch: Arc<Watch>, sock: Py<PyAny>, debug: bool, call: Call) -> RustFuture {
-    RustFuture::new(call.name(), Trying { watch, sock, call, debug, is_plain: None, waiting: None })
+    RustFuture::seen(call.name(), Trying { watch, sock, call, debug, is_plain: None, waiting: None })
 }
 
 /// A call that is tried until it does not block.
@@ -110,6 +111,25 @@ impl Future for Trying {
                 Err(raised) => Poll::Ready(Err(raised)),
             }
         })
+    }
+}
+
+impl Traverse for Trying {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.sock)?;
+        match &self.call {
+            Call::Recv { size, .. } | Call::RecvFrom { size } => visit.call(size),
+            Call::RecvInto { buffer } => visit.call(buffer),
+            Call::RecvFromInto { buffer, size } => visit.call(buffer).and_then(|()| visit.call(size)),
+            Call::SendAll { data, rest } => match rest {
+                Some(Rest::View { view, .. }) => visit.call(data).and_then(|()| visit.call(view)),
+                // The buffer itself is held by its `Py_buffer`, too, of which the collector knows nothing.
+                Some(Rest::Plain { .. }) | None => visit.call(data),
+            },
+            Call::SendTo { data, address } => visit.call(data).and_then(|()| visit.call(address)),
+            Call::Accept => Ok(()),
+            Call::Connect { address, .. } => visit.call(address),
+        }
     }
 }
 

@@ -23,14 +23,15 @@ pub fn sleep(seconds: f64, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
     }
     // tokio takes what is too far away for "never soon": some 2 years.
     let delay = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-    Ok(RustFuture::new("sleep", async move {
+    let sleeping = async move {
         if delay.is_zero() {
             one_turn().await;
         } else {
             tokio::time::sleep(delay).await;
         }
-        Ok(Python::attach(|py| result.unwrap_or_else(|| py.None())))
-    }))
+    };
+    let finish = |(), result: Option<Py<PyAny>>| Ok(result.unwrap_or_else(|| Python::attach(|py| py.None())));
+    Ok(RustFuture::holding("sleep", result, sleeping, finish))
 }
 
 /// To the back of the queue, as `asyncio.sleep(0)`. tokio's `yield_now` is woken after a look at the driver: a busy loop

@@ -66,10 +66,7 @@ impl Future for YieldN {
 #[pyo3(signature = (value = None))]
 fn ready(value: Option<Py<PyAny>>) -> RustFuture {
     let alive = Alive::new();
-    RustFuture::new("ready", async move {
-        drop(alive);
-        Ok(or_none(value))
-    })
+    RustFuture::holding("ready", value, async move { drop(alive) }, |(), value| Ok(or_none(value)))
 }
 
 /// Pending once.
@@ -84,10 +81,7 @@ fn yield_once(value: Option<Py<PyAny>>) -> RustFuture {
 #[pyo3(signature = (n, value = None))]
 fn yield_n(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
     let yields = YieldN { left: n, _alive: Alive::new() };
-    RustFuture::new("yield_n", async move {
-        yields.await;
-        Ok(or_none(value))
-    })
+    RustFuture::holding("yield_n", value, yields, |(), value| Ok(or_none(value)))
 }
 
 /// Gives way `n` times, as tokio's tasks do: it is woken when the driver has been looked at.
@@ -118,8 +112,7 @@ fn never() -> RustFuture {
 #[pyfunction]
 fn error(exception: Py<PyAny>) -> RustFuture {
     let alive = Alive::new();
-    RustFuture::new("error", async move {
-        drop(alive);
+    RustFuture::holding("error", exception, async move { drop(alive) }, |(), exception| {
         Err(Python::attach(|py| PyErr::from_value(exception.into_bound(py))))
     })
 }
@@ -221,10 +214,7 @@ fn wake_kept() -> usize {
 fn woken_from_thread(delay: f64, value: Option<Py<PyAny>>) -> RustFuture {
     let delay = Some(Duration::try_from_secs_f64(delay).unwrap_or_default());
     let woken = FromThread { signal: Arc::default(), delay, _alive: Alive::new() };
-    RustFuture::new("woken_from_thread", async move {
-        woken.await;
-        Ok(or_none(value))
-    })
+    RustFuture::holding("woken_from_thread", value, woken, |(), value| Ok(or_none(value)))
 }
 
 /// A future that is not `Send`, pending once.

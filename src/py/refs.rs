@@ -2,6 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 /// Whether anybody but the caller holds it.
 #[inline]
@@ -20,6 +21,57 @@ pub fn is_reachable(object: &Bound<'_, PyAny>) -> bool {
             || weak_references <= 0
             || !object.as_ptr().byte_offset(weak_references).cast::<*mut ffi::PyObject>().read().is_null()
     }
+}
+
+/// A reference that keeps nothing alive, where the object's class has weak references; else a plain one.
+///
+/// For what Rust holds where the cycle collector cannot look: an event loop, say, which nobody else has any more and which
+/// runs for nobody.
+#[derive(Debug)]
+pub enum WeakRef {
+    Weak(Py<PyWeakrefReference>),
+    Strong(Py<PyAny>),
+}
+
+impl WeakRef {
+    pub fn of(object: &Bound<'_, PyAny>) -> Self {
+        // The error is that there are none.
+        match PyWeakrefReference::new(object) {
+            Ok(weak) => Self::Weak(weak.unbind()),
+            Err(_) => Self::Strong(object.clone().unbind()),
+        }
+    }
+
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Weak(weak) => Self::Weak(weak.clone_ref(py)),
+            Self::Strong(object) => Self::Strong(object.clone_ref(py)),
+        }
+    }
+
+    /// Whether it was made from the other, or from the same object.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Weak(this), Self::Weak(other)) => this.is(other),
+            (Self::Strong(this), Self::Strong(other)) => this.is(other),
+            _ => false,
+        }
+    }
+
+    /// The object, while somebody has it.
+    pub fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Weak(weak) => weak.bind(py).upgrade(),
+            Self::Strong(object) => Some(object.bind(py).clone()),
+        }
+    }
+}
+
+/// Whether the cycle collector has to do with it: it may refer to other objects.
+#[inline]
+pub fn is_container(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyObject_IS_GC(object.as_ptr()) != 0 }
 }
 
 /// Show an object to the cycle collector. Nothing happens when it is in its sight.

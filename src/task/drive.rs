@@ -24,6 +24,7 @@ use crate::py::attach::Address;
 use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
+use crate::py::refs::WeakRef;
 use crate::py::{call, context, depth, error, names};
 use crate::sched::entry::Entry;
 use crate::sched::state::{LoopState, ours};
@@ -238,7 +239,7 @@ fn one_step(
     };
     if home.is_none() {
         this.shared.get_or_init(|| {
-            let route = WakeRoute::Other(event_loop.clone().unbind());
+            let route = WakeRoute::Other(WeakRef::of(event_loop));
             Box::new(Arc::new(TaskShared::new(route, lender.task, lender.wake)))
         });
     }

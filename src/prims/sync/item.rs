@@ -13,6 +13,12 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 
+use super::fault::Fault;
+use super::store::{Store, Stored};
+
+/// The collector found the channel to be garbage, and a finalizer uses it all the same.
+const GARBAGE: Fault = Fault::Closed("the channel was garbage");
+
 type Once = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 type Again = Box<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 
@@ -36,6 +42,8 @@ pub enum Item {
     Object(Py<PyAny>),
     /// An object to be made by the reader.
     Made(Once),
+    /// An object that the channel keeps where the cycle collector sees it.
+    Stored(Stored),
 }
 
 impl Item {
@@ -60,6 +68,7 @@ impl Item {
         match self {
             Self::Object(object) => Ok(object),
             Self::Made(make) => make(py),
+            Self::Stored(mut stored) => Ok(stored.take(py).ok_or(GARBAGE)?),
         }
     }
 
@@ -67,7 +76,15 @@ impl Item {
     pub(super) fn received(self) -> PyResult<Py<PyAny>> {
         match self {
             Self::Object(object) => Ok(object),
-            Self::Made(make) => Python::attach(make),
+            other => Python::attach(|py| other.into_object(py)),
+        }
+    }
+
+    /// An object that is sent by Python through the channel of this store.
+    pub(super) fn sent(py: Python<'_>, object: Py<PyAny>, store: Option<&Arc<Store>>) -> Self {
+        match store {
+            Some(store) => store.put(py, object).map_or_else(Self::Object, Self::Stored),
+            None => Self::Object(object),
         }
     }
 }
@@ -80,7 +97,11 @@ impl From<Py<PyAny>> for Item {
 
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Object(_)) { "Item::Object" } else { "Item::Made" })
+        f.write_str(match self {
+            Self::Object(_) => "Item::Object",
+            Self::Made(_) => "Item::Made",
+            Self::Stored(_) => "Item::Stored",
+        })
     }
 }
 
@@ -91,6 +112,7 @@ pub struct SharedItem(Arc<Content>);
 enum Content {
     Object(ManuallyDrop<Py<PyAny>>),
     Made(Again),
+    Stored(Stored),
 }
 
 impl SharedItem {
@@ -115,6 +137,18 @@ impl SharedItem {
         match &*self.0 {
             Content::Object(object) => Ok(object.clone_ref(py)),
             Content::Made(make) => make(py),
+            Content::Stored(stored) => Ok(stored.get(py).ok_or(GARBAGE)?),
+        }
+    }
+
+    /// As `Item::sent`.
+    pub(super) fn sent(py: Python<'_>, object: Py<PyAny>, store: Option<&Arc<Store>>) -> Self {
+        match store {
+            Some(store) => match store.put(py, object) {
+                Ok(stored) => Self(Arc::new(Content::Stored(stored))),
+                Err(object) => object.into(),
+            },
+            None => object.into(),
         }
     }
 }
@@ -127,7 +161,11 @@ impl From<Py<PyAny>> for SharedItem {
 
 impl std::fmt::Debug for SharedItem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(*self.0, Content::Object(_)) { "SharedItem::Object" } else { "SharedItem::Made" })
+        f.write_str(match &*self.0 {
+            Content::Object(_) => "SharedItem::Object",
+            Content::Made(_) => "SharedItem::Made",
+            Content::Stored(_) => "SharedItem::Stored",
+        })
     }
 }
 
@@ -138,10 +176,12 @@ thread_local! {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        let Self::Object(object) = self else { return };
-        // SAFETY: taken once, in the destructor.
-        let object = unsafe { ManuallyDrop::take(object) };
-        let mut now = Some(object);
+        let mut now = match self {
+            // SAFETY: taken once, in the destructor.
+            Self::Object(object) => Some(unsafe { ManuallyDrop::take(object) }),
+            Self::Stored(stored) => stored.take_anywhere(),
+            Self::Made(_) => return,
+        };
         // At the end of a thread there is no list, and no scope either.
         let kept = LATER.try_with(|later| {
             if let Some(later) = later.borrow_mut().as_mut() {

@@ -15,6 +15,7 @@ mod meeting;
 mod mpsc;
 mod oneshot;
 mod semaphore;
+mod store;
 pub(super) mod testing;
 mod watch;
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::mpsc::{
-    Receiver as BoundedReceiver, Sender as BoundedSender, UnboundedReceiver, UnboundedSender, channel,
+    OwnedPermit, Receiver as BoundedReceiver, Sender as BoundedSender, UnboundedReceiver, UnboundedSender, channel,
     unbounded_channel,
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER, NO_SENDER, end_of_iteration};
 use super::item::Item;
+use super::store::Store;
 use super::{none, within};
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
@@ -63,10 +65,11 @@ impl From<UnboundedReceiver<Item>> for Rx {
 }
 
 impl Tx {
-    async fn send(self, item: Item) -> Result<(), Fault> {
+    /// Room for an item, as tokio's `send` waits for it.
+    async fn room(self) -> Result<Room, Fault> {
         match self {
-            Self::Bounded(tx) => tx.send(item).await.map_err(|_| NO_RECEIVER),
-            Self::Unbounded(tx) => tx.send(item).map_err(|_| NO_RECEIVER),
+            Self::Bounded(tx) => tx.reserve_owned().await.map(Room::Bounded).map_err(|_| NO_RECEIVER),
+            Self::Unbounded(tx) => Ok(Room::Unbounded(tx)),
         }
     }
 
@@ -91,6 +94,24 @@ impl Tx {
         match self {
             Self::Bounded(tx) => tx.is_closed(),
             Self::Unbounded(tx) => tx.is_closed(),
+        }
+    }
+}
+
+/// Room for one item.
+enum Room {
+    Bounded(OwnedPermit<Item>),
+    Unbounded(UnboundedSender<Item>),
+}
+
+impl Room {
+    fn send(self, item: Item) -> Result<(), Fault> {
+        match self {
+            Self::Bounded(permit) => {
+                permit.send(item);
+                Ok(())
+            }
+            Self::Unbounded(tx) => tx.send(item).map_err(|_| NO_RECEIVER),
         }
     }
 }
@@ -127,22 +148,35 @@ impl Rx {
 #[derive(Debug)]
 pub struct Sender {
     tx: GilCell<Option<Tx>>,
+    /// Of a channel that Python has made.
+    store: Option<Arc<Store>>,
 }
 
 impl Sender {
     /// From a tokio sender (`mpsc::Sender<Item>` or `mpsc::UnboundedSender<Item>`).
     pub fn from_tokio(tx: impl Into<Tx>) -> Self {
-        Self { tx: GilCell::new(Some(tx.into())) }
+        Self::of(tx.into(), None)
+    }
+
+    fn of(tx: Tx, store: Option<Arc<Store>>) -> Self {
+        Self { tx: GilCell::new(Some(tx)), store }
     }
 
     /// A clone of the tokio sender, which any thread may use without the GIL; None after `close`.
     pub fn to_tokio(&self, py: Python<'_>) -> Option<Tx> {
+        if let Some(store) = &self.store {
+            store.make_opaque();
+        }
         self.tx.with(py, |tx| tx.clone())
     }
 
     /// A clone: nothing is held while tokio wakes the receiver.
     fn tx(&self, py: Python<'_>) -> PyResult<Tx> {
-        Ok(self.to_tokio(py).ok_or(HANDLE_CLOSED)?)
+        Ok(self.tx.with(py, |tx| tx.clone()).ok_or(HANDLE_CLOSED)?)
+    }
+
+    fn item(&self, py: Python<'_>, object: Py<PyAny>) -> Item {
+        Item::sent(py, object, self.store.as_ref())
     }
 }
 
@@ -153,9 +187,9 @@ impl Sender {
     /// Raises Closed when the receiver is gone.
     #[pyo3(signature = (item, /))]
     fn send(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<RustFuture> {
-        let sending = self.tx(py)?.send(item.into());
-        Ok(RustFuture::new("send", async move {
-            sending.await?;
+        let (room, store) = (self.tx(py)?.room(), self.store.clone());
+        Ok(RustFuture::holding("send", item, room, move |room, item| {
+            room?.send(Python::attach(|py| Item::sent(py, item, store.as_ref())))?;
             Ok(none())
         }))
     }
@@ -163,7 +197,7 @@ impl Sender {
     /// Send an item now: Full when the queue is, Closed when the receiver is gone. From any thread.
     #[pyo3(signature = (item, /))]
     fn try_send(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<()> {
-        Ok(self.tx(py)?.try_send(item.into())?)
+        Ok(self.tx(py)?.try_send(self.item(py, item))?)
     }
 
     /// `send` for a thread without an event loop: sleeps without the GIL, for `timeout` seconds at most.
@@ -171,12 +205,13 @@ impl Sender {
     /// Raises Closed, TimeoutError (nothing was sent), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (item, /, timeout = None))]
     fn blocking_send(&self, py: Python<'_>, item: Py<PyAny>, timeout: Option<f64>) -> PyResult<()> {
-        Ok(blocking::wait(py, "await send()", timeout, self.tx(py)?.send(item.into()))??)
+        let room = blocking::wait(py, "await send()", timeout, self.tx(py)?.room())??;
+        Ok(room.send(self.item(py, item))?)
     }
 
     /// Another sender for the same receiver.
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {
-        Ok(Self::from_tokio(self.tx(py)?))
+        Ok(Self::of(self.tx(py)?, self.store.clone()))
     }
 
     /// Give this sender up. The receiver ends when all are given up and it has received what was sent.
@@ -267,17 +302,25 @@ impl Queue {
 #[derive(Debug)]
 pub struct Receiver {
     queue: Arc<Queue>,
+    store: Option<Arc<Store>>,
 }
 
 impl Receiver {
     /// From a tokio receiver (`mpsc::Receiver<Item>` or `mpsc::UnboundedReceiver<Item>`).
     pub fn from_tokio(rx: impl Into<Rx>) -> Self {
-        Self { queue: Arc::new(Queue { rx: Mutex::new(Some(rx.into())), closing: Closing::default() }) }
+        Self::of(rx.into(), None)
+    }
+
+    fn of(rx: Rx, store: Option<Arc<Store>>) -> Self {
+        Self { queue: Arc::new(Queue { rx: Mutex::new(Some(rx)), closing: Closing::default() }), store }
     }
 
     /// Take the tokio receiver out, with what is in it: from here on this end is closed for Python. None when that was
     /// done already, or while a `recv` is pending.
     pub fn take_tokio(&self) -> Option<Rx> {
+        if let Some(store) = &self.store {
+            store.make_opaque();
+        }
         self.queue.rx.try_lock().ok()?.take()
     }
 }
@@ -287,9 +330,9 @@ impl Receiver {
     /// Receive the next item. Cancelled: nothing was received, and nothing is lost.
     ///
     /// Raises Closed when all senders are gone and nothing is left.
-    fn recv(&self) -> RustFuture {
-        let receiving = Arc::clone(&self.queue).recv();
-        RustFuture::new("recv", async move { receiving.await?.received() })
+    fn recv(slf: &Bound<'_, Self>) -> RustFuture {
+        let receiving = Arc::clone(&slf.get().queue).recv();
+        RustFuture::holding("recv", slf.clone().unbind(), receiving, |item, _receiver| item?.received())
     }
 
     /// Receive an item now: Empty when there is none (or another task waits for it), Closed when none will come.
@@ -320,9 +363,22 @@ impl Receiver {
         slf
     }
 
-    fn __anext__(&self) -> RustFuture {
-        let receiving = Arc::clone(&self.queue).recv();
-        RustFuture::new("__anext__", async move { receiving.await.map_err(end_of_iteration)?.received() })
+    fn __anext__(slf: &Bound<'_, Self>) -> RustFuture {
+        let receiving = Arc::clone(&slf.get().queue).recv();
+        RustFuture::holding("__anext__", slf.clone().unbind(), receiving, |item, _receiver| {
+            item.map_err(end_of_iteration)?.received()
+        })
+    }
+
+    /// Nobody but the receiver comes by what is in the queue.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.store.as_ref().map_or(Ok(()), |store| store.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(store) = &self.store {
+            store.clear();
+        }
     }
 }
 
@@ -332,12 +388,17 @@ impl Receiver {
 #[pyfunction]
 pub fn mpsc(capacity: i64) -> PyResult<(Sender, Receiver)> {
     let (tx, rx) = channel(within(capacity, "capacity", 1, Semaphore::MAX_PERMITS)?);
-    Ok((Sender::from_tokio(tx), Receiver::from_tokio(rx)))
+    Ok(ends(tx.into(), rx.into()))
 }
 
 /// A queue of any number of items, whose `send` never waits: (sender, receiver).
 #[pyfunction]
 pub fn unbounded() -> (Sender, Receiver) {
     let (tx, rx) = unbounded_channel();
-    (Sender::from_tokio(tx), Receiver::from_tokio(rx))
+    ends(tx.into(), rx.into())
+}
+
+fn ends(tx: Tx, rx: Rx) -> (Sender, Receiver) {
+    let store = Arc::<Store>::default();
+    (Sender::of(tx, Some(Arc::clone(&store))), Receiver::of(rx, Some(store)))
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::{Mutex, oneshot as tokio_oneshot};
 
 use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER};
 use super::item::Item;
+use super::store::Store;
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
 use crate::py::cell::GilCell;
@@ -25,16 +27,21 @@ const NO_VALUE: Fault = Fault::Closed("the sender was closed without a value, or
 #[derive(Debug)]
 pub struct OneshotSender {
     tx: GilCell<Option<tokio_oneshot::Sender<Item>>>,
+    /// Of a channel that Python has made.
+    store: Option<Arc<Store>>,
 }
 
 impl OneshotSender {
     /// From tokio's.
     pub fn from_tokio(tx: tokio_oneshot::Sender<Item>) -> Self {
-        Self { tx: GilCell::new(Some(tx)) }
+        Self { tx: GilCell::new(Some(tx)), store: None }
     }
 
     /// Take tokio's out, for a thread that sends without the GIL; None when it was used already.
     pub fn take_tokio(&self, py: Python<'_>) -> Option<tokio_oneshot::Sender<Item>> {
+        if let Some(store) = &self.store {
+            store.make_opaque();
+        }
         self.tx.take(py)
     }
 }
@@ -46,13 +53,13 @@ impl OneshotSender {
     /// Raises Closed when the receiver is gone, and at the second call.
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
-        let tx = self.take_tokio(py).ok_or(HANDLE_CLOSED)?;
-        Ok(tx.send(value.into()).map_err(|_| NO_RECEIVER)?)
+        let tx = self.tx.take(py).ok_or(HANDLE_CLOSED)?;
+        Ok(tx.send(Item::sent(py, value, self.store.as_ref())).map_err(|_| NO_RECEIVER)?)
     }
 
     /// Send no value: the receiver gets Closed.
     fn close(&self, py: Python<'_>) {
-        drop(self.take_tokio(py));
+        drop(self.tx.take(py));
     }
 
     /// Whether a value can no longer be sent.
@@ -107,16 +114,20 @@ impl Slot {
 #[derive(Debug)]
 pub struct OneshotReceiver {
     slot: Arc<Slot>,
+    store: Option<Arc<Store>>,
 }
 
 impl OneshotReceiver {
     /// From tokio's.
     pub fn from_tokio(rx: tokio_oneshot::Receiver<Item>) -> Self {
-        Self { slot: Arc::new(Slot { rx: Mutex::new(Some(rx)), closing: Closing::default() }) }
+        Self { slot: Arc::new(Slot { rx: Mutex::new(Some(rx)), closing: Closing::default() }), store: None }
     }
 
     /// Take tokio's out; None when the value was received already, or while a `recv` is pending.
     pub fn take_tokio(&self) -> Option<tokio_oneshot::Receiver<Item>> {
+        if let Some(store) = &self.store {
+            store.make_opaque();
+        }
         self.slot.rx.try_lock().ok()?.take()
     }
 }
@@ -126,14 +137,14 @@ impl OneshotReceiver {
     /// Receive the value. Cancelled: it is not lost, and can be received later.
     ///
     /// Raises Closed when the sender went without a value, or the value was received already.
-    fn recv(&self) -> RustFuture {
-        let receiving = Arc::clone(&self.slot).recv();
-        RustFuture::new("recv", async move { receiving.await?.received() })
+    fn recv(slf: &Bound<'_, Self>) -> RustFuture {
+        let receiving = Arc::clone(&slf.get().slot).recv();
+        RustFuture::holding("recv", slf.clone().unbind(), receiving, |item, _receiver| item?.received())
     }
 
     /// `await receiver` is `await receiver.recv()`.
-    fn __await__(&self) -> RustFuture {
-        self.recv()
+    fn __await__(slf: &Bound<'_, Self>) -> RustFuture {
+        Self::recv(slf)
     }
 
     /// The value if it is there, else Empty (or Closed). From any thread.
@@ -158,11 +169,24 @@ impl OneshotReceiver {
             rx.close();
         }
     }
+
+    /// Nobody but the receiver comes by the value.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.store.as_ref().map_or(Ok(()), |store| store.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(store) = &self.store {
+            store.clear();
+        }
+    }
 }
 
 /// A channel for one value: (sender, receiver).
 #[pyfunction]
 pub fn oneshot() -> (OneshotSender, OneshotReceiver) {
     let (tx, rx) = tokio_oneshot::channel();
-    (OneshotSender::from_tokio(tx), OneshotReceiver::from_tokio(rx))
+    let store = Arc::<Store>::default();
+    let sender = OneshotSender { store: Some(Arc::clone(&store)), ..OneshotSender::from_tokio(tx) };
+    (sender, OneshotReceiver { store: Some(store), ..OneshotReceiver::from_tokio(rx) })
 }

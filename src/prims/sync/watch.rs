@@ -6,37 +6,64 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::watch as tokio_watch;
 
 use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::SharedItem;
 use super::none;
+use super::store::{Kept, Store};
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
 
 type Tx = Arc<tokio_watch::Sender<SharedItem>>;
+
+/// What a watch that Python has made keeps, for those that can read the value.
+#[derive(Debug)]
+struct Reader {
+    store: Arc<Store>,
+    kept: Py<Kept>,
+}
+
+impl Reader {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { store: Arc::clone(&self.store), kept: self.kept.clone_ref(py) }
+    }
+}
 
 /// The end of a watch that sets the value.
 #[pyclass(frozen, generic, weakref, module = "pyloop.sync")]
 #[derive(Debug)]
 pub struct WatchSender {
     tx: GilCell<Option<Tx>>,
+    reader: GilCell<Option<Reader>>,
 }
 
 impl WatchSender {
     /// From tokio's.
     pub fn from_tokio(tx: tokio_watch::Sender<SharedItem>) -> Self {
-        Self { tx: GilCell::new(Some(Arc::new(tx))) }
+        Self::of(tx, None)
+    }
+
+    fn of(tx: tokio_watch::Sender<SharedItem>, reader: Option<Reader>) -> Self {
+        Self { tx: GilCell::new(Some(Arc::new(tx))), reader: GilCell::new(reader) }
     }
 
     /// tokio's, which any thread may use without the GIL; None after `close`. The channel ends when this is dropped,
     /// too.
     pub fn to_tokio(&self, py: Python<'_>) -> Option<Arc<tokio_watch::Sender<SharedItem>>> {
+        if let Some(store) = self.store(py) {
+            store.make_opaque();
+        }
         self.tx.with(py, |tx| tx.clone())
     }
 
     fn tx(&self, py: Python<'_>) -> PyResult<Tx> {
-        Ok(self.to_tokio(py).ok_or(HANDLE_CLOSED)?)
+        Ok(self.tx.with(py, |tx| tx.clone()).ok_or(HANDLE_CLOSED)?)
+    }
+
+    fn store(&self, py: Python<'_>) -> Option<Arc<Store>> {
+        self.reader.with(py, |reader| reader.as_ref().map(|reader| Arc::clone(&reader.store)))
     }
 }
 
@@ -47,7 +74,8 @@ impl WatchSender {
     /// Raises Closed after `close`.
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
-        let old = self.tx(py)?.send_replace(value.into());
+        let (tx, store) = (self.tx(py)?, self.store(py));
+        let old = tx.send_replace(SharedItem::sent(py, value, store.as_ref()));
         drop(old);
         Ok(())
     }
@@ -61,22 +89,21 @@ impl WatchSender {
 
     /// A new receiver, which has seen the value of now.
     fn subscribe(&self, py: Python<'_>) -> PyResult<WatchReceiver> {
-        Ok(WatchReceiver::from_tokio(self.tx(py)?.subscribe()))
+        let reader = self.reader.with(py, |reader| reader.as_ref().map(|reader| reader.clone_ref(py)));
+        Ok(WatchReceiver::of(self.tx(py)?.subscribe(), reader))
     }
 
     /// Give the channel up: receivers keep the last value, and wait for no further change.
     fn close(&self, py: Python<'_>) {
-        let tx = self.tx.take(py);
-        drop(tx);
+        drop((self.tx.take(py), self.reader.take(py)));
     }
 
     /// Wait until there is no receiver.
     fn closed(&self, py: Python<'_>) -> PyResult<RustFuture> {
         let tx = self.tx(py)?;
-        Ok(RustFuture::new("closed", async move {
-            tx.closed().await;
-            Ok(none())
-        }))
+        let kept = self.reader.with(py, |reader| reader.as_ref().map(|reader| reader.kept.clone_ref(py)));
+        // The value lives as long as tokio's sender.
+        Ok(RustFuture::holding("closed", kept, async move { tx.closed().await }, |(), _kept| Ok(none())))
     }
 
     /// Whether there is no receiver, or this end was closed.
@@ -97,6 +124,13 @@ impl WatchSender {
     #[pyo3(signature = (*_args))]
     fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyAny>) {
         self.close(py);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.reader.peek_in_traverse(&visit) {
+            Some(Some(reader)) => visit.call(&reader.kept),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -133,21 +167,38 @@ async fn changed(slot: Slot) -> Result<SharedItem, Fault> {
 #[derive(Debug)]
 pub struct WatchReceiver {
     slot: Slot,
+    reader: Option<Reader>,
 }
 
 impl WatchReceiver {
     /// From tokio's.
     pub fn from_tokio(rx: tokio_watch::Receiver<SharedItem>) -> Self {
-        Self { slot: Arc::new(GilCell::new(Some(rx))) }
+        Self::of(rx, None)
+    }
+
+    fn of(rx: tokio_watch::Receiver<SharedItem>, reader: Option<Reader>) -> Self {
+        Self { slot: Arc::new(GilCell::new(Some(rx))), reader }
+    }
+
+    fn make_opaque(&self) {
+        if let Some(reader) = &self.reader {
+            reader.store.make_opaque();
+        }
+    }
+
+    fn kept(&self, py: Python<'_>) -> Option<Py<Kept>> {
+        self.reader.as_ref().map(|reader| reader.kept.clone_ref(py))
     }
 
     /// A clone of tokio's, which any thread may use without the GIL; None after `take_tokio`.
     pub fn to_tokio(&self, py: Python<'_>) -> Option<tokio_watch::Receiver<SharedItem>> {
+        self.make_opaque();
         self.slot.with(py, |rx| rx.clone())
     }
 
     /// Take tokio's out: from here on this receiver is closed for Python.
     pub fn take_tokio(&self, py: Python<'_>) -> Option<tokio_watch::Receiver<SharedItem>> {
+        self.make_opaque();
         self.slot.take(py)
     }
 }
@@ -171,36 +222,41 @@ impl WatchReceiver {
     /// change remains unseen.
     ///
     /// Raises Closed when the sender is gone and the last value was seen.
-    fn changed(&self) -> RustFuture {
-        let changed = changed(Arc::clone(&self.slot));
-        RustFuture::new("changed", async move {
-            let item = changed.await?;
+    fn changed(&self, py: Python<'_>) -> RustFuture {
+        RustFuture::holding("changed", self.kept(py), changed(Arc::clone(&self.slot)), |item, _kept| {
+            let item = item?;
             Python::attach(|py| item.object(py))
         })
     }
 
     /// Another receiver, which has seen what this one has seen.
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {
-        Ok(Self::from_tokio(self.to_tokio(py).ok_or(HANDLE_CLOSED)?))
+        let rx = self.slot.with(py, |rx| rx.clone()).ok_or(HANDLE_CLOSED)?;
+        Ok(Self::of(rx, self.reader.as_ref().map(|reader| reader.clone_ref(py))))
     }
 
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
 
-    fn __anext__(&self) -> RustFuture {
-        let changed = changed(Arc::clone(&self.slot));
-        RustFuture::new("__anext__", async move {
-            let item = changed.await.map_err(end_of_iteration)?;
+    fn __anext__(&self, py: Python<'_>) -> RustFuture {
+        RustFuture::holding("__anext__", self.kept(py), changed(Arc::clone(&self.slot)), |item, _kept| {
+            let item = item.map_err(end_of_iteration)?;
             Python::attach(|py| item.object(py))
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.reader.as_ref().map_or(Ok(()), |reader| visit.call(&reader.kept))
     }
 }
 
 /// A value that can be watched, `initial` at first: (sender, first receiver, which has seen it).
 #[pyfunction]
 #[pyo3(signature = (initial, /))]
-pub fn watch(initial: Py<PyAny>) -> (WatchSender, WatchReceiver) {
-    let (tx, rx) = tokio_watch::channel(initial.into());
-    (WatchSender::from_tokio(tx), WatchReceiver::from_tokio(rx))
+pub fn watch(py: Python<'_>, initial: Py<PyAny>) -> PyResult<(WatchSender, WatchReceiver)> {
+    let store = Arc::<Store>::default();
+    let reader = Reader { kept: store.kept(py)?, store };
+    let (tx, rx) = tokio_watch::channel(SharedItem::sent(py, initial, Some(&reader.store)));
+    Ok((WatchSender::of(tx, Some(reader.clone_ref(py))), WatchReceiver::of(rx, Some(reader))))
 }

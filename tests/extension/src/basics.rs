@@ -109,6 +109,13 @@ fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
     })
 }
 
+/// Ends with `value` after `seconds`, and shows it to the cycle collector until then.
+#[pyfunction]
+fn holds(py: Python<'_>, value: Py<PyAny>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+    let sleeping = async move { tokio::time::sleep(Duration::from_secs_f64(seconds)).await };
+    pyloop::holding_into_py(py, value, sleeping, |(), value| Ok::<_, PyErr>(value))
+}
+
 /// Completed by a thread that never takes the GIL.
 #[pyfunction]
 fn from_thread(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -268,6 +275,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         panics,
         local,
         sleep,
+        holds,
         from_thread,
         spawned,
         spawned_never,
