@@ -112,8 +112,8 @@ mod forced {
             }
         }
         // A thread at its very end (a destructor of a thread-local) has no room for a note any more.
-        let begun = HERE.try_with(begin).is_ok();
-        let _end = begun.then_some(End);
+        // (Not `then_some`, which would make and drop an `End` in any case.)
+        let _end = HERE.try_with(begin).ok().map(|()| End);
         f()
     }
 }
