@@ -18,6 +18,7 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
     ("pyloop._run", include_str!("../python/pyloop/_run.py")),
     ("pyloop._run_in_thread", include_str!("../python/pyloop/_run_in_thread.py")),
+    ("pyloop._wakeup", include_str!("../python/pyloop/_wakeup.py")),
     ("pyloop._signals", include_str!("../python/pyloop/_signals.py")),
     ("pyloop._sockets", include_str!("../python/pyloop/_sockets.py")),
     ("pyloop._subprocess", include_str!("../python/pyloop/_subprocess.py")),

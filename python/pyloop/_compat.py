@@ -172,6 +172,10 @@ def done_handle(callback: Any, future: Any, loop: EventLoop, context: contextvar
     return events.Handle(callback, (future,), loop, context)
 
 
+def do_nothing() -> None:
+    """An exception that another thread has asked for (`PyThreadState_SetAsyncExc`) is raised here."""
+
+
 def is_coroutine_like(callback: Any) -> bool:
     """`BaseEventLoop._check_callback`'s test for what must not be given to `call_soon`."""
     return coroutines.iscoroutine(callback) or _iscoroutinefunction(callback)
@@ -297,7 +301,6 @@ class AsyncioTransports(_Serving):
     _sock_sendfile_update_filepos = unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos
     _sock_add_cancellation_callback = unix_events._UnixSelectorEventLoop._sock_add_cancellation_callback
     _check_signal = unix_events._UnixSelectorEventLoop._check_signal
-    _process_self_data = unix_events._UnixSelectorEventLoop._process_self_data
 
     if not TYPE_CHECKING:  # the public ones: typeshed's `BaseEventLoop` declares them
         add_reader = selector_events.BaseSelectorEventLoop.add_reader

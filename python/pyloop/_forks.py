@@ -17,7 +17,7 @@ from asyncio import base_events
 from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Any
 
-from pyloop import _compat
+from pyloop import _compat, _wakeup
 
 if TYPE_CHECKING:
     from pyloop._compat import LoopPart
@@ -30,6 +30,7 @@ _loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
 def _in_child() -> None:
     """The first thing in a forked child."""
+    _wakeup.forget_all()
     for loop in list(_loops):
         if not loop.is_closed():
             loop._leave_to_parent()

@@ -41,6 +41,7 @@ class _Slots(_native.Loop):
             "_ssock",
             "_transports",
             "_unix_server_sockets",
+            "_wakeup",
         )
 
 
@@ -65,7 +66,7 @@ class EventLoop(
         super().__init__()
         self._transports = weakref.WeakValueDictionary()
         self._signal_handlers = {}
-        self._csock = self._ssock = None
+        self._csock = self._ssock = self._wakeup = None
         self._unix_server_sockets = {}
         self._pidfds = set()
         _accel.show_tasks_of(self)
@@ -171,7 +172,7 @@ class _Running:
 
     def __enter__(self) -> None:
         loop = self._loop
-        self._wakeup_fd = loop._enter_signals()
+        self._has_signals = loop._enter_signals()
         self._hooks = sys.get_asyncgen_hooks()
         loop._set_coroutine_origin_tracking(loop._debug)
         sys.set_asyncgen_hooks(
@@ -181,7 +182,8 @@ class _Running:
 
     def __exit__(self, *_exc: object) -> None:
         loop = self._loop
-        loop._leave_signals(self._wakeup_fd)
+        if self._has_signals:
+            loop._leave_signals()
         events._set_running_loop(None)
         loop._set_coroutine_origin_tracking(False)
         sys.set_asyncgen_hooks(*self._hooks)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import os
 import signal
 import socket
 import threading
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from pyloop._loop import new_event_loop
+from pyloop._wakeup import WakeUp
 
 
 def run_in_thread[T](main: Awaitable[T], *, debug: bool | None = None) -> T:
@@ -64,7 +64,7 @@ class _Run:
         self.ended = False
         self.bell, self.button = socket.socketpair()
         self.button.setblocking(False)
-        self.outer_wakeup = -1
+        self.wakeup = WakeUp(self.button.fileno(), self.hear)
         self.task: asyncio.Task[Any] | None = None
         self.inner: _Run | None = None
         self.cancelled = self.interrupted = False
@@ -90,11 +90,11 @@ class _Run:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self.outer_wakeup = signal.set_wakeup_fd(self.button.fileno(), warn_on_full_buffer=False)
+            self.wakeup.take()
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.set_wakeup_fd(self.outer_wakeup)
+            self.wakeup.give_back()
             self.bell.setblocking(False)
             with contextlib.suppress(BlockingIOError):  # signals that came with the end
                 self.listen()
@@ -108,10 +108,10 @@ class _Run:
 
     def listen(self) -> None:
         """Hear the bell; a loop that runs in this thread hears of the signals, too."""
-        signals = self.bell.recv(4096).replace(b"\0", b"")
-        if signals and self.outer_wakeup != -1:
-            with contextlib.suppress(OSError):
-                os.write(self.outer_wakeup, signals)
+        self.wakeup.pass_on(self.bell.recv(4096).replace(b"\0", b""))
+
+    def hear(self, numbers: bytes) -> None:
+        """A loop that runs inside of this wait has read them: the handlers have run."""
 
     def cancel(self) -> None:
         """Cancel the task once: a second CancelledError would end what it does to clean up."""

@@ -1,8 +1,7 @@
 """Signals: Python's own handlers, and the wake-up descriptor that makes a sleeping loop run them.
 
 While the loop runs in the main thread, `signal.set_wakeup_fd` points to a socket that the loop watches, so a
-signal that arrives while it sleeps is handled at once, with or without a handler of the loop's. The one that
-was set before comes back when the run ends.
+signal that arrives while it sleeps is handled at once, with or without a handler of the loop's.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import sys
 import threading
 import warnings
 from asyncio import events
-from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _compat
+from pyloop._wakeup import WakeUp
 
 if TYPE_CHECKING:
     from pyloop._compat import LoopPart
@@ -31,25 +30,40 @@ class SignalHandlers(LoopPart):
     _csock: Any
     _ssock: Any
     _signal_handlers: dict[int, events.Handle]
+    _wakeup: WakeUp | None
 
-    def _wakeup_fd(self) -> int:
-        if self._csock is None:
+    def _take_wakeup_fd(self) -> None:
+        if self._wakeup is None:
             self._make_self_pipe()
-        return int(self._csock.fileno())
+            self._wakeup = WakeUp(self._csock.fileno(), self._handle_signals)
+        self._wakeup.take()
 
-    def _enter_signals(self) -> int | None:
-        """Before a run: the descriptor to put back after it, or None outside the main thread."""
+    def _give_wakeup_fd_back(self) -> None:
+        if self._wakeup is not None and self._wakeup.give_back():
+            self._read_from_self()
+
+    def _enter_signals(self) -> bool:
+        """Before a run; True in the main thread."""
         if threading.current_thread() is not threading.main_thread():
-            return None
-        return signal.set_wakeup_fd(self._wakeup_fd(), warn_on_full_buffer=False)
+            return False
+        self._take_wakeup_fd()
+        return True
 
-    def _leave_signals(self, before: int | None) -> None:
-        """After a run."""
-        if before is None:
-            return
+    def _leave_signals(self) -> None:
+        """After a run in the main thread."""
         # A loop with handlers keeps the descriptor, as asyncio's does: signals between two runs are not lost.
         if not self._signal_handlers:
-            signal.set_wakeup_fd(before if before != self._csock.fileno() else -1, warn_on_full_buffer=False)
+            self._give_wakeup_fd_back()
+
+    def _process_self_data(self, data: bytes) -> None:
+        numbers = data.replace(b"\0", b"")
+        if self._wakeup is not None:
+            self._wakeup.pass_on(numbers)
+        self._handle_signals(numbers)
+
+    def _handle_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            self._handle_signal(number)
 
     def add_signal_handler[*Ts](self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Have `callback(*args)` called in the loop when the signal `sig` (a number) arrives.
@@ -64,7 +78,7 @@ class SignalHandlers(LoopPart):
         self._check_closed()
         try:
             # ValueError outside the main thread, before anything is changed.
-            before = signal.set_wakeup_fd(self._wakeup_fd(), warn_on_full_buffer=False)
+            self._take_wakeup_fd()
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from None
         self._signal_handlers[sig] = events.Handle(callback, args, self, None)
@@ -75,7 +89,7 @@ class SignalHandlers(LoopPart):
         except OSError as exc:
             del self._signal_handlers[sig]
             if not self._signal_handlers and not self.is_running():
-                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+                self._give_wakeup_fd_back()
             if exc.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from None
             raise
@@ -106,10 +120,7 @@ class SignalHandlers(LoopPart):
                 raise RuntimeError(f"sig {sig} cannot be caught") from None
             raise
         if not self._signal_handlers and not self.is_running():
-            try:
-                signal.set_wakeup_fd(-1)
-            except (ValueError, OSError) as exc:
-                logger.info("set_wakeup_fd(-1) failed: %s", exc)
+            self._give_wakeup_fd_back()
         return True
 
     def _close_signals(self) -> None:

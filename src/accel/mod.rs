@@ -9,6 +9,8 @@
 //!
 //! Everything here runs with the GIL held.
 
+#[cfg(feature = "loop")]
+pub mod async_exc;
 pub mod collector;
 pub mod contexts;
 pub mod layout;
@@ -138,7 +140,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 10] = [
+static ALL: [&Acceleration; 11] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -149,6 +151,10 @@ static ALL: [&Acceleration; 10] = [
     &methods::METHODS,
     #[cfg(not(feature = "loop"))]
     &METHODS,
+    #[cfg(feature = "loop")]
+    &async_exc::ASYNC_EXC,
+    #[cfg(not(feature = "loop"))]
+    &ASYNC_EXC,
     &TASK_REGISTER,
     &CURRENT_TASK,
     &LOOP_SLOTS,
@@ -156,6 +162,8 @@ static ALL: [&Acceleration; 10] = [
 
 #[cfg(not(feature = "loop"))]
 static METHODS: Acceleration = Acceleration::new("methods");
+#[cfg(not(feature = "loop"))]
+static ASYNC_EXC: Acceleration = Acceleration::new("async_exc");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
@@ -177,6 +185,8 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     slots::SLOTS.settle(py, &asked, || slots::probe(py));
     #[cfg(feature = "loop")]
     methods::METHODS.settle(py, &asked, || methods::probe(py));
+    #[cfg(feature = "loop")]
+    async_exc::ASYNC_EXC.settle(py, &asked, || async_exc::probe(py));
     asked.warn_of_unknown(py)
 }
 

@@ -31,6 +31,8 @@ pub struct Asyncio {
     unregister_task: Py<PyAny>,
     socket_class: Py<PyAny>,
     check_socket: Py<PyAny>,
+    /// A Python function.
+    pub do_nothing: Py<PyAny>,
     pub enter_task: Py<PyAny>,
     pub leave_task: Py<PyAny>,
     /// Python helpers for what is rare: representations, stacks, source tracebacks.
@@ -75,6 +77,7 @@ impl Asyncio {
             unregister_task: private("unregister_task")?,
             socket_class: py.import("socket")?.try_getattr("socket")?.unbind(),
             check_socket: private("check_socket")?,
+            do_nothing: private("do_nothing")?,
             enter_task: private("enter_task")?,
             leave_task: private("leave_task")?,
             compat: compat.unbind(),

@@ -27,13 +27,15 @@ pub fn park() {
     }
 }
 
-/// The thread has slept: take the GIL back.
-pub fn unpark() {
+/// The thread has slept: take the GIL back. False: it had not been given up.
+pub fn unpark() -> bool {
     let state = PARKED.replace(std::ptr::null_mut());
-    if !state.is_null() {
-        // SAFETY: the state that `park` saved on this thread.
-        unsafe { ffi::PyEval_RestoreThread(state) };
+    if state.is_null() {
+        return false;
     }
+    // SAFETY: the state that `park` saved on this thread.
+    unsafe { ffi::PyEval_RestoreThread(state) };
+    true
 }
 
 /// Run `f` with the GIL held, except between `park` and `unpark`, and with PyO3's count at "detached".

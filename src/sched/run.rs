@@ -24,7 +24,7 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<EngineRef> {
     if let Some(engine) = state.engine.with(py, |slot| slot.clone()) {
         return Ok(engine);
     }
-    let made = Engine::new(state.shared.id())?;
+    let made = Engine::new(&state.shared)?;
     Ok(state.engine.with(py, |slot| Arc::clone(slot.get_or_insert(made))))
 }
 

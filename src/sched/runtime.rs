@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 
 use super::alarm::Alarm;
 use super::reactor::Reactor;
+use super::shared::LoopShared;
 use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -39,7 +40,22 @@ pub struct Engine {
     runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     pub(super) alarm: GilCell<Alarm>,
+    raised: Raised,
     id: u64,
+}
+
+/// What a signal's handler has raised when it ran in the middle of the loop's sleep.
+type Raised = Arc<GilCell<Option<Box<PyErr>>>>;
+
+/// A signal has ended the sleep for a moment, perhaps. The descriptor that would end it for good may be somebody else's
+/// (`signal.set_wakeup_fd`), so the handlers run here, as they do in the middle of asyncio's `select()`.
+fn run_signal_handlers(raised: &Raised, shared: &LoopShared) {
+    Python::attach(|py| {
+        if let Err(error) = error::check_signals(py) {
+            drop(raised.replace(py, Some(Box::new(error))));
+            shared.wake();
+        }
+    });
 }
 
 thread_local! {
@@ -64,12 +80,19 @@ impl Drop for LocalSets {
 }
 
 impl Engine {
-    pub(super) fn new(id: u64) -> PyResult<EngineRef> {
+    pub(super) fn new(shared: &Arc<LoopShared>) -> PyResult<EngineRef> {
         let made_in = generation();
         let park = move || {
             // A Rust task forked, and this is the child on its way to sleep in an epoll that is its parent's.
             assert!(made_in == generation(), "the event loop was made before a fork");
             park();
+        };
+        let raised = Raised::default();
+        let (raises, wakes) = (Arc::clone(&raised), Arc::clone(shared));
+        let unpark = move || {
+            if unpark() {
+                run_signal_handlers(&raises, &wakes);
+            }
         };
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -80,8 +103,15 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm: GilCell::default(), id };
+        let (id, alarm) = (shared.id(), GilCell::default());
+        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm, raised, id };
         Ok(Arc::new(ProcessBound::new(engine)))
+    }
+
+    /// What a signal's handler raised while the loop slept.
+    #[inline]
+    pub(super) fn raised_asleep(&self, py: Python<'_>) -> Option<Box<PyErr>> {
+        self.raised.take(py)
     }
 
     pub fn handle(&self) -> &Handle {

@@ -25,8 +25,9 @@ use super::shared::Deliver;
 use super::slice::Slice;
 use super::state::LoopState;
 use super::timer_handle::TimerHandle;
-use crate::accel::pool;
-use crate::py::error;
+use crate::accel::{async_exc, pool};
+use crate::py::asyncio::asyncio;
+use crate::py::{call, error};
 
 /// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
 pub(super) struct Turns {
@@ -95,8 +96,7 @@ impl Turns {
         let mut slice = Slice::new();
         // Descriptors become ready when tokio's driver has run, between two polls.
         let mut look_again = true;
-        // Python's own code runs the handlers of signals that arrive while it runs; this is for those that woke us.
-        error::check_signals(py)?;
+        self.look_after_sleep(py)?;
         if state.shared.is_inherited() {
             return end_in_child(event_loop);
         }
@@ -137,6 +137,21 @@ impl Turns {
                 return Ok(Next::Again);
             }
         }
+    }
+
+    /// Python's own code runs the handlers of signals and raises the exceptions of other threads while it runs. This is
+    /// for what came while it did not: raised here, it leaves the run, as it leaves asyncio's `select()`; raised by the
+    /// next callback, it would be that one's.
+    #[inline]
+    fn look_after_sleep(&self, py: Python<'_>) -> PyResult<()> {
+        error::check_signals(py)?;
+        if let Some(raised) = self.engine.raised_asleep(py) {
+            return Err(*raised);
+        }
+        if async_exc::may_wait(py) {
+            call::call_tuple(asyncio(py)?.do_nothing.bind(py), None)?;
+        }
+        Ok(())
     }
 
     fn take_messages(&mut self, event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
