@@ -1,7 +1,6 @@
 """What Rust futures and channels hold is seen by the cycle collector: what nobody has any more goes.
 
-asyncio is the oracle where it has the like: a queue that holds itself, a coroutine that its argument holds. The other half
-is as important: what somebody will yet receive stays, whatever else is garbage.
+The other half is as important: what somebody will yet receive stays, whatever else is garbage.
 """
 
 from __future__ import annotations
@@ -155,8 +154,9 @@ def test_what_somebody_can_receive_stays(loop: Loop, channel: str) -> None:
     waiting = receive()
     del receiver, receive
     gc.collect()
-    got = loop.run_until_complete(waiting)
+    got: Any = loop.run_until_complete(waiting)
     assert got is gone()
+    assert got is not None
     assert got.itself is got
     got.__dict__.clear()
 
@@ -193,10 +193,10 @@ def test_what_rust_code_has_a_half_of_is_not_taken_for_garbage() -> None:
     assert gone() is not None
     del sender
     gc.collect()
-    thing = gone()
-    assert thing is not None
-    thing.__dict__.clear()  # or it would stay for ever
-    del thing
+    left = gone()
+    assert left is not None
+    left.__dict__.clear()  # or it would stay for ever
+    del left
     gc.collect()
     assert gone() is None
 
@@ -374,8 +374,13 @@ def test_a_loop_is_not_kept_by_rust_that_awaits_one_of_its_coroutines(loop_facto
     turn(loop)
     gone = weakref.ref(loop)
     tasks.clear()
+    del loop
     with pytest.warns((ResourceWarning, RuntimeWarning)):
-        del loop
-        gc.collect()
-        gc.collect()
+        collect_twice()
     assert gone() is None
+
+
+def collect_twice() -> None:
+    """What the first collection has let go of may have been in the way of more."""
+    gc.collect()
+    gc.collect()

@@ -228,7 +228,7 @@ impl RustFuture {
     /// not know the task's waker; asyncio's protocol is to be used.
     #[cfg(feature = "loop")]
     #[inline]
-    pub fn take_up(&self, py: Python<'_>, step: u32) -> bool {
+    pub(crate) fn take_up(&self, py: Python<'_>, step: u32) -> bool {
         self.state.with(py, |state| {
             let knows = state.pending_in.take().is_some_and(|pending| pending.get() == step);
             state.blocking = !knows;
@@ -238,7 +238,7 @@ impl RustFuture {
 
     /// Whether nobody has awaited it yet.
     #[cfg(feature = "loop")]
-    pub fn is_new(&self, py: Python<'_>) -> bool {
+    pub(crate) fn is_new(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.stage == Stage::Created)
     }
 

@@ -37,7 +37,10 @@ type Again = Box<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 /// # Ok(receiver)
 /// # }
 /// ```
-pub enum Item {
+pub struct Item(Single);
+
+/// What is in an `Item`.
+enum Single {
     /// An object that exists.
     Object(Py<PyAny>),
     /// An object to be made by the reader.
@@ -57,7 +60,7 @@ impl Item {
 
     /// What `make` gives, called where it is received, with the GIL; what it raises is raised there.
     pub fn make(make: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static) -> Self {
-        Self::Made(Box::new(make))
+        Self(Single::Made(Box::new(make)))
     }
 
     /// The Python object.
@@ -65,42 +68,42 @@ impl Item {
     /// # Errors
     /// What the conversion raises.
     pub fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Self::Object(object) => Ok(object),
-            Self::Made(make) => make(py),
-            Self::Stored(mut stored) => Ok(stored.take(py).ok_or(GARBAGE)?),
+        match self.0 {
+            Single::Object(object) => Ok(object),
+            Single::Made(make) => make(py),
+            Single::Stored(mut stored) => Ok(stored.take(py).ok_or(GARBAGE)?),
         }
     }
 
     /// As `into_object`, for a poll.
     pub(super) fn received(self) -> PyResult<Py<PyAny>> {
-        match self {
-            Self::Object(object) => Ok(object),
-            other => Python::attach(|py| other.into_object(py)),
+        match self.0 {
+            Single::Object(object) => Ok(object),
+            other => Python::attach(|py| Self(other).into_object(py)),
         }
     }
 
     /// An object that is sent by Python through the channel of this store.
     pub(super) fn sent(py: Python<'_>, object: Py<PyAny>, store: Option<&Arc<Store>>) -> Self {
         match store {
-            Some(store) => store.put(py, object).map_or_else(Self::Object, Self::Stored),
-            None => Self::Object(object),
+            Some(store) => Self(store.put(py, object).map_or_else(Single::Object, Single::Stored)),
+            None => object.into(),
         }
     }
 }
 
 impl From<Py<PyAny>> for Item {
     fn from(object: Py<PyAny>) -> Self {
-        Self::Object(object)
+        Self(Single::Object(object))
     }
 }
 
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Object(_) => "Item::Object",
-            Self::Made(_) => "Item::Made",
-            Self::Stored(_) => "Item::Stored",
+        f.write_str(match &self.0 {
+            Single::Object(_) => "Item::Object",
+            Single::Made(_) => "Item::Made",
+            Single::Stored(_) => "Item::Stored",
         })
     }
 }
