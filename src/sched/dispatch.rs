@@ -19,21 +19,12 @@ use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::{call, context, error};
 
-/// Run `f`, which calls what is not the turn's own; None when it panicked. As an exception that comes out of a callback
-/// the panic is for the exception handler, and the loop goes on.
+/// An entry or a message has panicked: as an exception that comes out of a callback, that is for the exception handler.
 ///
 /// # Errors
 /// What the exception handler lets out.
-#[inline]
-pub(super) fn contained<R>(event_loop: &Bound<'_, LoopState>, f: impl FnOnce() -> R) -> PyResult<Option<R>> {
-    match error::catch_panic(f) {
-        Ok(done) => Ok(Some(done)),
-        Err(panicked) => report_panic(event_loop, panicked).map(|()| None),
-    }
-}
-
 #[cold]
-fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -> PyResult<()> {
+pub(super) fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -> PyResult<()> {
     let py = event_loop.py();
     let exception = panicked.into_value(py).into_bound(py).into_any();
     error::call_exception_handler(event_loop.as_any(), "Panic in the event loop", &[("exception", &exception)])
@@ -44,14 +35,7 @@ pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) ->
     let py = event_loop.py();
     let state = event_loop.get();
     let mut ran = Ran::default();
-    let finished = loop {
-        match contained(event_loop, || run_entries(event_loop, &mut ran)) {
-            Ok(Some(finished)) => break finished,
-            // One has panicked; the others are next.
-            Ok(None) => {}
-            Err(raised) => break Err(Box::new(raised)),
-        }
-    };
+    let finished = run_entries(event_loop, &mut ran);
     if finished.is_err() {
         state.ready.with(py, |ready| ready.give_batch_up());
     }

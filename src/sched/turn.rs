@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use tokio::task::coop;
 
 use super::clock::clock;
-use super::dispatch::{contained, run_batch};
+use super::dispatch::{report_panic, run_batch};
 use super::entry::Entry;
 use super::handle::Handle;
 use super::reactor::Reactor;
@@ -35,6 +35,8 @@ pub(super) struct Turns {
     engine: EngineRef,
     reactor: Option<Arc<dyn Reactor>>,
     messages: VecDeque<Arc<dyn Deliver>>,
+    /// What runs is an entry or a message, and not the turn's own code.
+    calls_others: bool,
     /// The run's first poll only lets tokio look for events, as asyncio's first `select(0)` does; so a run of one
     /// turn sees what has become ready since the last one.
     fresh: bool,
@@ -43,7 +45,15 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(event_loop: Py<LoopState>, engine: EngineRef, reactor: Option<Arc<dyn Reactor>>) -> Self {
-        Self { event_loop, engine, reactor, messages: VecDeque::new(), fresh: true, looked_at_io: false }
+        Self {
+            event_loop,
+            engine,
+            reactor,
+            messages: VecDeque::new(),
+            calls_others: false,
+            fresh: true,
+            looked_at_io: false,
+        }
     }
 }
 
@@ -68,8 +78,15 @@ impl Future for Turns {
             let state = event_loop.get();
             state.shared.register(cx.waker());
             state.shared.inbox.enter();
-            // What panics in here is a mistake of ours, and ends the run in an orderly way.
-            let ran = error::catch_panic(|| this.run(&event_loop, cx)).and_then(|ran| ran);
+            let ran = match error::catch_panic(|| this.run(&event_loop, cx)) {
+                Ok(ran) => ran,
+                // The other entries, or messages, are next.
+                Err(panicked) if std::mem::take(&mut this.calls_others) => {
+                    report_panic(&event_loop, panicked).map(|()| Next::Again)
+                }
+                // A mistake of ours ends the run in an orderly way.
+                Err(panicked) => Err(panicked),
+            };
             state.snapshots.leave(py);
             match ran {
                 Ok(Next::Stop) => Poll::Ready(state.leave_task(py, event_loop.as_any())),
@@ -101,16 +118,18 @@ impl Turns {
             return end_in_child(event_loop);
         }
         loop {
-            self.take_messages(event_loop)?;
+            self.take_messages(py, state);
             if look_again {
                 look_again = self.look_at_descriptors(py, state, cx)?;
                 // Those that waited for descriptors.
-                self.take_messages(event_loop)?;
+                self.take_messages(py, state);
             }
             fire_timers(py, state);
             if state.ready.with(py, |ready| ready.begin_batch()) {
-                let finished = run_batch(event_loop, &mut slice).map_err(|raised| *raised)?;
-                if !finished {
+                self.calls_others = true;
+                let finished = run_batch(event_loop, &mut slice);
+                self.calls_others = false;
+                if !finished.map_err(|raised| *raised)? {
                     return Ok(Next::Again);
                 }
             }
@@ -154,18 +173,21 @@ impl Turns {
         Ok(())
     }
 
-    fn take_messages(&mut self, event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
-        let (py, state) = (event_loop.py(), event_loop.get());
-        if !state.shared.inbox.take(&mut self.messages) {
-            return Ok(());
+    #[inline]
+    fn take_messages(&mut self, py: Python<'_>, state: &LoopState) {
+        // Some may be left from a poll that has panicked.
+        if self.messages.is_empty() && !state.shared.inbox.take(&mut self.messages) {
+            return;
         }
         state.snapshots.leave(py);
-        let count = self.messages.len() as u64;
+        self.calls_others = true;
+        let mut count = 0;
+        while let Some(message) = self.messages.pop_front() {
+            message.deliver(py, state);
+            count += 1;
+        }
+        self.calls_others = false;
         state.counters.with(py, |counters| counters.messages += count);
-        let mut messages = self.messages.drain(..);
-        // One that panics takes none of the others with it.
-        while contained(event_loop, || messages.by_ref().for_each(|message| message.deliver(py, state)))?.is_none() {}
-        Ok(())
     }
 
     fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
