@@ -8,6 +8,7 @@ import functools
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,59 @@ def test_a_handle_without_a_context_has_a_copy_of_the_current_one(loop: Loop, sc
     variable.reset(token)
     assert handle.get_context()[variable] == 7
     handle.cancel()
+
+
+def test_a_cancelled_handle_knows_the_context_that_its_caller_has(loop: Loop, schedule: Schedule) -> None:
+    context = contextvars.copy_context()
+    given = schedule(callback, context=context)
+    given.cancel()
+    assert given.get_context() is context
+    asked = schedule(callback)
+    context = asked.get_context()
+    asked.cancel()
+    assert asked.get_context() is context
+    unasked = schedule(callback)
+    unasked.cancel()
+    assert isinstance(unasked.get_context(), contextvars.Context)
+    assert unasked.get_context() is unasked.get_context()
+
+
+@pytest.mark.parametrize("name", SOON + LATER)
+@pytest.mark.parametrize("given", ["current", "given", "asked for"])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_cancelled_handle_lets_go_of_all_that_its_callback_was_to_have(
+    pyloop_loop: Loop, name: str, given: str, running: bool
+) -> None:
+    class Value:
+        def __call__(self, *_: object) -> None:
+            raise AssertionError("cancelled")
+
+    loop, variable = pyloop_loop, contextvars.ContextVar[Value | None]("variable")
+    held, references = list[asyncio.Handle](), list[weakref.ref[Value]]()
+    method: Schedule = getattr(loop, name)
+    late: Schedule = method if name in SOON else functools.partial(method, 3600)
+
+    def schedule() -> None:
+        called, argument, known = Value(), Value(), Value()
+        references.extend(map(weakref.ref, (called, argument, known)))
+        variable.set(known)
+        handle = late(called, argument, **({"context": contextvars.copy_context()} if given == "given" else {}))
+        if given == "asked for":
+            assert handle.get_context()[variable] is known
+        handle.cancel()
+        held.append(handle)
+        variable.set(None)
+
+    if running:
+        loop.call_soon(schedule)
+        # The loop keeps the variables of the last callback until it pauses.
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+    else:
+        contextvars.copy_context().run(schedule)
+        turn(loop)
+    assert [reference() for reference in references] == [None] * 3
+    assert "cancelled" in repr(held[0])
 
 
 def test_timers_are_ordered_by_their_deadlines(

@@ -12,6 +12,15 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     unsafe { error::owned(py, ffi::PyContext_CopyCurrent()) }
 }
 
+/// `contextvars.Context()`.
+///
+/// # Errors
+/// MemoryError.
+pub fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: gives a new reference, or NULL with an exception set.
+    unsafe { error::owned(py, ffi::PyContext_New()) }
+}
+
 /// `context.copy()`.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::LoopState;
@@ -55,10 +55,21 @@ struct State {
     /// None once cancelled.
     callback: Option<Callback>,
     origin: Option<Box<Origin>>,
-    context: Py<PyAny>,
-    /// The context is a snapshot that other handles share (`snapshots.rs`): nobody sees it.
-    shares_context: bool,
+    /// None: it was cancelled, and nobody else had the context.
+    context: Option<Py<PyAny>>,
+    known_as: KnownAs,
     cancelled: bool,
+}
+
+/// What a handle has of its context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownAs {
+    /// The context, which is its own or the caller's.
+    Itself,
+    /// A snapshot that other handles share (`snapshots.rs`): nobody sees it.
+    Snapshot,
+    /// It was cancelled: a weak reference to a context that somebody else had.
+    Weakly,
 }
 
 /// What a handle is made of.
@@ -87,7 +98,7 @@ impl Handle {
         parts: Parts<'py>,
         event_loop: &Bound<'py, LoopState>,
     ) -> PyResult<impl FnOnce() -> Self + use<'py>> {
-        let (context, shares_context) = match parts.context {
+        let (context, is_snapshot) = match parts.context {
             Some(context) => (context, false),
             None => event_loop.get().snapshots.for_callback(event_loop.py())?,
         };
@@ -95,8 +106,9 @@ impl Handle {
         Ok(move || {
             let callback =
                 Callback { callable: parts.callable.unbind(), args: parts.args.map(|args| Hidden::new(args.unbind())) };
-            let context = context.unbind();
-            let state = State { callback: Some(callback), origin: None, context, shares_context, cancelled: false };
+            let context = Some(context.unbind());
+            let known_as = if is_snapshot { KnownAs::Snapshot } else { KnownAs::Itself };
+            let state = State { callback: Some(callback), origin: None, context, known_as, cancelled: false };
             Self { state: GilCell::new(state), event_loop: event_loop.unbind() }
         })
     }
@@ -161,26 +173,51 @@ impl Handle {
         Ok(())
     }
 
-    /// The context, which is the handle's own from now on.
+    /// The context, which is the handle's own from now on. One that was cancelled has it while somebody else does, then
+    /// an empty one.
     fn own_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (known, shared) = self.state.with(py, |state| (state.context.clone_ref(py), state.shares_context));
-        let known = known.into_bound(py);
-        if !shared {
-            return Ok(known);
-        }
-        let copy = context::copy(&known)?;
-        self.set_own_context(&copy);
-        Ok(copy)
+        let (known, known_as) =
+            self.state.with(py, |state| (state.context.as_ref().map(|known| known.clone_ref(py)), state.known_as));
+        let known = known.map(|known| known.into_bound(py));
+        let own = match (known, known_as) {
+            (Some(known), KnownAs::Itself) => return Ok(known),
+            (Some(known), KnownAs::Snapshot) => context::copy(&known)?,
+            (Some(known), KnownAs::Weakly) => match known.cast::<PyWeakrefReference>()?.upgrade() {
+                Some(context) => return Ok(context),
+                None => context::empty(py)?,
+            },
+            (None, _) => context::empty(py)?,
+        };
+        self.set_own_context(&own);
+        Ok(own)
     }
 
     fn set_own_context(&self, own: &Bound<'_, PyAny>) {
         let py = own.py();
-        let own = own.clone().unbind();
+        self.replace_context(py, Some(own.clone().unbind()), KnownAs::Itself);
+    }
+
+    fn replace_context(&self, py: Python<'_>, context: Option<Py<PyAny>>, known_as: KnownAs) {
         let before = self.state.with(py, |state| {
-            state.shares_context = false;
-            std::mem::replace(&mut state.context, own)
+            state.known_as = known_as;
+            std::mem::replace(&mut state.context, context)
         });
-        before.drop_ref(py);
+        if let Some(before) = before {
+            before.drop_ref(py);
+        }
+    }
+
+    /// It is cancelled, and does not keep the values of the context's variables: a timer may be due in an hour only.
+    fn let_go_of_context(&self, py: Python<'_>) {
+        let elsewhere = self.state.with(py, |state| match (&state.context, state.known_as) {
+            (Some(context), KnownAs::Itself) if refs::is_shared(context.bind(py)) => Some(context.clone_ref(py)),
+            _ => None,
+        });
+        // asyncio's handle has the context still: so does ours, as long as there is one.
+        match elsewhere.map(|context| PyWeakrefReference::new(context.bind(py))) {
+            Some(Ok(reference)) => self.replace_context(py, Some(reference.into_any().unbind()), KnownAs::Weakly),
+            _ => self.replace_context(py, None, KnownAs::Itself),
+        }
     }
 
     /// Run it, in the turn. The error is one that ends the run.
@@ -195,10 +232,11 @@ impl Handle {
         let py = slf.py();
         let this = slf.get();
         // Cloned, not taken: the callback may look at its own handle, or an exception handler may.
-        let Some((callable, args, context, shares_context)) = this.state.with(py, |state| {
+        let Some((callable, args, snapshot)) = this.state.with(py, |state| {
             let callback = state.callback.as_ref()?;
             let args = callback.args.as_ref().map(|args| args.get().clone_ref(py));
-            Some((callback.callable.clone_ref(py), args, state.context.clone_ref(py), state.shares_context))
+            let snapshot = if state.known_as == KnownAs::Snapshot { state.context.as_ref() } else { None };
+            Some((callback.callable.clone_ref(py), args, snapshot.map(|snapshot| snapshot.clone_ref(py))))
         }) else {
             return Ok(());
         };
@@ -212,17 +250,17 @@ impl Handle {
                 false
             }
         };
-        let entered = if turn && shares_context && !refs::is_reachable(slf.as_any()) {
-            // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
-            let snapshots = &this.event_loop.get().snapshots;
-            snapshots.run_in_copy(context.into_bound(py), &mut call, |copy| this.set_own_context(copy))
-        } else {
-            context.drop_ref(py);
-            this.own_context(py).and_then(|own| {
+        let entered = match snapshot.map(|snapshot| snapshot.into_bound(py)) {
+            Some(snapshot) if turn && !refs::is_reachable(slf.as_any()) => {
+                // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
+                let snapshots = &this.event_loop.get().snapshots;
+                snapshots.run_in_copy(snapshot, &mut call, |copy| this.set_own_context(copy))
+            }
+            _ => this.own_context(py).and_then(|own| {
                 let _inside = context::inside(&own)?;
                 call();
                 Ok(())
-            })
+            }),
         };
         match entered.err().map(Box::new).or(raised) {
             None => Ok(()),
@@ -270,6 +308,7 @@ impl Handle {
         if let Some(callback) = this.state.with(py, |state| state.callback.take()) {
             callback.let_go(py);
         }
+        this.let_go_of_context(py);
         true
     }
 
@@ -310,7 +349,9 @@ impl Pooled for Handle {
         let Self { state, event_loop } = values.0;
         let State { callback, origin, context, .. } = state.into_inner();
         event_loop.drop_ref(py);
-        context.drop_ref(py);
+        if let Some(context) = context {
+            context.drop_ref(py);
+        }
         if let Some(callback) = callback {
             callback.let_go(py);
         }
