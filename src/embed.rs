@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use crate::_native;
 use crate::py::call::Object;
 
-/// The package's Python modules (`test_house.py` knows that none is missing).
+/// The package's Python modules (`tests/house` knows that none is missing).
 const MODULES: &[(&str, &str)] = &[
     ("pyloop", include_str!("../python/pyloop/__init__.py")),
     ("pyloop._accel", include_str!("../python/pyloop/_accel.py")),

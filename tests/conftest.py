@@ -17,27 +17,18 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
-from typing import Any, Protocol, TypeVar
 
 import pytest
 
 from support import loops
 from support.guard import Context, Guard
-from support.loops import Loop, LoopFactory
-
-T = TypeVar("T")
+from support.loops import Loop, LoopFactory, Run
 
 # A test that waits for ever is stopped from outside, first politely, then with every thread's traceback.
 PATIENCE = 10.0
 _stderr = 2
-
-
-class Run(Protocol):
-    """Runs a coroutine on the test's loop and gives its result."""
-
-    def __call__(self, main: Coroutine[Any, Any, T], /) -> T: ...
 
 
 class Hung(SystemExit):

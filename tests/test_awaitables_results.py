@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.rust import none_left, rust, start_background
 
 Make = Callable[[Any], Generator[Any, Any, Any]]

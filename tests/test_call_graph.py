@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 
 pytestmark = pytest.mark.since(3, 14)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import sys
+from asyncio import base_subprocess
 from pathlib import Path
 
 import pytest
@@ -17,28 +19,65 @@ PACKAGE = Path(pyloop.__file__).parent
 
 def private_names(path: Path) -> set[str]:
     """What a module takes from asyncio's modules under a private name."""
-    modules = {name for name in dir(asyncio) if type(getattr(asyncio, name)).__name__ == "module"}
-    found = set[str]()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not (isinstance(node, ast.Attribute) and node.attr.startswith("_")):
-            continue
-        owner = node.value
-        while isinstance(owner, ast.Attribute):
-            owner = owner.value
-        if isinstance(owner, ast.Name) and owner.id in modules and not node.attr.startswith("__"):
-            found.add(f"{owner.id}: {node.attr}")
+    tree, roots, found = ast.parse(path.read_text()), set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {
+                (name.asname or name.name).split(".")[0] for name in node.names if "asyncio" in name.name
+            }
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "asyncio":
+            roots |= {name.asname or name.name for name in node.names}
+            found |= {name.name for name in node.names if name.name.startswith("_")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in roots:
+                found.add(node.attr)
     return found
 
 
-def test_private_names_of_asyncio_stand_in_compat_alone() -> None:
-    elsewhere = {
-        path.name: names
-        for path in PACKAGE.glob("*.py")
-        if path.name != "_compat.py" and (names := private_names(path))
-    }
-    # The two that asyncio documents for loops written elsewhere.
-    documented = {"events: _get_running_loop", "events: _set_running_loop"}
-    assert {name: names - documented for name, names in elsewhere.items() if names - documented} == {}
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def own_names(path: Path) -> set[str]:
+    """The private names that a module uses on any object, or gives to a method."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found.add(node.name)
+    return set(filter(is_private, found))
+
+
+ELSEWHERE = [path for path in PACKAGE.glob("*.py") if path.name != "_compat.py"]
+
+
+def test_private_names_of_asyncio_are_taken_in_compat_alone() -> None:
+    assert {path.name: names for path in ELSEWHERE if (names := private_names(path))} == {}
+
+
+def test_private_names_of_asyncios_classes_that_ours_have_too_stand_in_compat() -> None:
+    stock = asyncio.SelectorEventLoop()
+    stock.close()
+    classes = [asyncio.BaseEventLoop, base_subprocess.BaseSubprocessTransport]
+    theirs = set(filter(is_private, [*vars(stock), *(name for each in classes for name in dir(each))]))
+    known = set(re.findall(r"\w+", (PACKAGE / "_compat.py").read_text()))
+    strangers = {path.name: names for path in ELSEWHERE if (names := own_names(path) & theirs - known)}
+    assert strangers == {}
+
+
+@pytest.mark.parametrize("owner", _compat.PARTS)
+def test_the_parts_that_our_classes_play_are_there(owner: str) -> None:
+    stock = asyncio.SelectorEventLoop()
+    stock.close()
+    classes = vars(base_subprocess) | vars(asyncio.unix_events) | vars(asyncio)
+    if owner in classes:  # 3.16 has no policies
+        there = {*dir(classes[owner]), *vars(stock)}
+        assert [name for name in _compat.PARTS[owner] if name not in there] == []
 
 
 def test_the_protocol_of_third_party_tasks_is_there() -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
 from support.guard import descriptors
-from support.loops import Loop, LoopFactory, turn
+from support.loops import Loop, LoopFactory, Run, turn
 from support.net import cancelled, pending, socket_pair
 
 Pair = tuple[socket.socket, ...]

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 
 HOSTS = [
     "127.0.0.1", "0.0.0.0", "255.255.255.255", "8.8.8.8", "::1", "::", "fe80::1", "fe80::1%lo", "2001:db8::1",

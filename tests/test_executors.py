@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
 from support.guard import Context
-from support.loops import Loop, turn
+from support.loops import Loop, Run, turn
 
 Pool = concurrent.futures.ThreadPoolExecutor
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.net import cancelled, closed_port, deaf_server, pending, receive_all, socket_pair
 
 MEGABYTES = os.urandom(3 * 2**20)

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.net import cancelled, pending, receive_all, socket_pair
 
 MEGABYTES = os.urandom(3 * 2**20)

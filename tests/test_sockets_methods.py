@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
 from support.guard import descriptors
-from support.loops import Loop, LoopFactory
+from support.loops import Loop, LoopFactory, Run
 from support.net import cancelled, pending, receive_all, socket_pair
 
 Pair = tuple[socket.socket, ...]

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.net import cancelled, pending, socket_pair
 
 Pair = tuple[socket.socket, ...]

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
 from support.guard import descriptors
-from support.loops import Loop, LoopFactory
+from support.loops import Loop, LoopFactory, Run
 from support.process import output
 
 MEGABYTE = os.urandom(2**20)

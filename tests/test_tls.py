@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.protocols import Recorder
 from support.tls import client_context, distrustful_context, server_context
 

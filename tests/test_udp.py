@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.net import closed_port
 from support.protocols import Datagrams
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop
+from support.loops import Loop, Run
 from support.protocols import Echo, Recorder
 
 

@@ -111,6 +111,29 @@ loop_attributes: tuple[str, ...] = _loop_attributes()
 finalize_asyncgen: Callable[[Any, Any], None] = base_events.BaseEventLoop._asyncgen_finalizer_hook
 get_future_loop: Callable[[Any], Any] = futures._get_loop
 
+# --- the loop ---
+
+#: The two that asyncio documents for loops written elsewhere.
+get_running_loop: Callable[[], Any] = events._get_running_loop
+set_running_loop: Callable[[Any], None] = events._set_running_loop
+
+#: What our classes override, call or keep under a private name of the asyncio class whose part they play.
+PARTS: dict[str, tuple[str, ...]] = {
+    "BaseEventLoop": (
+        "_add_callback",
+        "_check_closed",
+        "_check_running",
+        "_debug",
+        "_default_executor",
+        "_make_subprocess_transport",
+        "_process_events",
+    ),
+    # What the transports and the methods in `AsyncioTransports` ask of their loop.
+    "SelectorEventLoop": ("_csock", "_handle_signal", "_selector", "_signal_handlers", "_ssock"),
+    "BaseSubprocessTransport": ("_connect_pipes", "_process_exited", "_wait"),
+    "_UnixDefaultEventLoopPolicy": ("_loop_factory",),
+}
+
 
 def _wraps_stop_iteration() -> bool:
     future: Any = futures._PyFuture(loop=types.SimpleNamespace(get_debug=lambda: False))

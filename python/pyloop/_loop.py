@@ -11,7 +11,7 @@ import selectors
 import socket
 import sys
 import weakref
-from asyncio import base_events, events
+from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _accel, _compat, _forks, _native
@@ -86,7 +86,7 @@ class EventLoop(
         if self.is_running():
             raise RuntimeError("This event loop is already running")
         self._check_process()
-        if events._get_running_loop() is not None:
+        if _compat.get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
     def set_debug(self, enabled: bool) -> None:
@@ -178,13 +178,13 @@ class _Running:
         sys.set_asyncgen_hooks(
             firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
         )
-        events._set_running_loop(loop)
+        _compat.set_running_loop(loop)
 
     def __exit__(self, *_exc: object) -> None:
         loop = self._loop
         if self._has_signals:
             loop._leave_signals()
-        events._set_running_loop(None)
+        _compat.set_running_loop(None)
         loop._set_coroutine_origin_tracking(False)
         sys.set_asyncgen_hooks(*self._hooks)
 

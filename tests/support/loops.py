@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import pytest
 
@@ -13,6 +13,12 @@ Loop = asyncio.AbstractEventLoop
 LoopFactory = Callable[[], Loop]
 
 KINDS = ("asyncio", "pyloop")
+
+
+class Run(Protocol):
+    """Runs a coroutine on the test's loop and gives its result."""
+
+    def __call__[T](self, main: Coroutine[Any, Any, T], /) -> T: ...
 
 
 def kinds(config: pytest.Config) -> list[str]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from test_house import check, code_of, folder_of, named, rust_files
+from support.source import check, code_of, folder_of, named, rust_files
 
 # What takes the exception that is set in PyO3's way: a PanicException becomes a panic again.
 TAKES_IT = re.compile(r"\bPyErr\s*::\s*(?:fetch|take|warn)\b|\w+_or_err\(|\.check_signals\(")
