@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from test_house import check, code_of, folder_of, named, rust_files
+from support.source import check, code_of, folder_of, named, rust_files
 
 # Classes without `__traverse__`, and why none is needed.
 SHOW_NOTHING = {
