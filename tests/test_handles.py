@@ -233,7 +233,9 @@ def test_a_cancelled_handle_lets_go_of_all_that_its_callback_was_to_have(
         called, argument, known = Value(), Value(), Value()
         references.extend(map(weakref.ref, (called, argument, known)))
         variable.set(known)
-        handle = late(called, argument, **({"context": contextvars.copy_context()} if given == "given" else {}))
+        handle = late(
+            called, argument, **({"context": contextvars.copy_context()} if given == "given" else {})
+        )
         if given == "asked for":
             assert handle.get_context()[variable] is known
         handle.cancel()

@@ -232,18 +232,6 @@ pub fn create_hidden<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values
     Ok(object)
 }
 
-/// As `create_hidden`, for a class that no module installs: the first call does.
-///
-/// # Errors
-/// MemoryError.
-#[inline(always)]
-pub fn create_installed<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
-    if !pool::is_installed::<T>(py) {
-        pool::install::<T>(py);
-    }
-    create_hidden(py, make)
-}
-
 /// How many are hidden of what a coroutine awaits.
 const DEPTH: usize = 4;
 

@@ -19,77 +19,15 @@ pub mod methods;
 pub mod pool;
 pub mod slots;
 pub mod stop_iteration;
-
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod switch;
 
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+pub use switch::{Acceleration, Probed, Why, expect, raised};
+
 use crate::py::error;
-
-/// Why an acceleration is off.
-pub type Why = Cow<'static, str>;
-
-/// What a probe found. An exception of the probe is a reason like any other.
-pub type Probed = Result<(), Why>;
-
-/// `Err(why)` unless `holds`.
-pub fn expect(holds: bool, why: &'static str) -> Probed {
-    if holds { Ok(()) } else { Err(why.into()) }
-}
-
-/// An error of Python's as a reason.
-pub fn raised(error: PyErr) -> Why {
-    error.to_string().into()
-}
-
-/// One acceleration. Off until `settle` has tried it.
-pub struct Acceleration {
-    name: &'static str,
-    on: AtomicBool,
-    why: PyOnceLock<Why>,
-}
-
-impl Acceleration {
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, on: AtomicBool::new(false), why: PyOnceLock::new() }
-    }
-
-    #[inline(always)]
-    pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
-    }
-
-    /// Switch it off for good: what was done so far stays valid.
-    #[cold]
-    pub fn turn_off(&self, py: Python<'_>, why: Why) {
-        self.on.store(false, Ordering::Relaxed);
-        self.why.get_or_init(py, || why);
-    }
-
-    fn settle(&self, py: Python<'_>, asked: &Asked, probe: impl FnOnce() -> Probed) {
-        let probed = if asked.refuses(self.name) {
-            Err("switched off by PYLOOP_ACCEL".into())
-        } else {
-            error::catch_panic(probe).unwrap_or_else(|panicked| Err(raised(panicked)))
-        };
-        match probed {
-            Ok(()) => self.on.store(true, Ordering::Relaxed),
-            Err(why) => self.turn_off(py, why),
-        }
-    }
-
-    /// `on`, or `off: ` and the reason.
-    fn looks(&self, py: Python<'_>) -> String {
-        match (self.is_on(), self.why.get(py)) {
-            (true, _) => "on".to_owned(),
-            (false, Some(why)) => format!("off: {why}"),
-            (false, None) => "off: not tried".to_owned(),
-        }
-    }
-}
 
 /// What the environment variable asks for.
 struct Asked {
@@ -176,18 +114,28 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     }
     let asked = Asked::read();
-    layout::LAYOUT.settle(py, &asked, || layout::probe(py));
+    let refused = |known: &Acceleration| asked.refuses(known.name);
+    layout::LAYOUT.settle(py, refused(&layout::LAYOUT), || layout::probe(py));
     // It writes instances where `layout` has found their values to be.
-    pool::POOL.settle(py, &asked, || pool::probe(py));
-    collector::COLLECTOR.settle(py, &asked, || collector::probe(py));
-    contexts::CONTEXTS.settle(py, &asked, || contexts::probe(py));
-    stop_iteration::STOP_ITERATION.settle(py, &asked, || stop_iteration::probe(py));
-    slots::SLOTS.settle(py, &asked, || slots::probe(py));
+    pool::POOL.settle(py, refused(&pool::POOL), || pool::probe(py));
+    collector::COLLECTOR.settle(py, refused(&collector::COLLECTOR), || collector::probe(py));
+    contexts::CONTEXTS.settle(py, refused(&contexts::CONTEXTS), || contexts::probe(py));
+    stop_iteration::STOP_ITERATION.settle(py, refused(&stop_iteration::STOP_ITERATION), || stop_iteration::probe(py));
+    slots::SLOTS.settle(py, refused(&slots::SLOTS), || slots::probe(py));
     #[cfg(feature = "loop")]
-    methods::METHODS.settle(py, &asked, || methods::probe(py));
+    methods::METHODS.settle(py, refused(&methods::METHODS), || methods::probe(py));
     #[cfg(feature = "loop")]
-    async_exc::ASYNC_EXC.settle(py, &asked, || async_exc::probe(py));
+    async_exc::ASYNC_EXC.settle(py, refused(&async_exc::ASYNC_EXC), || async_exc::probe(py));
     asked.warn_of_unknown(py)
+}
+
+/// As `pool::install`, for a class that no module installs when it is made: an extension's awaitables.
+#[cold]
+pub fn install_late<T: pool::Pooled>(py: Python<'_>) {
+    if let Err(raised) = settle(py) {
+        error::unraisable(py, raised, None);
+    }
+    pool::install::<T>(py);
 }
 
 /// `pyloop._accel` has tried one of its own: None, or why not.
@@ -196,7 +144,7 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
 #[pyo3(signature = (name, why))]
 pub fn _settle_acceleration(py: Python<'_>, name: &str, why: Option<String>) {
     if let Some(known) = ALL.iter().find(|known| known.name == name) {
-        known.settle(py, &Asked::read(), || why.map_or(Ok(()), |why| Err(why.into())));
+        known.settle(py, Asked::read().refuses(name), || why.map_or(Ok(()), |why| Err(why.into())));
     }
 }
 

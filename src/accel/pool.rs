@@ -227,12 +227,10 @@ pub fn is_installed<T: Pooled>(py: Python<'_>) -> bool {
     T::pool().installed.get(py).is_some()
 }
 
-/// Give the class its deallocator and its slots; before it has instances or subclasses.
+/// Give the class its deallocator and its slots; before it has instances or subclasses, and when the accelerations are
+/// settled.
 #[cold]
 pub fn install<T: Pooled>(py: Python<'_>) {
-    if let Err(raised) = super::settle(py) {
-        crate::py::error::unraisable(py, raised, None);
-    }
     if T::pool().installed.set(py, ()).is_err() {
         return;
     }

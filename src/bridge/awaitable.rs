@@ -35,10 +35,9 @@ use super::link::Current;
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
-use crate::accel::collector;
-use crate::accel::pool::{Pool, Pooled};
+use crate::accel::pool::{self, Pool, Pooled};
 use crate::accel::slots::{self, Await};
-use crate::accel::stop_iteration;
+use crate::accel::{self, collector, stop_iteration};
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
@@ -162,7 +161,7 @@ impl RustFuture {
     ) -> PyResult<Bound<'py, PyAny>> {
         owner::receive();
         let future = Box::pin(future);
-        collector::create_installed::<Self>(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
+        Self::create(py, || (Self::from_body(name, Body::Send(future)),)).map(Bound::into_any)
     }
 
     /// `new_local` and `into_object` in one.
@@ -178,7 +177,7 @@ impl RustFuture {
         owner::receive();
         let (future, owner) = (Box::pin(future), OwnerThread::here());
         let make = || (Self::from_body(name, Body::Local(ManuallyDrop::new(future), owner)),);
-        collector::create_installed::<Self>(py, make).map(Bound::into_any)
+        Self::create(py, make).map(Bound::into_any)
     }
 
     /// As a Python object. One that is not seen into is not tracked by the cycle collector, until `foreign` adds something
@@ -189,11 +188,19 @@ impl RustFuture {
     #[inline]
     pub fn into_object(mut self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
         let seen = matches!(self.body.get_mut(), Some(Body::Seen(_)));
-        let object = collector::create_installed(py, || (self,))?;
+        let object = Self::create(py, || (self,))?;
         if seen {
             refs::show(object.as_any());
         }
         Ok(object)
+    }
+
+    #[inline(always)]
+    fn create(py: Python<'_>, make: impl FnOnce() -> (Self,)) -> PyResult<Bound<'_, Self>> {
+        if !pool::is_installed::<Self>(py) {
+            accel::install_late::<Self>(py);
+        }
+        collector::create_hidden(py, make)
     }
 
     #[inline(always)]

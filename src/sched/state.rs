@@ -23,6 +23,7 @@ use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::GilCell;
+use crate::py::error;
 
 /// Counters since the loop was made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +67,8 @@ pub struct LoopState {
     spare: GilCell<Vec<Box<Option<DoneCallback>>>>,
 }
 
+/// How often what destructors have queued is dropped in turn: more than any chain of tasks that wait for each other is long.
+const MOST_PASSES: u32 = 100_000;
 /// How many such boxes are kept.
 const SPARE: usize = 1024;
 
@@ -279,23 +282,33 @@ impl LoopState {
 
     /// Drop everything that waits, with the GIL held; what destructors queue meanwhile goes too.
     pub fn drop_all(&self, py: Python<'_>) {
-        for _ in 0..8 {
-            let entries = self.ready.with(py, ReadyQueue::take_all);
-            let timers = self.timers.with(py, Timers::take_all);
-            let tasks = self.tasks.take(py);
-            if entries.is_empty() && timers.is_empty() && tasks.resting.is_empty() {
+        let mut passes = 0;
+        while self.drop_waiting(py) {
+            passes += 1;
+            if passes == MOST_PASSES {
+                let text = "an event loop that goes away is given new callbacks by each destructor of the old ones";
+                error::unraisable(py, PyRuntimeError::new_err(text), None);
                 break;
             }
-            for timer in &timers {
-                timer.bind(py).get().forget(py);
-            }
-            drop((entries, timers, tasks));
         }
         drop(self.task_is_current.take(py));
         self.snapshots.forget(py);
         if let Some(reactor) = self.reactor.take(py) {
             reactor.close(py);
         }
+    }
+}
+
+impl LoopState {
+    /// Drop what waits now. False: nothing did.
+    fn drop_waiting(&self, py: Python<'_>) -> bool {
+        let entries = self.ready.with(py, ReadyQueue::take_all);
+        let timers = self.timers.with(py, Timers::take_all);
+        let tasks = self.tasks.take(py);
+        for timer in &timers {
+            timer.bind(py).get().forget(py);
+        }
+        !(entries.is_empty() && timers.is_empty() && tasks.resting.is_empty() && tasks.hidden.is_empty())
     }
 }
 

@@ -26,15 +26,11 @@ from support.source import (
 ALSO_ALLOWED = {("accel", "py")}
 
 # Files of one folder that use each other, and why they may. `mod` is what is in the folder's mod.rs.
-TO_BE_CUT = "mod.rs has what its children share and joins them: the first belongs in a file of its own"
 CIRCLES = {
     (
         "sched",
         "entry handle reactor runtime shared state thread_safe_handle timer_handle",
     ): "a handle knows its loop's state, which has the handles in its queues",
-    ("accel", "collector contexts layout methods mod pool slots stop_iteration"): TO_BE_CUT,
-    ("prims/fs", "dir file mod opening ops"): TO_BE_CUT,
-    ("prims/sync", "broadcast mod mpsc watch"): TO_BE_CUT,
 }
 
 # Outside src/py/ and src/accel/, where the C API may be called as it is: the capsule is a C API.

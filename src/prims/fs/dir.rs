@@ -16,8 +16,8 @@ use pyo3::prelude::*;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::joined;
 use super::path::{Kind, PathArg};
+use super::pool::joined;
 use super::stat::stat_result;
 use crate::bridge::RustFuture;
 use crate::py::call::Object;

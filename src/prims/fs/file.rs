@@ -20,8 +20,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::mode::Mode;
 use super::path::Data;
+use super::pool::{copied, on_pool};
 use super::stat::stat_result;
-use super::{copied, on_pool};
 use crate::bridge::RustFuture;
 use crate::py::call::Object;
 use crate::py::error;

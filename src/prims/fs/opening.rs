@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 
 use super::file::File;
 use super::mode::Mode;
-use super::on_pool;
 use super::path::PathArg;
+use super::pool::on_pool;
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
 

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 
 use super::path::{Data, PathArg};
+use super::pool::{copied, on_pool};
 use super::stat::stat_result;
-use super::{copied, on_pool};
 use crate::bridge::RustFuture;
 
 /// A call about one path.

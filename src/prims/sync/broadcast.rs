@@ -227,7 +227,7 @@ impl BroadcastReceiver {
 /// Raises ValueError for a capacity below 1 or above 2**20: the room is made at once.
 #[pyfunction]
 pub fn broadcast(py: Python<'_>, capacity: i64) -> PyResult<(BroadcastSender, BroadcastReceiver)> {
-    let (tx, rx) = tokio_broadcast::channel(super::within(capacity, "capacity", 1, 1 << 20)?);
+    let (tx, rx) = tokio_broadcast::channel(super::arguments::within(capacity, "capacity", 1, 1 << 20)?);
     let store = Arc::<Store>::default();
     let kept = store.kept(py)?;
     Ok((BroadcastSender::of(tx, Some(Arc::clone(&store))), BroadcastReceiver::of(rx, Some((store, kept)))))

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use tokio::sync::{Notify as TokioNotify, watch};
 
-use super::{none, within};
+use super::arguments::{none, within};
 use crate::bridge::RustFuture;
 
 /// Wakes one task, or all that wait.

@@ -7,6 +7,7 @@
 //! tokio wakes after it has let its locks go, and a wake may run Python (a foreign loop's `call_soon_threadsafe`). So
 //! nothing here is held over a tokio call that may wake: no lock that blocks, no `GilCell`.
 
+mod arguments;
 mod broadcast;
 mod closing;
 mod fault;
@@ -19,7 +20,6 @@ mod store;
 pub(super) mod testing;
 mod watch;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 pub use broadcast::{BroadcastReceiver, BroadcastSender};
@@ -30,22 +30,6 @@ pub use mpsc::{Receiver, Rx, Sender, Tx};
 pub use oneshot::{OneshotReceiver, OneshotSender};
 pub use semaphore::{Acquire, Permit, Semaphore};
 pub use watch::{WatchReceiver, WatchSender};
-
-/// `value` if it is one that tokio takes.
-fn within(value: i64, name: &str, least: usize, most: usize) -> PyResult<usize> {
-    match usize::try_from(value) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ if value < 0 || usize::try_from(value).is_ok_and(|value| value < least) => {
-            Err(PyValueError::new_err(format!("{name} must be at least {least}, not {value}")))
-        }
-        _ => Err(PyValueError::new_err(format!("{name} must be at most {most}, not {value}"))),
-    }
-}
-
-/// None, for a poll.
-fn none() -> Py<PyAny> {
-    Python::attach(|py| py.None())
-}
 
 /// The module `pyloop._sync`.
 ///

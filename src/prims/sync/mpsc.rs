@@ -17,11 +17,11 @@ use tokio::sync::mpsc::{
 };
 use tokio::sync::{Mutex, Semaphore};
 
+use super::arguments::{none, within};
 use super::closing::Closing;
 use super::fault::{Fault, HANDLE_CLOSED, NO_RECEIVER, NO_SENDER, end_of_iteration};
 use super::item::Item;
 use super::store::Store;
-use super::{none, within};
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
 use crate::py::cell::GilCell;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore as TokioSemaphore, TryAcquireError};
 
+use super::arguments::{none, within};
 use super::fault::Fault;
-use super::{none, within};
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
 

@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::watch as tokio_watch;
 
+use super::arguments::none;
 use super::fault::{Fault, HANDLE_CLOSED, NO_SENDER, end_of_iteration};
 use super::item::SharedItem;
-use super::none;
 use super::store::{Kept, Store};
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
