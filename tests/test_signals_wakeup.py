@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
-from support.loops import Loop, LoopFactory
+from support.loops import Loop, LoopFactory, Run
 from support.threads import until_asleep
 
 NUMBER = signal.SIGUSR1

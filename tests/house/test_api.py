@@ -6,7 +6,7 @@ import difflib
 import re
 
 from support import api
-from test_house import ROOT, code_of
+from support.source import ROOT, code_of
 
 
 def test_the_public_surface_is_the_one_that_is_documented() -> None:
