@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from support.loops import LoopFactory
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import threading
+from typing import Any, NoReturn
+
+import pytest
+
+from support.loops import Loop, LoopFactory
 from support.process import output, start
+from support.rust import pyloop
 
 # `fill()` takes every descriptor that is left (and gives them back in a list); `spare(n)` leaves n.
 FILL = """
@@ -234,3 +245,62 @@ asyncio.run(main(), loop_factory=new_event_loop)
 """,
     )
     assert printed == "MemoryError\nMemoryError\n10\n"
+
+
+@pytest.mark.parametrize("missing", ["pidfd_open", "_add_reader"])
+def test_a_child_is_waited_for_by_a_thread_where_there_is_no_descriptor_for_it(
+    pyloop_loop: Loop, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    refuse_child(monkeypatch, missing)
+
+    async def main() -> int:
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(7)")
+        return await child.wait()
+
+    assert pyloop_loop.run_until_complete(main()) == 7
+
+
+def test_a_child_that_nobody_could_wait_for_is_ended(
+    pyloop_loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_child(monkeypatch, "pidfd_open")
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    children: list[Any] = []
+    popen = subprocess.Popen
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        children.append(popen(*args, **kwargs))
+        return children[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", kept)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+        assert children[0].wait() < 0
+        for _ in range(5):
+            await asyncio.sleep(0)  # the transport of the pipe ends
+        assert children[0].stdin.closed
+
+    pyloop_loop.run_until_complete(main())
+
+
+def refuse_child(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Have the process without a descriptor, or the system without a watch, for a child."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise OSError(errno.EMFILE if missing == "pidfd_open" else errno.ENOSPC, "none left")
+
+    if missing == "pidfd_open":
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+        return
+    usual = pyloop.EventLoop._add_reader
+
+    def add_reader(loop: Any, fd: Any, callback: Any, *args: Any) -> Any:
+        return refuse() if callback == loop._child_exited else usual(loop, fd, callback, *args)
+
+    monkeypatch.setattr(pyloop.EventLoop, "_add_reader", add_reader)

@@ -6,6 +6,7 @@ own. A handler for SIGCHLD, if there is one, stays the user's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from asyncio.log import logger
@@ -89,7 +90,17 @@ class Subprocesses(LoopPart):
         transport = _Transport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
         )
-        self._watch_child(transport.get_pid(), transport)
+        try:
+            self._watch_child(transport.get_pid(), transport)
+        except BaseException:
+            # Nobody would hear of the child's end: there is neither a descriptor nor a thread for it. Its
+            # pipes are being connected, and are closed after that.
+            try:
+                with contextlib.suppress(Exception):
+                    await waiter
+            finally:
+                transport.close()
+            raise
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
@@ -107,13 +118,20 @@ class Subprocesses(LoopPart):
         try:
             pidfd = os.pidfd_open(pid)
         except (AttributeError, OSError):
-            thread = threading.Thread(
-                target=self._wait_in_thread, name=f"pyloop-waitpid-{pid}", args=(pid, transport), daemon=True
-            )
-            thread.start()
+            self._watch_child_in_thread(pid, transport)
             return
-        self._pidfds.add(pidfd)
-        self._add_reader(pidfd, self._child_exited, pid, pidfd, transport)
+        try:
+            self._add_reader(pidfd, self._child_exited, pid, pidfd, transport)
+        except OSError:
+            os.close(pidfd)
+            self._watch_child_in_thread(pid, transport)
+        else:
+            self._pidfds.add(pidfd)
+
+    def _watch_child_in_thread(self, pid: int, transport: Any) -> None:
+        name = f"pyloop-waitpid-{pid}"
+        args = (pid, transport)
+        threading.Thread(target=self._wait_in_thread, name=name, args=args, daemon=True).start()
 
     def _child_exited(self, pid: int, pidfd: int, transport: Any) -> None:
         self._remove_reader(pidfd)
