@@ -32,7 +32,8 @@ pub fn engine(py: Python<'_>, state: &LoopState) -> PyResult<EngineRef> {
 /// the running loop and the generator hooks.
 ///
 /// # Errors
-/// RuntimeError as said; KeyboardInterrupt or SystemExit from a callback or a signal handler; a panic of a Rust task.
+/// RuntimeError as said; KeyboardInterrupt or SystemExit from a callback or a signal handler;
+/// PanicException for a mistake of ours in the turn (what others' code panics with is reported or is its task's).
 pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let py = event_loop.py();
     let state = event_loop.get();
