@@ -20,10 +20,14 @@ else:
     LoopPart = object
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, transport: Any) -> int:
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
+        known: int | None = transport._proc.returncode
+        if known is not None:
+            # `Popen.poll` was asked, by `transport.close()` perhaps.
+            return known
         # Somebody else waited for it (asyncio says the same and reports 255).
         logger.warning("child process pid %d exit status already read: will report returncode 255", pid)
         return 255
@@ -45,6 +49,11 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
             await super()._connect_pipes(waiter)
         finally:
             self._connecting = False
+            if self._closed:
+                # Meanwhile. Their other ends may be open for long, in children of the child.
+                for pipe in self._pipes.values():
+                    if pipe is not None:
+                        pipe.pipe.close()
             self._tell_of_exit()
 
     def close_unconnected(self) -> None:
@@ -137,10 +146,10 @@ class Subprocesses(LoopPart):
         self._remove_reader(pidfd)
         self._pidfds.discard(pidfd)
         os.close(pidfd)
-        transport._process_exited(_wait(pid))
+        transport._process_exited(_wait(pid, transport))
 
     def _wait_in_thread(self, pid: int, transport: Any) -> None:
-        returncode = _wait(pid)
+        returncode = _wait(pid, transport)
         try:
             self.call_soon_threadsafe(transport._process_exited, returncode)
         except RuntimeError:
