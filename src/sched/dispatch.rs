@@ -31,6 +31,7 @@ pub(super) fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -
 }
 
 /// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
+#[inline(always)]
 pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
