@@ -111,17 +111,11 @@ current_tasks: dict[Any, Any] | None = (
 
 
 def _loop_slots() -> str | None:
-    class Scratch(_Slots, asyncio.BaseEventLoop):
-        pass
-
-    loop = Scratch()
+    slots = type("Slots", (), {"__slots__": _compat.loop_attributes})
+    loop: Any = type("Scratch", (slots, asyncio.BaseEventLoop), {})()
     loop.close()
     left = sorted(name for name in vars(loop) if not hasattr(_native.Loop, name))
     return f"{', '.join(left)} are not in slots" if left else None
-
-
-class _Slots:
-    __slots__ = _compat.loop_attributes
 
 
 #: Slots for what `BaseEventLoop` keeps in a loop. None: it is kept in a dictionary.
