@@ -130,7 +130,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     # What the transports and the methods in `AsyncioTransports` ask of their loop.
     "SelectorEventLoop": ("_csock", "_handle_signal", "_selector", "_signal_handlers", "_ssock"),
-    "BaseSubprocessTransport": ("_connect_pipes", "_process_exited", "_wait"),
+    "BaseSubprocessTransport": ("_closed", "_connect_pipes", "_process_exited", "_wait"),
     "_UnixDefaultEventLoopPolicy": ("_loop_factory",),
 }
 
