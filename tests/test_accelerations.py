@@ -85,6 +85,7 @@ async def main():
     print("shown")
 asyncio.run(main(), loop_factory=pyloop.new_event_loop)
 """,
+        PYLOOP_ACCEL="",
     )
     assert printed == "shown\n"
 
