@@ -134,6 +134,7 @@ def test_a_task_costs_the_same_among_a_hundred_thousand_as_among_a_thousand(loop
     assert found["many"] < 4 * found["few"], found
 
 
+@pytest.mark.acceleration("collector", "task_register")
 @pytest.mark.usefixtures("pyloop_factory")
 def test_the_cycle_collector_has_little_to_do_with_a_crowd() -> None:
     found = measured("pyloop", "collector")
@@ -141,6 +142,7 @@ def test_the_cycle_collector_has_little_to_do_with_a_crowd() -> None:
     assert found["with"] < 1.5 * found["without"], found
 
 
+@pytest.mark.acceleration("task_register")
 @pytest.mark.usefixtures("pyloop_factory")
 @pytest.mark.parametrize("how", WAITS)
 def test_a_pending_task_takes_no_more_memory_than_one_of_asyncio(how: str) -> None:
