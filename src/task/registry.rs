@@ -32,6 +32,12 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
         // `__init__` was called again.
         return Ok(());
     }
+    if !TASK_REGISTER.is_on() {
+        // First, as it may fail: it is Python code.
+        asyncio(py)?
+            .register_task(task.as_any())
+            .inspect_err(|_| task.get().state.with(py, |state| state.log_destroy_pending = false))?;
+    }
     let hidden = state.shared.lifecycle.is_running();
     if hidden {
         let kept = Task::hide(task);
@@ -44,7 +50,7 @@ pub(super) fn register(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> PyRe
         collector::show(task.as_any());
         rest_in(task, state);
     }
-    if TASK_REGISTER.is_on() { Ok(()) } else { asyncio(py)?.register_task(task.as_any()) }
+    Ok(())
 }
 
 /// A task has made its first step. Among many, what its coroutine awaits is hidden too until the next one: Python makes
