@@ -426,6 +426,9 @@ def test_wait_for_and_shield_with_an_eager_factory(loop: Loop, task_class: TaskC
     run_with_factory(loop, task_class, main())
 
 
+# Without it the recursion ends in asyncio's register, which is Python code: CPython then fails to warn of the
+# coroutine that never gets its task.
+@pytest.mark.acceleration("task_register")
 def test_eager_tasks_in_eager_tasks_end_with_a_recursion_error(loop_kind: str) -> None:
     script = """
 import sys, warnings

@@ -114,8 +114,17 @@ get_future_loop: Callable[[Any], Any] = futures._get_loop
 # --- the loop ---
 
 #: The two that asyncio documents for loops written elsewhere.
-get_running_loop: Callable[[], Any] = events._get_running_loop
-set_running_loop: Callable[[Any], None] = events._set_running_loop
+
+
+def get_running_loop() -> Any:
+    """The loop that runs in this thread, or None: asked by whatever function asyncio has for it now."""
+    return events._get_running_loop()
+
+
+def set_running_loop(loop: Any) -> None:
+    """Have `get_running_loop` give this loop, or None."""
+    events._set_running_loop(loop)
+
 
 #: What our classes override, call or keep under a private name of the asyncio class whose part they play.
 PARTS: dict[str, tuple[str, ...]] = {

@@ -16,6 +16,7 @@ use crate::bridge::RustFuture;
 use crate::future::FutureIter;
 use crate::py::asyncio::{Asyncio, asyncio};
 use crate::py::call;
+use crate::py::error;
 use crate::sched::LoopState;
 
 /// Among so many tasks the collector's look at what they await begins to count.
@@ -105,7 +106,15 @@ pub(super) fn unregister(task: &Bound<'_, Task>, ours: Option<&LoopState>) -> Py
     if let Some(place) = place {
         forget(task, state, place, hidden);
     }
-    if TASK_REGISTER.is_on() { Ok(()) } else { asyncio(py)?.unregister_task(task.as_any()) }
+    if TASK_REGISTER.is_on() {
+        return Ok(());
+    }
+    match asyncio(py)?.unregister_task(task.as_any()) {
+        Err(raised) if error::ends_the_run(py, &raised) => Err(raised),
+        // It is Python code, and may fail (too deep a recursion). The task is done, and so is shown to nobody; the weak
+        // reference goes with it.
+        _ => Ok(()),
+    }
 }
 
 /// The loop lets go of a task.
