@@ -98,15 +98,6 @@ impl<T: Hide> Hidden<T> {
         Self(ManuallyDrop::new(object))
     }
 
-    /// Hold an object and hide it.
-    #[inline]
-    pub fn hiding(object: Bound<'_, T>) -> Self {
-        let py = object.py();
-        let this = Self::new(object.unbind());
-        this.hide(py);
-        this
-    }
-
     pub fn get(&self) -> &Py<T> {
         &self.0
     }

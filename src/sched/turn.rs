@@ -228,12 +228,13 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
         if !state.ready.with(py, |ready| ready.begin_batch()) {
             state.check_process()?;
         }
-        // tokio's budget is for a poll, and there is no other poll to come.
-        let batch =
-            coop::unconstrained(std::future::poll_fn(|_| Poll::Ready(run_batch(event_loop, &mut Slice::new()))));
-        let batch = std::pin::pin!(batch).poll(&mut Context::from_waker(Waker::noop()));
-        if let Poll::Ready(Err(raised)) = batch {
-            return Err(*raised);
+        // tokio's budget is for a poll, and there is no other poll to come. Nor may a panic lead to one.
+        let run = || error::catch_panic(|| run_batch(event_loop, &mut Slice::new()));
+        let batch = coop::unconstrained(std::future::poll_fn(|_| Poll::Ready(run())));
+        match std::pin::pin!(batch).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(Err(raised))) => return Err(*raised),
+            Poll::Ready(Err(panicked)) => report_panic(event_loop, panicked)?,
+            _ => {}
         }
     }
     Ok(Next::Stop)
