@@ -409,6 +409,7 @@ def test_a_python_handler_may_use_the_loop_at_any_moment(loop: Loop) -> None:
         while sender.is_alive():
             turn(loop, 10)
         sender.join()
+        kill()  # its own is delivered before it returns, and with it what was still on its way
         stop = True
         loop.run_until_complete(asyncio.gather(*tasks))
         turn(loop, 3)
