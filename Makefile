@@ -13,7 +13,7 @@ help:
 	@echo "make build           one release build and one virtualenv (.venv-3.13 ...) for each CPython"
 	@echo "make lint            rustfmt, clippy, ruff, mypy --strict, stubtest"
 	@echo "make rust-test       cargo test"
-	@echo "make py-test         the Python tests                    ARGS=\"tests/test_tasks.py -k cancel\""
+	@echo "make py-test         the Python tests                    ARGS=\"tests/tasks -k cancel\""
 	@echo "make py-test-debug   the same with asyncio's debug mode on"
 	@echo "make py-test-plain   the same without what makes use of CPython's insides: PYLOOP_ACCEL=none"
 	@echo "make fuzz            random programs beside asyncio           ARGS=\"--start 100000 --count 500000\""

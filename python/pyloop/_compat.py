@@ -1,7 +1,7 @@
 """Every name of asyncio that is not public and that pyloop leans on, in one place.
 
-`tests/test_compat.py` pins them: a CPython that renames one fails there first. The native half takes its
-share from here too, once, at the first use.
+`tests/package/test_compat.py` pins them: a CPython that renames one fails there first. The native half takes
+its share from here too, once, at the first use.
 """
 
 from __future__ import annotations

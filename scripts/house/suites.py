@@ -14,7 +14,7 @@ from house.steps import Result, Run
 # So many failed tests get a second try, as CPython's own regrtest gives them with --rerun.
 SECOND_TRIES = 3
 # What is the same for each Python and in each variant: with the first one, as a user runs it.
-ONCE = ["--ignore=tests/test_rust_main.py", "--ignore=tests/test_rust_library.py"]
+ONCE = ["--ignore=tests/docs/test_rust_main.py", "--ignore=tests/docs/test_rust_library.py"]
 
 
 @dataclass(frozen=True)

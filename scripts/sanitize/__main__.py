@@ -1,7 +1,7 @@
 """`make sanitize`: the tests under ThreadSanitizer and AddressSanitizer, with Python on top.
 
-    make sanitize ARGS="thread"                         one of them
-    make sanitize ARGS="thread tests/test_bridge.py"    and what pytest is to run
+    make sanitize ARGS="thread"                 one of them
+    make sanitize ARGS="thread tests/bridge"    and what pytest is to run
 
 pyloop, the tests' extension module and Rust's standard library are built for the sanitizer. Python is not: it
 is started by a program that has the sanitizer's runtime in it (launcher.rs). What a sanitizer reports is a
@@ -43,22 +43,22 @@ OPTIONS = {
 TESTS = [
     "tests",
     *(
-        "--ignore=tests/test_rust_main.py",
-        "--ignore=tests/test_rust_library.py",
+        "--ignore=tests/docs/test_rust_main.py",
+        "--ignore=tests/docs/test_rust_library.py",
     ),  # they build Rust themselves
-    "--ignore=tests/test_scale.py",  # time and memory
-    "--ignore=tests/test_examples.py",  # time
+    "--ignore=tests/tasks/test_scale.py",  # time and memory
+    "--ignore=tests/docs/test_examples.py",  # time
     # Memory: of CPython's own blocks AddressSanitizer leaves none, and it keeps what is freed.
-    "--deselect=tests/test_references.py::test_a_reference_that_is_left_behind_is_seen",
-    "--deselect=tests/test_timers.py::test_cancelled_timers_do_not_pile_up",
-    "--deselect=tests/test_timers.py::test_timeouts_that_never_happen_do_not_pile_up",
+    "--deselect=tests/package/test_references.py::test_a_reference_that_is_left_behind_is_seen",
+    "--deselect=tests/loop/test_timers.py::test_cancelled_timers_do_not_pile_up",
+    "--deselect=tests/loop/test_timers.py::test_timeouts_that_never_happen_do_not_pile_up",
     # A sanitizer ends a process that runs out of memory.
-    "--deselect=tests/test_exhaustion.py::test_memory_that_a_file_would_need_is_a_memory_error",
-    "--deselect=tests/test_sockets_methods.py::test_a_size_that_no_memory_has_is_a_memory_error",
+    "--deselect=tests/loop/test_exhaustion.py::test_memory_that_a_file_would_need_is_a_memory_error",
+    "--deselect=tests/io/test_sockets_methods.py::test_a_size_that_no_memory_has_is_a_memory_error",
     # Counts threads; ThreadSanitizer has one of its own.
-    "--deselect=tests/test_bridge_ends.py::test_futures_of_an_extension_need_its_runtime_alone",
+    "--deselect=tests/bridge/test_ends.py::test_futures_of_an_extension_need_its_runtime_alone",
     # ThreadSanitizer holds a signal back until the next system call, and there is none.
-    "--deselect=tests/test_signals_ctrl_c.py::test_ctrl_c_reaches_a_callback",
+    "--deselect=tests/loop/test_signals_ctrl_c.py::test_ctrl_c_reaches_a_callback",
 ]
 
 

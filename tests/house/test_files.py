@@ -28,6 +28,12 @@ def test_no_file_is_longer_than_600_lines() -> None:
     check(broken, f"A file is one role, {MOST_LINES} lines at most:")
 
 
+def test_each_test_is_in_the_folder_of_its_noun() -> None:
+    broken = [named(path) for path in tracked() if path.parent == ROOT / "tests" and path.suffix == ".py"]
+    broken.remove("tests/conftest.py")
+    check(broken, "Tests are in folders by what they are about (CONTRIBUTING.md):")
+
+
 def test_a_rust_program_brings_every_module_of_the_package_along() -> None:
     package = ROOT / "python" / "pyloop"
     files = {path.relative_to(package.parent) for path in package.rglob("*.py")}

@@ -1,4 +1,4 @@
-/* A client of pyloop's C ABI without any Rust: what tests/test_bridge_c.py compiles and imports.
+/* A client of pyloop's C ABI without any Rust: what tests/bridge/test_c.py compiles and imports.
  *
  * Waiting(milliseconds)             awaitable: a thread of its own wakes the task after so long; gives 42
  * spawn(loop, polls, report)        a future on the loop, ready after so many polls; report("polled" | "dropped")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 FEW, MANY, CROWD = 1_000, 100_000, 200_000
 PENDING = 20_000

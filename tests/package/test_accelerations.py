@@ -12,7 +12,7 @@ import pytest
 import pyloop
 from support.process import output, start
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = list(pyloop.accelerations())
 # The ones that this CPython has no use for.
 NOT_HERE = {"current_task"} if sys.version_info >= (3, 14) else set()

@@ -13,7 +13,7 @@ import pytest
 
 from support.process import environment
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extensions.md"
 
 

@@ -24,7 +24,7 @@ from support.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "tests" / "support" / "c_client.c"
 STRICT = ["-Wall", "-Wextra", "-Werror"]
 
