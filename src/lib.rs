@@ -126,6 +126,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     accel::pool::install::<bridge::RustFuture>(py);
     future::install_fast_methods(py)?;
     accel::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
+    task::install_direct_methods(py)?;
+    event_loop::direct::install(py)?;
     event_loop::fast::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;

@@ -1,14 +1,14 @@
-//! The fast methods before PyO3's (`accel::methods`), for the plain cases of what programs call most.
+//! The loop's fast methods (`accel::methods`), for the plain cases of what programs call most.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::Loop;
-use crate::accel::methods::{self, Args, Fast};
+use crate::accel::methods;
 use crate::core::ready::Lane;
 use crate::future::new_future;
+use crate::py::direct::{Args, Direct, keeps_usual};
 use crate::sched::LoopState;
 use crate::sched::handle::Parts;
 use crate::sched::schedule::{call_later, call_soon, call_soon_threadsafe};
@@ -32,7 +32,7 @@ fn fast_parts<'py>(state: &LoopState, args: Args<'_, 'py>, first: usize) -> Opti
 /// `call_soon(callback, *args, context=None)`.
 struct CallSoon;
 
-impl Fast for CallSoon {
+impl Direct for CallSoon {
     type Class = Loop;
     const NAME: &'static str = "call_soon";
 
@@ -42,16 +42,13 @@ impl Fast for CallSoon {
         Some(parts.and_then(|parts| call_soon(slf.as_super(), parts)).map(Bound::into_any))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `call_soon_threadsafe(callback, *args, context=None)`.
 struct CallSoonThreadsafe;
 
-impl Fast for CallSoonThreadsafe {
+impl Direct for CallSoonThreadsafe {
     type Class = Loop;
     const NAME: &'static str = "call_soon_threadsafe";
 
@@ -61,16 +58,13 @@ impl Fast for CallSoonThreadsafe {
         Some(parts.and_then(|parts| call_soon_threadsafe(slf.as_super(), parts)).map(Bound::into_any))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `call_later(delay, callback, *args, context=None)`.
 struct CallLater;
 
-impl Fast for CallLater {
+impl Direct for CallLater {
     type Class = Loop;
     const NAME: &'static str = "call_later";
 
@@ -80,16 +74,13 @@ impl Fast for CallLater {
         Some(parts.and_then(|parts| call_later(slf.as_super(), &args.get(0), parts)).map(Bound::into_any))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `timer_handle.cancel()`.
 struct CancelTimer;
 
-impl Fast for CancelTimer {
+impl Direct for CancelTimer {
     type Class = TimerHandle;
     const NAME: &'static str = "cancel";
 
@@ -102,16 +93,13 @@ impl Fast for CancelTimer {
         Some(Ok(slf.py().None().into_bound(slf.py())))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `create_future()`.
 struct CreateFuture;
 
-impl Fast for CreateFuture {
+impl Direct for CreateFuture {
     type Class = Loop;
     const NAME: &'static str = "create_future";
 
@@ -121,16 +109,13 @@ impl Fast for CreateFuture {
         plain.then(|| new_future(slf.as_super()).map(Bound::into_any))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `create_task(coro, *, name=None)`.
 struct CreateTask;
 
-impl Fast for CreateTask {
+impl Direct for CreateTask {
     type Class = Loop;
     const NAME: &'static str = "create_task";
 
@@ -147,10 +132,7 @@ impl Fast for CreateTask {
         Some(task.map(Bound::into_any))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// Give `pyloop.EventLoop` its fast methods; called once, when the class is made.

@@ -1,6 +1,7 @@
 //! Layer 8, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
 //! hands the work to its layer; what is not here is `asyncio.BaseEventLoop`'s own code.
 
+pub(crate) mod direct;
 pub(crate) mod fast;
 
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use crate::io::sock::{self, Call};
 use crate::io::sock_plain::ReceiveBuffer;
 use crate::io::watch::Watch;
 use crate::io::watched::Side;
-use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::context;
@@ -160,12 +160,13 @@ impl Loop {
         eager_start: Given<'py>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        // The direct method calls this one, and goes on: with an eager task's first step, or with the factory, for which
+        // this gives the keywords.
         let py = slf.py();
         let state = slf.as_super();
         state.get().check_closed()?;
         let lane = lane_of(priority.as_ref())?;
-        let factory = slf.get().task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)));
-        if factory.is_none() {
+        if !slf.get().has_task_factory(py) {
             if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
                 let text = format!("create_task() got an unexpected keyword argument {}", unknown.try_repr()?);
                 return Err(PyTypeError::new_err(text));
@@ -176,17 +177,18 @@ impl Loop {
         if lane != Lane::Normal {
             return Err(PyTypeError::new_err("a task factory's tasks have no priority"));
         }
-        // BaseEventLoop knows how this Python calls a factory.
         let keywords = match kwargs {
             Some(kwargs) => kwargs.copy()?,
             None => PyDict::new(py),
         };
-        for (key, given) in [("name", name), ("context", context), ("eager_start", eager_start)] {
+        for (key, given) in
+            [("coro", Given(Some(coro))), ("name", name), ("context", context), ("eager_start", eager_start)]
+        {
             if let Given(Some(value)) = given {
                 keywords.set_item(key, value)?;
             }
         }
-        asyncio(py)?.helper(py, "create_task_by_factory")?.try_call_with((slf, coro), &keywords)
+        Ok(keywords.into_any())
     }
 
     /// Set the task factory: `factory(loop, coro, **kwargs)`, or None for pyloop's own tasks.

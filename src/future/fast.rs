@@ -1,17 +1,17 @@
 //! The fast methods of futures (`accel::methods`): what asyncio's own locks and queues call per wake.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBool;
 
 use super::class::Future;
 use super::state::Outcome;
-use crate::accel::methods::{self, Args, Fast};
+use crate::accel::methods;
+use crate::py::direct::{Args, Direct, keeps_usual};
 
 /// `set_result(result)`.
 struct SetResult;
 
-impl Fast for SetResult {
+impl Direct for SetResult {
     type Class = Future;
     const NAME: &'static str = "set_result";
 
@@ -25,16 +25,13 @@ impl Fast for SetResult {
         Some(finished.map(|()| py.None().into_bound(py)))
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// `add_done_callback(fn)`.
 struct AddDoneCallback;
 
-impl Fast for AddDoneCallback {
+impl Direct for AddDoneCallback {
     type Class = Future;
     const NAME: &'static str = "add_done_callback";
 
@@ -48,10 +45,7 @@ impl Fast for AddDoneCallback {
         })
     }
 
-    fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-        static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        &USUAL
-    }
+    keeps_usual!();
 }
 
 /// A method without arguments.
@@ -59,7 +53,7 @@ macro_rules! no_arguments {
     ($fast:ident, $name:literal, $call:expr) => {
         struct $fast;
 
-        impl Fast for $fast {
+        impl Direct for $fast {
             type Class = Future;
             const NAME: &'static str = $name;
 
@@ -69,10 +63,7 @@ macro_rules! no_arguments {
                 (args.count() == 0 && args.is_plain()).then(|| call(slf.get(), args.py()))
             }
 
-            fn usual() -> &'static PyOnceLock<Py<PyAny>> {
-                static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-                &USUAL
-            }
+            keeps_usual!();
         }
     };
 }
@@ -81,8 +72,8 @@ fn bool_object(py: Python<'_>, value: bool) -> PyResult<Bound<'_, PyAny>> {
     Ok(PyBool::new(py, value).to_owned().into_any())
 }
 
-no_arguments!(Done, "done", |future, py| bool_object(py, future.is_done(py)));
-no_arguments!(Cancelled, "cancelled", |future, py| bool_object(py, future.is_cancelled(py)));
+no_arguments!(IsDone, "done", |future, py| bool_object(py, future.is_done(py)));
+no_arguments!(IsCancelled, "cancelled", |future, py| bool_object(py, future.is_cancelled(py)));
 no_arguments!(TakeResult, "result", |future, py| future.raise_result(py));
 no_arguments!(TakeException, "exception", |future, py| future.raise_exception(py));
 no_arguments!(GetLoop, "get_loop", |future, py| future.event_loop(py));
@@ -95,8 +86,8 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Future>();
     methods::install::<SetResult>(&class)?;
     methods::install::<AddDoneCallback>(&class)?;
-    methods::install::<Done>(&class)?;
-    methods::install::<Cancelled>(&class)?;
+    methods::install::<IsDone>(&class)?;
+    methods::install::<IsCancelled>(&class)?;
     methods::install::<TakeResult>(&class)?;
     methods::install::<TakeException>(&class)?;
     methods::install::<GetLoop>(&class)

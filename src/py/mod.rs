@@ -9,6 +9,8 @@ pub mod call;
 pub mod cell;
 pub mod context;
 pub mod depth;
+#[cfg(feature = "loop")]
+pub mod direct;
 pub mod error;
 pub mod exit;
 #[cfg(feature = "loop")]

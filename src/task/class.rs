@@ -19,11 +19,13 @@ use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::direct::{self, Args, Direct, keeps_usual};
 use crate::py::finalize::Finalize;
 use crate::py::{call, context, depth};
 use crate::sched::LoopState;
 
-/// A new task of a loop of ours, its first step queued (`loop.create_task`).
+/// A new task of a loop of ours (`loop.create_task`), its first step queued. `eager`: that step is left to
+/// `begin_eagerly`.
 ///
 /// # Errors
 /// TypeError when `coroutine` is none.
@@ -55,8 +57,58 @@ pub fn spawn<'py>(
     if event_loop.get().debug.get(py) {
         task.as_super().get().note_origin(py)?;
     }
-    begin(&task, eager)?;
+    begin_or_leave(&task, eager)?;
     Ok(task)
+}
+
+/// The end of a method that PyO3 wraps, in which no program's code may run that a greenlet can leave in the middle
+/// (`py::direct`): an eager task's first step is left to `begin_eagerly`, after that method.
+fn begin_or_leave(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
+    if eager {
+        task.get().state.with(task.py(), |state| state.wait = Wait::Unbegun);
+        return Ok(());
+    }
+    begin(task, false)
+}
+
+/// The first step of a task that is to start eagerly, if it was made so and has not begun.
+///
+/// # Errors
+/// RecursionError; what ends the run.
+pub fn begin_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
+    let due = task.get().state.with(task.py(), |state| {
+        let due = matches!(state.wait, Wait::Unbegun);
+        if due {
+            state.wait = Wait::Queued;
+        }
+        due
+    });
+    if due { begin(task, true) } else { Ok(()) }
+}
+
+/// `Task(...)`: PyO3's `__init__`, and the first step of a task that starts eagerly.
+struct Initialize;
+
+impl Direct for Initialize {
+    type Class = Task;
+    const NAME: &'static str = "__init__";
+    const SIGNATURE: Option<&'static str> =
+        Some("($self, coro, *, loop=None, name=None, context=None, eager_start=False)");
+
+    fn call<'py>(slf: &Bound<'py, Task>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let made = direct::usual::<Self>(slf, args);
+        Some(made.and_then(|none| begin_eagerly(slf).map(|()| none)))
+    }
+
+    keeps_usual!();
+}
+
+/// Put the class's direct methods in place; before it has subclasses.
+///
+/// # Errors
+/// MemoryError.
+pub fn install_direct_methods(py: Python<'_>) -> PyResult<()> {
+    direct::stand_before::<Initialize>(&py.get_type::<Task>())
 }
 
 /// Register the task and queue (or, eagerly, run) its first step.
@@ -156,7 +208,7 @@ impl Task {
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
-        begin(slf, eager_start.map_or(Ok(false), |eager| eager.try_is_truthy())?)
+        begin_or_leave(slf, eager_start.map_or(Ok(false), |eager| eager.try_is_truthy())?)
     }
 
     #[getter]
@@ -335,7 +387,7 @@ impl Task {
             visit.call(&state.home)?;
             match &state.wait {
                 // An exception made by us, which nobody else has.
-                Wait::Queued | Wait::Running | Wait::Thrown(_) => {}
+                Wait::Queued | Wait::Running | Wait::Unbegun | Wait::Thrown(_) => {}
                 Wait::Future(awaited) => visit.call(awaited.get())?,
                 Wait::Woken(awaited) => visit.call(awaited)?,
                 Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => visit.call(awaited)?,

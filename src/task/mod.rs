@@ -9,7 +9,7 @@ mod object;
 mod registry;
 mod state;
 
-pub use class::spawn;
+pub use class::{begin_eagerly, install_direct_methods, spawn};
 pub(crate) use drive::run_step;
 pub use object::Task;
 pub use registry::rest;

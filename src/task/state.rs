@@ -10,6 +10,7 @@
 //! | `Thrown`      | in the ready queue, after a mistaken yield, or | the turn, which throws it in          |
 //! |               | its Rust future was dropped                    |                                       |
 //! | `Running`     | in its step                                    | -                                     |
+//! | `Unbegun`     | made, and to make its first step at once       | `begin_eagerly`                       |
 
 use std::num::NonZeroU32;
 
@@ -27,6 +28,7 @@ pub enum Wait {
     #[default]
     Queued,
     Running,
+    Unbegun,
     Future(Hidden<Future>),
     Foreign(Py<PyAny>),
     Rust(Py<PyAny>),

@@ -5,6 +5,8 @@ A greenlet is left in the middle of a task's step, its stack is moved away, and 
 
 from __future__ import annotations
 
+import pytest
+
 from support.loops import LoopFactory
 from support.process import output
 
@@ -166,3 +168,126 @@ pyloop.run(main())
 print("done")
 """
     assert output("pyloop", script) == "done\n"
+
+
+MADE = {
+    "Task": "pyloop.Task(coro, loop=loop, eager_start=True)",
+    "a class derived from it": "Derived(coro, loop=loop, eager_start=True)",
+    "create_task": "loop.create_task(coro, eager_start=True)",
+    "a factory of asyncio's tasks": "with_factory(loop, asyncio.eager_task_factory, coro)",
+    "a factory of ours": "with_factory(loop, our_eager_factory, coro)",
+}
+
+
+@pytest.mark.parametrize("accelerations", ["", "none"])
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.usefixtures("pyloop_factory")
+def test_eager_steps_that_were_left_go_on_after_the_run(made: str, accelerations: str) -> None:
+    script = f"""{SPAWN}
+class Derived(pyloop.Task):
+    pass
+
+def our_eager_factory(loop, coro, **keywords):
+    return pyloop.Task(coro, loop=loop, **{{**keywords, "eager_start": True}})
+
+def with_factory(loop, factory, coro):
+    loop.set_task_factory(factory)
+    try:
+        return loop.create_task(coro)
+    finally:
+        loop.set_task_factory(None)
+
+async def leaves(parent):
+    return parent.switch("left")
+
+async def main():
+    loop = asyncio.get_running_loop()
+
+    def eager():
+        coro = leaves(greenlet.getcurrent().parent)
+        return {MADE[made]}
+
+    left = [greenlet.greenlet(eager) for _ in range(3)]
+    assert [inside.switch() for inside in left] == ["left"] * 3
+    # Asleep, the loop has no GIL: no thread must think that it has.
+    assert await pyloop.sleep(0.01, 1) == await rust.woken_from_thread(0.001, 1) == 1
+    return left
+
+loop = new_event_loop()
+for inside in loop.run_until_complete(main()):
+    task = inside.switch("back")
+    assert inside.dead and task.done() and task.result() == "back"
+loop.close()
+# The thread is attached as often as PyO3 thinks: a run begins and ends.
+for number in range(3):
+    assert pyloop.run(pyloop.sleep(0.001, number)) == number
+    assert pyloop.run(rust.woken_from_thread(0.001, number)) == number
+print("done")
+"""
+    assert output("pyloop", script, PYLOOP_ACCEL=accelerations) == "done\n"
+
+
+@pytest.mark.parametrize("task_class", ["pyloop.Task", "asyncio.Task"])
+def test_callbacks_and_steps_leave_the_greenlet_of_the_loop(loop_kind: str, task_class: str) -> None:
+    script = f"""{SPAWN}
+import threading
+
+hub = greenlet.getcurrent()
+said = []
+
+def leave(what):
+    said.append(hub.switch(what))
+
+async def step():
+    leave("first step")
+    await asyncio.sleep(0.001)
+    leave("second step")
+    await rust.yield_n(3, 1)
+    leave("after a Rust future that gave way")
+    await pyloop.sleep(0.001)
+    leave("after a Rust future that was woken")
+    return "stepped"
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.call_soon(leave, "callback")
+    future = loop.create_future()
+    future.add_done_callback(lambda _: leave("done callback"))
+    future.set_result(None)
+    return await {task_class}(step(), loop=loop)
+
+def meanwhile():
+    "What a program may do in its other greenlets while a loop is left."
+    loop = asyncio.SelectorEventLoop()
+    future = pyloop.Future(loop=loop)
+    future.set_result(3)
+    assert future.result() == 3
+    loop.close()
+    loop = pyloop.new_event_loop()
+    loop.call_soon(print)
+    loop.close()
+    coro = asyncio.sleep(0)
+    try:
+        pyloop.run(coro)
+    except RuntimeError as error:
+        assert "running" in str(error)
+    coro.close()
+    there = []
+    thread = threading.Thread(target=lambda: there.append(pyloop.run(pyloop.sleep(0.001, 5))))
+    thread.start()
+    thread.join()
+    assert there == [5]
+
+loop = new_event_loop()
+inside = greenlet.greenlet(lambda: loop.run_until_complete(main()))
+places = [inside.switch()]
+while not inside.dead:
+    meanwhile()
+    places.append(inside.switch(len(places)))
+assert places.pop() == "stepped"
+assert said == list(range(1, len(places) + 1)) and len(set(places)) == 6, (said, places)
+loop.close()
+assert pyloop.run(pyloop.sleep(0.001, 6)) == 6
+print("done")
+"""
+    assert output(loop_kind, script) == "done\n"
