@@ -133,11 +133,17 @@ impl<T> Inbox<T> {
         true
     }
 
+    /// Whether `take` would find any: one plain read.
+    #[inline(always)]
+    pub fn may_have_some(&self) -> bool {
+        self.filled.load(Ordering::SeqCst)
+    }
+
     /// Take the messages, oldest first, by swapping `into` (empty) in; `AT_ONCE` at most, as the loop has other things to
     /// do, and threads may send faster than it looks at what they send.
     #[inline]
     pub fn take(&self, into: &mut VecDeque<T>) -> bool {
-        if !self.filled.load(Ordering::SeqCst) {
+        if !self.may_have_some() {
             return false;
         }
         let mut messages = self.lock();

@@ -24,6 +24,7 @@ pub enum Stage {
 }
 
 impl Stage {
+    #[inline(always)]
     fn of(raw: u8) -> Self {
         match raw {
             0 => Self::Idle,
@@ -114,16 +115,23 @@ impl Lifecycle {
         Ok(before != Stage::Closed)
     }
 
+    // Asked for each callback and each turn: of the number itself, without `Stage::of`.
+
+    #[inline(always)]
     pub fn is_running(&self) -> bool {
-        matches!(self.stage(), Stage::Running | Stage::Stopping)
+        let raw = self.0.load(Ordering::SeqCst);
+        raw == Stage::Running as u8 || raw == Stage::Stopping as u8
     }
 
+    #[inline(always)]
     pub fn is_closed(&self) -> bool {
-        self.stage() == Stage::Closed
+        self.0.load(Ordering::SeqCst) == Stage::Closed as u8
     }
 
+    #[inline(always)]
     pub fn is_stopping(&self) -> bool {
-        matches!(self.stage(), Stage::Stopping | Stage::IdleStopped)
+        let raw = self.0.load(Ordering::SeqCst);
+        raw == Stage::Stopping as u8 || raw == Stage::IdleStopped as u8
     }
 }
 

@@ -77,7 +77,7 @@ impl<T> ReadyQueue<T> {
     }
 
     /// Choose the next batch, unless one is in hand. False when nothing is ready.
-    #[inline]
+    #[inline(always)]
     pub fn begin_batch(&mut self) -> bool {
         if self.left > 0 {
             return true;

@@ -173,9 +173,16 @@ impl Turns {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_messages(&mut self, py: Python<'_>, state: &LoopState) {
         // Some may be left from a poll that has panicked.
+        if state.shared.inbox.may_have_some() || !self.messages.is_empty() {
+            self.deliver_messages(py, state);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_messages(&mut self, py: Python<'_>, state: &LoopState) {
         if self.messages.is_empty() && !state.shared.inbox.take(&mut self.messages) {
             return;
         }
