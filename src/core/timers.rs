@@ -85,13 +85,17 @@ impl<T> Timers<T> {
         self.cancelled = self.cancelled.saturating_sub(1);
     }
 
-    /// One of the pending timers has been cancelled. Gives back what may be dropped now.
-    #[must_use = "the removed items are the caller's to drop, after it let go of the timers"]
-    pub fn note_cancelled(&mut self, is_cancelled: impl Fn(&T) -> bool) -> Vec<T> {
+    /// One of the pending timers has been cancelled. True: there are many, and `take_cancelled` is to follow.
+    #[must_use = "cancelled timers must not pile up"]
+    #[inline(always)]
+    pub fn note_cancelled(&mut self) -> bool {
         self.cancelled += 1;
-        if self.cancelled <= SLACK || self.cancelled * 2 <= self.heap.len() {
-            return Vec::new();
-        }
+        self.cancelled > SLACK && self.cancelled * 2 > self.heap.len()
+    }
+
+    /// Take the cancelled ones out.
+    #[must_use = "the removed items are the caller's to drop, after it let go of the timers"]
+    pub fn take_cancelled(&mut self, is_cancelled: impl Fn(&T) -> bool) -> Vec<T> {
         self.cancelled = 0;
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.heap).into_vec().into_iter().partition(|timer| is_cancelled(&timer.item));
@@ -139,7 +143,9 @@ mod tests {
         let mut timers = Timers::default();
         for i in 0..10_000_u64 {
             timers.push(i, true);
-            drop(timers.note_cancelled(|&cancelled| cancelled));
+            if timers.note_cancelled() {
+                drop(timers.take_cancelled(|&cancelled| cancelled));
+            }
             assert!(timers.len() <= SLACK + 1);
         }
     }

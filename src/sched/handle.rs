@@ -208,7 +208,7 @@ impl Handle {
     }
 
     /// It is cancelled, and does not keep the values of the context's variables: a timer may be due in an hour only.
-    fn let_go_of_context(&self, py: Python<'_>) {
+    fn let_go_of_shared_context(&self, py: Python<'_>) {
         let elsewhere = self.state.with(py, |state| match (&state.context, state.known_as) {
             (Some(context), KnownAs::Itself) if refs::is_shared(context.bind(py)) => Some(context.clone_ref(py)),
             _ => None,
@@ -304,11 +304,23 @@ impl Handle {
         if this.event_loop.get().debug.get(py) {
             this.keep_look(slf);
         }
-        Self::end_waiting(slf);
-        if let Some(callback) = this.state.with(py, |state| state.callback.take()) {
+        if refs::is_shared(slf.as_any()) {
+            collector::show(slf.as_any());
+        }
+        let (callback, context) = this.state.with(py, |state| {
+            let alone = state.known_as == KnownAs::Snapshot
+                || !state.context.as_ref().is_some_and(|context| refs::is_shared(context.bind(py)));
+            let context = if alone { state.context.take() } else { None };
+            (state.callback.take(), context)
+        });
+        // Its arguments are shown to the collector if anybody else has them.
+        if let Some(callback) = callback {
             callback.let_go(py);
         }
-        this.let_go_of_context(py);
+        match context {
+            Some(context) => context.drop_ref(py),
+            None => this.let_go_of_shared_context(py),
+        }
         true
     }
 

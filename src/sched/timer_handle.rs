@@ -9,7 +9,7 @@ use super::handle::{Handle, Parts};
 use super::state::LoopState;
 use crate::accel::collector::{self, Hidden};
 use crate::accel::pool::{Pool, Pooled};
-use crate::core::timers::nanos;
+use crate::core::timers::{Timers, nanos};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
@@ -57,6 +57,14 @@ impl TimerHandle {
 
     fn base<'a, 'py>(slf: &'a Bound<'py, Self>) -> &'a Handle {
         slf.as_super().get()
+    }
+}
+
+#[cold]
+fn let_go_of_cancelled(py: Python<'_>, state: &LoopState) {
+    let is_cancelled = |timer: &Hidden<TimerHandle>| timer.bind(py).as_super().get().is_cancelled(py);
+    for timer in state.timers.with(py, |timers| timers.take_cancelled(is_cancelled)) {
+        timer.let_go(py);
     }
 }
 
@@ -108,11 +116,8 @@ impl TimerHandle {
         let (py, base) = (slf.py(), Self::base(slf));
         if Handle::cancel_once(slf.as_super()) && slf.get().scheduled.get(py) {
             let state = base.event_loop().get();
-            let gone = state
-                .timers
-                .with(py, |timers| timers.note_cancelled(|timer| timer.bind(py).as_super().get().is_cancelled(py)));
-            for timer in gone {
-                timer.let_go(py);
+            if state.timers.with(py, Timers::note_cancelled) {
+                let_go_of_cancelled(py, state);
             }
         }
     }
