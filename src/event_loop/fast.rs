@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyFloat, PyType};
 
 use super::Loop;
 use crate::accel::methods;
@@ -11,7 +11,7 @@ use crate::future::new_future;
 use crate::py::direct::{Args, Direct, keeps_usual};
 use crate::sched::LoopState;
 use crate::sched::handle::Parts;
-use crate::sched::schedule::{call_later, call_soon, call_soon_threadsafe};
+use crate::sched::schedule::{call_at, call_later, call_soon, call_soon_threadsafe};
 use crate::sched::timer_handle::TimerHandle;
 use crate::task;
 
@@ -72,6 +72,26 @@ impl Direct for CallLater {
     fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let parts = fast_parts(slf.as_super().get(), args, 1)?;
         Some(parts.and_then(|parts| call_later(slf.as_super(), &args.get(0), parts)).map(Bound::into_any))
+    }
+
+    keeps_usual!();
+}
+
+/// `call_at(when, callback, *args, context=None)`, `when` being a float.
+struct CallAt;
+
+impl Direct for CallAt {
+    type Class = Loop;
+    const NAME: &'static str = "call_at";
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if args.count() < 2 {
+            return None;
+        }
+        let when = args.get(0).cast_exact::<PyFloat>().ok()?.value();
+        let parts = fast_parts(slf.as_super().get(), args, 1)?;
+        Some(parts.and_then(|parts| call_at(slf.as_super(), when, None, parts)).map(Bound::into_any))
     }
 
     keeps_usual!();
@@ -147,6 +167,7 @@ pub(crate) fn install_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     methods::install::<CallSoon>(class)?;
     methods::install::<CallSoonThreadsafe>(class)?;
     methods::install::<CallLater>(class)?;
+    methods::install::<CallAt>(class)?;
     methods::install::<CreateFuture>(class)?;
     methods::install::<CreateTask>(class)
 }
