@@ -143,15 +143,24 @@ fn allocate_plainly<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bo
 }
 
 unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
+    // SAFETY: a deallocator is called with the GIL held, with an object whose count has fallen to zero. That of a Python
+    // subclass has tracked it again for ours, and does nothing with it afterwards.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        depth::deallocate(object, dealloc::<T>, |object| free::<T>(object));
+    }
+}
+
+/// # Safety
+/// The GIL is held. The object, of a class whose deallocator is `dealloc::<T>`, has a count of zero, and the collector
+/// does not see it.
+#[inline(always)]
+unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
     let pool = T::pool();
-    // SAFETY: a deallocator is called with the GIL held, with an object whose count has fallen to zero; one of exactly
-    // `T` has been made by `create`, with the values where it wrote them. They are read once, and nobody has the object
-    // any more when `release` runs.
+    // SAFETY: the caller's word. An object of exactly `T` has been made by `create`, with the values where it wrote them.
+    // They are read once, and nobody has the object any more when `release` runs.
     unsafe {
         let py = Python::assume_attached();
-        // The deallocator of a Python subclass has tracked it again for ours, and does nothing with it afterwards.
-        ffi::PyObject_GC_UnTrack(object.cast());
-        let Some(_running) = depth::enter_dealloc(object, dealloc::<T>) else { return };
         let class = ffi::Py_TYPE(object);
         // While the interpreter ends only PyO3's own deallocator makes `Python::attach` work, for whatever `release`
         // would run.
@@ -164,9 +173,8 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
             return;
         };
         known.layout.extras.clear(object);
-        let values = T::Values::read(object, known.layout.offsets);
         // Nothing unwinds into CPython.
-        error::unraisable_panic(py, || T::release(values, py));
+        error::unraisable_panic(py, || T::release(T::Values::read(object, known.layout.offsets), py));
         // CPython notes with the memory that the finalizer was called.
         let finalized = (*class).tp_finalize.is_some() && ffi::PyObject_GC_IsFinalized(object) != 0;
         let kept = pool.spare.with(py, |spare| {

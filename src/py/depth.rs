@@ -6,8 +6,8 @@
 //!
 //! **Deallocators.** What an object holds goes with it, and what that holds: of a chain of thousands each link would be
 //! freed by a deallocator inside of the last one's. CPython's containers have a "trashcan" for that, whose macros end in
-//! private functions; 3.14 has it for every object that the collector knows. Before that `enter_dealloc` puts off what is
-//! too deep until enough of the deallocators have returned.
+//! private functions; 3.14 has it for every object that the collector knows. Before that `deallocate` puts off what is too
+//! deep until enough of the deallocators have returned.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -107,23 +107,23 @@ mod stack {
     }
 }
 
-pub use dealloc::enter_dealloc;
+pub use dealloc::deallocate;
 
 #[cfg(Py_3_14)]
 mod dealloc {
     use pyo3::ffi;
 
-    /// A deallocator that runs.
-    pub struct Dealloc(());
-
-    /// The deallocator of an object begins: always, as CPython asked before it called it.
+    /// Free an object: at once, as CPython asked before it called the deallocator.
     ///
     /// # Safety
     /// As for older versions.
     #[inline(always)]
-    #[allow(clippy::unnecessary_wraps, reason = "older versions have reason to refuse")]
-    pub unsafe fn enter_dealloc(_object: *mut ffi::PyObject, _again: ffi::destructor) -> Option<Dealloc> {
-        Some(Dealloc(()))
+    pub unsafe fn deallocate(
+        object: *mut ffi::PyObject,
+        _again: ffi::destructor,
+        free: impl FnOnce(*mut ffi::PyObject),
+    ) {
+        free(object);
     }
 }
 
@@ -154,28 +154,39 @@ mod dealloc {
         static HERE: Here = Here::default();
     }
 
-    /// A deallocator that runs, until this is dropped.
-    pub struct Dealloc {
-        counts_here: bool,
-    }
-
-    /// The deallocator of an object begins. None: it is put off, and `again` will be called with the object later, on
-    /// this thread.
+    /// The deallocator of an object: frees it, or puts that off. Then `again` will be called with the object later, on
+    /// this thread. What frees it does not panic.
     ///
     /// # Safety
-    /// The GIL is held. The object's count is zero, the collector does not see it, and whoever is told None does nothing
-    /// more with it.
+    /// The GIL is held. The object's count is zero, the collector does not see it, and nobody does anything more with it.
     #[inline(always)]
-    pub unsafe fn enter_dealloc(object: *mut ffi::PyObject, again: ffi::destructor) -> Option<Dealloc> {
-        // No two threads at a time: a load and a store are enough.
-        let depth = DEPTH.load(Ordering::Relaxed);
-        let counts_here = depth >= FEW && count_here(object, again)?;
-        DEPTH.store(depth + 1, Ordering::Relaxed);
-        Some(Dealloc { counts_here })
+    pub unsafe fn deallocate(object: *mut ffi::PyObject, again: ffi::destructor, free: impl Fn(*mut ffi::PyObject)) {
+        if DEPTH.load(Ordering::Relaxed) >= FEW {
+            return deallocate_deep(object, again, &free);
+        }
+        change_depth(1);
+        free(object);
+        change_depth(-1);
+    }
+
+    /// No two threads at a time: a load and a store are enough.
+    #[inline(always)]
+    fn change_depth(by: i32) {
+        DEPTH.store(DEPTH.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn deallocate_deep(object: *mut ffi::PyObject, again: ffi::destructor, free: &dyn Fn(*mut ffi::PyObject)) {
+        let Some(counts_here) = count_here(object, again) else { return };
+        change_depth(1);
+        free(object);
+        if counts_here {
+            make_up();
+        }
+        change_depth(-1);
     }
 
     /// Whether it was counted. None: it was put off.
-    #[cold]
     fn count_here(object: *mut ffi::PyObject, again: ffi::destructor) -> Option<bool> {
         let counted = HERE.try_with(|here| {
             if here.depth.get() < MORE {
@@ -189,18 +200,7 @@ mod dealloc {
         counted.unwrap_or(Some(false))
     }
 
-    impl Drop for Dealloc {
-        #[inline(always)]
-        fn drop(&mut self) {
-            if self.counts_here {
-                make_up();
-            }
-            DEPTH.store(DEPTH.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
-        }
-    }
-
     /// A deallocator that was counted ends; the outermost of them first frees what was put off.
-    #[cold]
     fn make_up() {
         let next = |here: &Here| (here.depth.get() == 1).then(|| here.put_off.borrow_mut().pop()).flatten();
         let made_up = HERE.try_with(|here| {
