@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::awaitable::RustFuture;
 use super::body::SlimOutput;
 use super::foreign;
-use super::link::{self, Current};
+use super::link::{self, Current, PendingIn};
 use crate::py::error::Slim;
 use crate::py::{call, error, iter};
 
@@ -22,20 +22,19 @@ impl RustFuture {
     #[inline]
     pub(super) fn advance(slf: &Bound<'_, Self>) -> Slim<Poll<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        if this.state.with(py, |state| state.foreign.is_some())
-            && let Some(result) = foreign::resumed(slf)?
-        {
-            return Self::ended(py, result).map(Poll::Ready);
-        }
         let polled = link::with_current(py, |current| match current {
-            Some(current) => {
-                let polled = this.poll(py, &current)?;
-                if polled.is_pending() {
-                    this.note_pending(py, &current)?;
+            Some(current) if this.begin_plain_poll(py)? => this.go_on_polling(py, &current),
+            current => {
+                if this.state.with(py, |state| state.foreign.is_some())
+                    && let Some(result) = foreign::resumed(slf)?
+                {
+                    return Ok(Poll::Ready(result));
                 }
-                Ok(polled)
+                match current {
+                    Some(current) => this.poll(py, &current),
+                    None => foreign::poll(slf),
+                }
             }
-            None => foreign::poll(slf),
         })?;
         match polled {
             Poll::Pending => Ok(Poll::Pending),
@@ -48,23 +47,17 @@ impl RustFuture {
         result.map_err(|raised| Box::new(iter::raised_by_coroutine(py, *raised)))
     }
 
-    /// It is about to be yielded to the task that makes the step, if that has taken up what it was given before: who
-    /// resumes it while it is pending does not await it (`for`, `list()`).
-    #[inline]
-    fn note_pending(&self, py: Python<'_>, current: &Current<'_>) -> Slim<()> {
+    /// A poll is pending: it is about to be yielded to the task that makes the step. None: there is none.
+    #[inline(always)]
+    pub(super) fn note_pending(py: Python<'_>, current: &Current<'_>) -> Option<PendingIn> {
         if !REGISTERED.load(Ordering::Relaxed) {
-            self.register(py);
+            Self::register(py);
         }
-        let now = current.note_pending(py);
-        let again = self.state.with(py, |state| match (std::mem::replace(&mut state.pending_in, now.step), now.step) {
-            (Some(before), Some(step)) => now.is_taken_up || before == step,
-            _ => false,
-        });
-        if again { Err(Box::new(RustFuture::not_awaited())) } else { Ok(()) }
+        current.note_pending(py)
     }
 
     #[cold]
-    fn register(&self, py: Python<'_>) {
+    fn register(py: Python<'_>) {
         unsafe extern "C" fn cancel(object: *mut c_void) {
             // SAFETY: the loop calls this with the GIL held, with an object of the class that was registered.
             Python::attach(|py| unsafe {

@@ -31,7 +31,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::{Body, Output, SlimOutput, Slimmed, poll_body};
 use super::holding::{Holding, Traverse};
-use super::link::Current;
+use super::link::{Current, PendingIn};
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
@@ -75,6 +75,27 @@ pub(super) struct State {
     /// The step in which it was pending, until the task has taken it up.
     pub pending_in: Option<NonZeroU32>,
     pub foreign: Option<Box<Foreign>>,
+}
+
+impl State {
+    /// A poll begins, in one of the first two stages. The stage that it was in.
+    #[inline(always)]
+    fn begin_poll(&mut self) -> Stage {
+        match self.stage {
+            Stage::Created | Stage::Idle => std::mem::replace(&mut self.stage, Stage::Running),
+            found => found,
+        }
+    }
+
+    /// A poll was pending in a step: it is about to be yielded to the task that makes the step. True: that has not taken
+    /// up what it was given before. Who resumes it while it is pending does not await it (`for`, `list()`).
+    #[inline(always)]
+    fn is_pending_again(&mut self, now: PendingIn) -> bool {
+        match (std::mem::replace(&mut self.pending_in, now.step), now.step) {
+            (Some(before), Some(step)) => now.is_taken_up || before == step,
+            _ => false,
+        }
+    }
 }
 
 /// A Rust future that Python can await (once), on any event loop.
@@ -253,6 +274,12 @@ impl RustFuture {
     #[inline]
     pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         self.begin_poll(py)?;
+        self.go_on_polling(py, current)
+    }
+
+    /// The poll that has begun.
+    #[inline]
+    pub(super) fn go_on_polling(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
         // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.
@@ -260,10 +287,11 @@ impl RustFuture {
             self.body.with(py, |body| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))?))
         });
         let pending = matches!(polled, Ok(Poll::Pending));
-        let closed = self.state.with(py, |state| {
+        let now = if pending { Self::note_pending(py, current) } else { None };
+        let (closed, again) = self.state.with(py, |state| {
             let closed = pending && state.stage != Stage::Running;
             state.stage = if pending && !closed { Stage::Idle } else { Stage::Over };
-            closed
+            (closed, now.is_some_and(|now| state.is_pending_again(now)))
         });
         if let Some(began) = began {
             self.report_slow(py, began)?;
@@ -278,15 +306,26 @@ impl RustFuture {
         {
             error::unraisable(py, second, None);
         }
+        if again {
+            return Err(Box::new(Self::not_awaited()));
+        }
         polled
     }
 
     #[inline]
     fn begin_poll(&self, py: Python<'_>) -> Slim<()> {
-        let found = self.state.with(py, |state| match state.stage {
-            Stage::Created | Stage::Idle => std::mem::replace(&mut state.stage, Stage::Running),
-            found => found,
-        });
+        Self::check_begun(self.state.with(py, State::begin_poll))
+    }
+
+    /// Begin a poll of one that no task of another class has to do with. False: one has, and nothing has begun.
+    #[inline(always)]
+    pub(super) fn begin_plain_poll(&self, py: Python<'_>) -> Slim<bool> {
+        let found = self.state.with(py, |state| if state.foreign.is_some() { None } else { Some(state.begin_poll()) });
+        found.map_or(Ok(false), |found| Self::check_begun(found).map(|()| true))
+    }
+
+    #[inline(always)]
+    fn check_begun(found: Stage) -> Slim<()> {
         let refused = match found {
             Stage::Created | Stage::Idle => return Ok(()),
             Stage::Running | Stage::Closing => "the Rust future is being polled already",

@@ -42,7 +42,7 @@ impl Lender {
             self.slot.as_ref().get_or_init(|| {
                 let route =
                     self.home.map_or(WakeRoute::Nowhere, |state| WakeRoute::Ours(Arc::clone(&state.as_ref().shared)));
-                Box::new(Arc::new(TaskShared::new(route, self.task, self.wake)))
+                TaskShared::new(route, self.task, self.wake)
             })
         }
     }
@@ -67,7 +67,7 @@ pub struct Step {
     asked: Cell<bool>,
     /// The loop is in debug mode.
     debug: Cell<bool>,
-    /// The same number comes again after 2^32 steps of the thread.
+    /// Odd; the same number comes again after 2^31 steps of the thread.
     number: Cell<u32>,
     /// The step around it; of one that does not run, the next spare one.
     outer: Cell<*const Step>,
@@ -103,13 +103,20 @@ impl Step {
 
     /// A poll is pending, and its awaitable about to be yielded. In which step; 0: it gave way (woke the waker itself),
     /// and may be polled again at once.
-    #[inline]
+    #[inline(always)]
     pub fn note_pending(&self) -> u32 {
         if self.woken.load(Ordering::Relaxed) == WOKEN {
             self.woken.store(WOKEN_BEFORE, Ordering::Relaxed);
             return 0;
         }
         self.number.get()
+    }
+
+    /// What it has come to, as far as its waker is concerned.
+    #[inline(always)]
+    pub fn ended(&self) -> Ended {
+        let woken = self.woken.load(Ordering::Relaxed) != QUIET;
+        Ended { number: self.number.get(), woken, asked: self.asked.get() }
     }
 
     /// As `waker`, for a client.
@@ -148,6 +155,7 @@ unsafe fn ignore(_data: *const ()) {}
 struct Steps {
     current: Cell<*const Step>,
     spare: Cell<*const Step>,
+    /// The number of the last one that began.
     count: Cell<u32>,
 }
 
@@ -165,19 +173,19 @@ impl Drop for Owned {
 
 thread_local! {
     static STEPS: Steps = const {
-        Steps { current: Cell::new(ptr::null()), spare: Cell::new(ptr::null()), count: Cell::new(0) }
+        Steps { current: Cell::new(ptr::null()), spare: Cell::new(ptr::null()), count: Cell::new(1) }
     };
     static OWNED: Owned = const { Owned(RefCell::new(Vec::new())) };
 }
 
 impl Steps {
-    #[inline]
+    #[inline(always)]
     fn begin(&self, lender: Lender, debug: bool) -> &Step {
         // SAFETY: null, or a step of this thread's that does not run.
         let step = unsafe { self.spare.get().as_ref() };
         let step = step.unwrap_or_else(|| Self::allocate());
         self.spare.set(step.outer.get());
-        let number = self.count.get().wrapping_add(1).max(1);
+        let number = self.count.get().wrapping_add(2);
         self.count.set(number);
         step.number.set(number);
         step.lender.set(Some(lender));
@@ -196,7 +204,7 @@ impl Steps {
         unsafe { step.as_ref() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, step: &Step) {
         if ptr::eq(self.current.get(), step) {
             self.current.set(step.outer.get());
@@ -223,7 +231,7 @@ impl Steps {
 }
 
 /// What a step came to, as far as its waker is concerned.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ended {
     /// The one that `Step::note_pending` gave to those whose poll was pending in this step.
     pub number: u32,
@@ -234,26 +242,23 @@ pub struct Ended {
 }
 
 /// Run `f`, a step of `lender`, as the current one.
-#[inline]
-pub fn with_step<R>(lender: Lender, debug: bool, f: impl FnOnce() -> R) -> (R, Ended) {
+#[inline(always)]
+pub fn with_step<R>(lender: Lender, debug: bool, f: impl FnOnce(&Step) -> R) -> R {
     struct Running<'a>(&'a Steps, &'a Step);
     impl Drop for Running<'_> {
-        #[inline]
+        #[inline(always)]
         fn drop(&mut self) {
             self.0.end(self.1);
         }
     }
     STEPS.with(|steps| {
         let running = Running(steps, steps.begin(lender, debug));
-        let result = f();
-        let step = running.1;
-        let woken = step.woken.load(Ordering::Relaxed) != QUIET;
-        (result, Ended { number: step.number.get(), woken, asked: step.asked.get() })
+        f(running.1)
     })
 }
 
 /// The current step, for as long as it runs; None outside of one.
-#[inline]
+#[inline(always)]
 pub fn current<'a>() -> Option<&'a Step> {
     let step = STEPS.with(|steps| steps.current.get());
     // SAFETY: null, or a step that is there until the thread ends; who asks is called by the step.

@@ -122,17 +122,17 @@ impl<'a> Current<'a> {
         Self { waker, debug: false, whose: Whose::Nobodys(std::marker::PhantomData) }
     }
 
-    /// A poll with it is pending.
-    #[inline]
-    pub fn note_pending(&self, _py: Python<'_>) -> PendingIn {
+    /// A poll with it is pending. None: in no step.
+    #[inline(always)]
+    pub fn note_pending(&self, _py: Python<'_>) -> Option<PendingIn> {
         let (number, is_taken_up) = match &self.whose {
             #[cfg(feature = "loop")]
             Whose::Own(step) => (step.note_pending(), true),
-            // SAFETY: the GIL is held. A number is as good as its lower half: the same one comes again after 2^32 steps.
+            // SAFETY: the GIL is held. A number is as good as its lower half: the same one comes again after 2^31 steps.
             Whose::Providers(api) => (unsafe { (api.note_pending)() } as u32, false),
-            Whose::Nobodys(_) => (0, false),
+            Whose::Nobodys(_) => return None,
         };
-        PendingIn { step: NonZeroU32::new(number), is_taken_up }
+        Some(PendingIn { step: NonZeroU32::new(number), is_taken_up })
     }
 }
 

@@ -34,7 +34,7 @@ pub enum WakeRoute {
 pub struct TaskShared {
     route: WakeRoute,
     queued: Sent,
-    /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's Rust value, which
+    /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's slot, which
     /// every deallocator runs before the memory goes: the pooled one, PyO3's, and that of a Python subclass through it.
     task: GilCell<Option<Address>>,
     wake: WakeTask,
@@ -117,5 +117,25 @@ fn wake_elsewhere(shared: Arc<TaskShared>) {
     });
 }
 
-/// Where a task keeps its shared part: one word, as few tasks have one.
-pub type SharedSlot = OnceBox<Arc<TaskShared>>;
+/// Where a task keeps its shared part: one word, as few tasks have one. It goes with the task.
+#[derive(Default)]
+pub struct SharedSlot(OnceBox<Arc<TaskShared>>);
+
+impl SharedSlot {
+    pub fn get(&self) -> Option<&Arc<TaskShared>> {
+        self.0.get()
+    }
+
+    pub fn get_or_init(&self, make: impl FnOnce() -> TaskShared) -> &Arc<TaskShared> {
+        self.0.get_or_init(|| Box::new(Arc::new(make())))
+    }
+}
+
+impl Drop for SharedSlot {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(shared) = self.get() {
+            Python::attach(|py| shared.forget_task(py));
+        }
+    }
+}

@@ -241,10 +241,14 @@ impl Future {
         }
     }
 
+    #[inline(always)]
+    pub fn has_result(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state.outcome, Outcome::Result(_)))
+    }
+
     /// The error to throw into a task that waits for this done future; None: it has a result.
     pub fn failure(&self, py: Python<'_>) -> Option<PyErr> {
-        let has_result = self.state.with(py, |state| matches!(state.outcome, Outcome::Result(_)));
-        if has_result { None } else { self.take_result(py).err() }
+        if self.has_result(py) { None } else { self.take_result(py).err() }
     }
 
     /// `set_exception`'s argument as an exception, with asyncio's checks.

@@ -18,7 +18,7 @@ pub enum Sent<'py> {
 }
 
 /// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.
-#[inline]
+#[inline(always)]
 pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();

@@ -51,7 +51,7 @@ pub fn spawn<'py>(
             lane,
             ..TaskState::default()
         };
-        let this = Task { state: GilCell::new(state), shared: SharedSlot::new() };
+        let this = Task { state: GilCell::new(state), shared: SharedSlot::default() };
         (Future::bound_to(future_loop), this)
     })?;
     if event_loop.get().debug.get(py) {
@@ -174,7 +174,7 @@ impl Task {
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=False)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
         let base = PyClassInitializer::from(Future { state: GilCell::default() });
-        base.add_subclass(Self { state: GilCell::default(), shared: SharedSlot::new() })
+        base.add_subclass(Self { state: GilCell::default(), shared: SharedSlot::default() })
     }
 
     #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = None))]

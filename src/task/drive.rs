@@ -2,7 +2,6 @@
 //! which exception is thrown in, what ends the task how, and the messages for bad yields.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -12,8 +11,8 @@ use super::object::Task;
 use super::registry;
 use super::state::Wait;
 use crate::accel::collector::Hidden;
-use crate::bridge::cx::{self, Ended, Lender};
-use crate::bridge::step::{Stepped, rust_future, step};
+use crate::bridge::cx::{self, Lender};
+use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{TaskShared, WakeRoute};
 use crate::core::ready::Lane;
 use crate::future::Future;
@@ -222,53 +221,52 @@ fn one_step(
     let (plain, coroutine, first, chain) = this.state.with(py, |state| {
         let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
         if plain {
-            state.wait = Wait::Running;
+            state.wait.put(Wait::Running);
         }
         let begun = std::mem::replace(&mut state.begun, true);
         let coroutine = state.coroutine.as_ref().map(|known| known.get().clone_ref(py));
         (plain, coroutine, !begun, state.awaits.take())
     });
-    drop(chain);
+    if let Some(chain) = chain {
+        drop(chain);
+    }
     let Some(coroutine) = coroutine else { return Ok(None) };
     let thrown = if plain { None } else { what_to_throw(task) };
+    if home.is_none() {
+        share_elsewhere(task, event_loop);
+    }
     let lender = Lender {
         task: Address::of(task.as_any()),
         slot: NonNull::from(&this.shared),
         home: home.map(NonNull::from),
         wake: wake_from_rust,
     };
-    if home.is_none() {
-        this.shared.get_or_init(|| {
-            let route = WakeRoute::Other(WeakRef::of(event_loop));
-            Box::new(Arc::new(TaskShared::new(route, lender.task, lender.wake)))
-        });
-    }
     let coroutine = &coroutine.into_bound(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
-    let (stepped, ended) = cx::with_step(lender, debug, || step(coroutine, thrown, first));
+    let stepped = cx::with_step(lender, debug, |running| step(coroutine, thrown, first, running));
     if first && let Some(home) = home {
         registry::begun(task, coroutine, home);
     }
     match stepped {
         Ok(Stepped::Gave) => return Ok(Some(queued(task))),
         Ok(Stepped::Waits(awaited)) => wait_for_future(task, event_loop, awaited),
+        Ok(Stepped::GaveWay(awaited)) => {
+            drop(awaited);
+            note_polled(py, home);
+            // As `sleep(0)` does: nobody has to wake the task.
+            return Ok(Some(queued(task)));
+        }
         Ok(Stepped::Polled(awaited)) => {
-            if let Some(home) = home {
-                home.polled_rust.set(py, true);
+            note_polled(py, home);
+            wait_for_rust(task, awaited)
+        }
+        Ok(Stepped::PolledElsewhere(awaited)) => {
+            note_polled(py, home);
+            if is_blocking(&awaited)? {
+                wait_for_other(task, names, event_loop, awaited)
+            } else {
+                wait_for_rust(task, awaited)
             }
-            let will_wake = take_up(&awaited, ended)?;
-            if ended.woken {
-                // It gave way, as `sleep(0)` does: nobody has to wake the task.
-                return Ok(Some(queued(task)));
-            }
-            if !will_wake {
-                return wait_for_other(task, names, event_loop, awaited).map(|()| None).map_err(Box::new);
-            }
-            let cancelled = this.state.with(py, |state| {
-                state.wait = Wait::Rust(awaited.unbind());
-                state.must_cancel
-            });
-            if cancelled { drop_rust(task) } else { Ok(()) }
         }
         Ok(Stepped::Other(yielded)) => wait_for_other(task, names, event_loop, yielded),
         Ok(Stepped::Returned(value)) => {
@@ -290,19 +288,34 @@ fn one_step(
     Ok(None)
 }
 
-/// Whether the Rust future knows the waker of the task that it was given to at the end of this step. If not (a greenlet
-/// was left in the middle of another step, and it was polled with that step's waker), the task waits for it by asyncio's
-/// protocol.
-#[inline]
-fn take_up(awaited: &Bound<'_, PyAny>, ended: Ended) -> PyResult<bool> {
-    match rust_future(awaited) {
-        Some(ours) => Ok(ours.get().take_up(awaited.py(), ended.number)),
-        // A client may have kept the task's waker in an earlier step.
-        None if !ended.asked => Ok(!is_blocking(awaited)?),
-        None => Ok(true),
+/// On a loop that is not ours a task makes its shared part before the step.
+#[cold]
+fn share_elsewhere(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>) {
+    task.get().shared.get_or_init(|| {
+        let route = WakeRoute::Other(WeakRef::of(event_loop));
+        TaskShared::new(route, Address::of(task.as_any()), wake_from_rust)
+    });
+}
+
+/// tokio's cooperative budget may be used up.
+#[inline(always)]
+fn note_polled(py: Python<'_>, home: Option<&LoopState>) {
+    if let Some(home) = home {
+        home.polled_rust.set(py, true);
     }
 }
 
+/// The Rust future has the task's waker.
+#[inline(always)]
+fn wait_for_rust(task: &Bound<'_, Task>, awaited: Bound<'_, PyAny>) -> PyResult<()> {
+    let cancelled = task.get().state.with(task.py(), |state| {
+        state.wait.put(Wait::Rust(awaited.unbind()));
+        state.must_cancel
+    });
+    if cancelled { drop_rust(task) } else { Ok(()) }
+}
+
+/// Whether it is to be waited for by asyncio's protocol.
 #[cold]
 fn is_blocking(awaited: &Bound<'_, PyAny>) -> PyResult<bool> {
     let blocking = awaited.try_getattr_opt(pyo3::intern!(awaited.py(), "_asyncio_future_blocking"))?;
@@ -313,12 +326,13 @@ fn is_blocking(awaited: &Bound<'_, PyAny>) -> PyResult<bool> {
 #[inline]
 fn queued(task: &Bound<'_, Task>) -> Lane {
     task.get().state.with(task.py(), |state| {
-        state.wait = Wait::Queued;
+        state.wait.put(Wait::Queued);
         state.lane
     })
 }
 
 /// The coroutine raised.
+#[inline(never)]
 fn failed(future: &Bound<'_, Future>, raised: PyErr) -> PyResult<()> {
     let py = future.py();
     if names::is_cancelled_error(py, &raised) {
@@ -340,11 +354,25 @@ fn already_done(task: &Bound<'_, Task>) -> Slim<Option<Lane>> {
 }
 
 /// What the next step throws in: the failure of the future waited for, the answer to a bad yield, a cancellation.
+#[inline(always)]
 fn what_to_throw(task: &Bound<'_, Task>) -> Option<Box<PyErr>> {
     let (py, this) = (task.py(), task.get());
     let (wait, must_cancel) = this
         .state
         .with(py, |state| (std::mem::replace(&mut state.wait, Wait::Running), std::mem::take(&mut state.must_cancel)));
+    match wait {
+        // As a rule.
+        Wait::Woken(future) if !must_cancel && future.get().has_result(py) => {
+            future.drop_ref(py);
+            None
+        }
+        other => failure_of(task, other, must_cancel),
+    }
+}
+
+#[inline(never)]
+fn failure_of(task: &Bound<'_, Task>, wait: Wait, must_cancel: bool) -> Option<Box<PyErr>> {
+    let py = task.py();
     let mut thrown = match wait {
         Wait::Woken(future) => future.into_bound(py).get().failure(py).map(Box::new),
         Wait::WokenForeign(future) => {
@@ -387,7 +415,7 @@ fn wait_for_future(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, awaite
             // As the task itself (`Task::hide`), until it wakes the task.
             awaited.hide(py);
         }
-        state.wait = Wait::Future(awaited);
+        state.wait.put(Wait::Future(awaited));
         state.must_cancel
     });
     let waiter = Waiter::Task { task: task.clone().into_any().unbind(), wake: wake_from_future };
@@ -436,6 +464,7 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
 }
 
 /// An asyncio future, or a bad yield.
+#[inline(never)]
 fn wait_for_other(
     task: &Bound<'_, Task>,
     names: &Asyncio,

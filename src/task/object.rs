@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::name::Name;
 use super::state::{TaskState, Wait};
 use crate::accel::collector::{Hidden, HiddenAny};
 use crate::accel::pool::{Pool, Pooled};
@@ -79,14 +80,6 @@ impl Task {
     }
 }
 
-impl Drop for Task {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.get() {
-            Python::attach(|py| shared.forget_task(py));
-        }
-    }
-}
-
 impl Pooled for Task {
     type Values = (Future, Self);
     const SPARE: usize = 256;
@@ -99,7 +92,21 @@ impl Pooled for Task {
     #[inline]
     fn release((future, task): (Future, Self), py: Python<'_>) {
         Future::release((future,), py);
-        Python::attach(|_| drop(task));
+        // Wakes do not find the task any more.
+        drop(task.shared);
+        let TaskState { home, coroutine, awaits, context, name, wait, .. } = task.state.into_inner();
+        if let Some(home) = home {
+            home.drop_ref(py);
+        }
+        for part in [coroutine, context].into_iter().flatten() {
+            part.let_go(py);
+        }
+        if let Name::Given(name) = name {
+            name.drop_ref(py);
+        }
+        if awaits.is_some() || !matches!(wait, Wait::Queued | Wait::Running) {
+            Python::attach(|_| drop((awaits, wait)));
+        }
     }
 }
 

@@ -64,11 +64,16 @@ pub(super) fn begun(task: &Bound<'_, Task>, coroutine: &Bound<'_, PyAny>, state:
         return;
     }
     if task.get().state.with(py, |state| state.hidden) {
-        let chain = AwaitChain::hide(coroutine, |awaited| {
-            awaited.is_exact_instance_of::<FutureIter>() || awaited.is_exact_instance_of::<RustFuture>()
-        });
-        task.get().state.with(py, |state| state.awaits = chain);
+        hide_awaited(task, coroutine);
     }
+}
+
+#[cold]
+fn hide_awaited(task: &Bound<'_, Task>, coroutine: &Bound<'_, PyAny>) {
+    let chain = AwaitChain::hide(coroutine, |awaited| {
+        awaited.is_exact_instance_of::<FutureIter>() || awaited.is_exact_instance_of::<RustFuture>()
+    });
+    task.get().state.with(task.py(), |state| state.awaits = chain);
 }
 
 /// The loop keeps alive a task that the collector sees.
