@@ -67,7 +67,8 @@ where
     match end {
         End::Exit(code) => ExitCode::from(code),
         End::Interrupted => {
-            // SAFETY: the default action is no function of ours; the signal goes to this process.
+            // SAFETY: the default action is no function that could break the rules of signal handlers; the signal goes
+            // to this process alone.
             unsafe {
                 libc::signal(libc::SIGINT, libc::SIG_DFL);
                 libc::kill(libc::getpid(), libc::SIGINT);

@@ -78,7 +78,7 @@ impl<T: Pooled> Hide for T {
 
 #[inline]
 fn is_exactly<T>(object: &Bound<'_, T>, class: *mut ffi::PyTypeObject) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object, whose class is only compared.
     unsafe { ffi::Py_TYPE(object.as_ptr()) == class }
 }
 
@@ -204,7 +204,8 @@ impl Drop for HiddenAny {
 /// Take an object out of the collector's sight.
 #[inline]
 fn untrack(object: &Bound<'_, PyAny>) {
-    // SAFETY: a live object of a class with `__traverse__` (`Hide::is_known`); untracking twice is allowed.
+    // SAFETY: the Bound `object` holds the object, whose class has `__traverse__` (`Hide::is_known`): it has a
+    // collector's head. CPython allows untracking twice.
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
 
@@ -268,7 +269,7 @@ fn awaited_by<'py>(suspended: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 /// A coroutine, a generator, a context and a tuple of our own are hidden, shown and freed; a tuple is freed hidden.
 pub(super) fn probe(py: Python<'_>) -> Probed {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; these have a collector's head, being of classes with `__traverse__`.
     let is_tracked = |object: &Bound<'_, PyAny>| unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 };
     let scope = pyo3::types::PyDict::new(py);
     py.run(c"async def coroutine(): pass\ndef generator(): yield\n", Some(&scope), None).map_err(raised)?;

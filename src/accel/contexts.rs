@@ -39,7 +39,8 @@ pub fn variables(context: &Bound<'_, PyAny>) -> Option<Variables> {
 #[inline(always)]
 fn map_of(context: &Bound<'_, PyAny>) -> Option<Variables> {
     let mut found = Found::default();
-    // SAFETY: a live object; a traversal calls nothing but `note`.
+    // SAFETY: the Bound holds the context, and it its class. A traversal runs no code but `note`, for which `found` is
+    // the place.
     unsafe {
         let traverse = (*ffi::Py_TYPE(context.as_ptr())).tp_traverse?;
         traverse(context.as_ptr(), note, (&raw mut found).cast());
@@ -88,7 +89,7 @@ const THREAD_STATE_SIZE: usize = 288;
 /// It is a word of a live object, and aligned.
 #[inline(always)]
 unsafe fn word<T>(object: *const T, offset: usize) -> usize {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises a word of an object that is alive, and aligned.
     unsafe { object.byte_add(offset).cast::<usize>().read() }
 }
 

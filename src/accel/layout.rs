@@ -61,13 +61,15 @@ where
 
     #[inline]
     unsafe fn write(self, object: *mut ffi::PyObject, at: usize) {
-        // SAFETY: the caller's word, and `at` is where PyO3 puts the value.
+        // SAFETY: the caller promises the memory of an instance with nothing of value in it; `at` is where PyO3 puts
+        // the value.
         unsafe { object.byte_add(at).cast::<C>().write(self.0) }
     }
 
     #[inline]
     unsafe fn read(object: *mut ffi::PyObject, at: usize) -> Self {
-        // SAFETY: as in `write`.
+        // SAFETY: the caller promises an instance whose value nobody uses again, so it is moved out once; `at` is where
+        // PyO3 puts it.
         unsafe { (object.byte_add(at).cast::<C>().read(),) }
     }
 }
@@ -96,7 +98,8 @@ where
 
     #[inline]
     unsafe fn write(self, object: *mut ffi::PyObject, at: (usize, usize)) {
-        // SAFETY: the caller's word, and `at` is where PyO3 puts the values.
+        // SAFETY: the caller promises the memory of an instance with nothing of value in it; `at` is where PyO3 puts
+        // the values.
         unsafe {
             object.byte_add(at.0).cast::<B>().write(self.0);
             object.byte_add(at.1).cast::<C>().write(self.1);
@@ -105,7 +108,8 @@ where
 
     #[inline]
     unsafe fn read(object: *mut ffi::PyObject, at: (usize, usize)) -> Self {
-        // SAFETY: as in `write`.
+        // SAFETY: the caller promises an instance whose values nobody uses again, so they are moved out once; `at` is
+        // where PyO3 puts them.
         unsafe { (object.byte_add(at.0).cast::<B>().read(), object.byte_add(at.1).cast::<C>().read()) }
     }
 }
@@ -120,7 +124,7 @@ pub struct Extras {
 impl Extras {
     /// None for a class whose instances have them elsewhere.
     fn of(class: &Bound<'_, PyType>) -> Option<Self> {
-        // SAFETY: a live class.
+        // SAFETY: the Bound holds the class, of which two numbers are read.
         let (weak_references, dict) =
             unsafe { ((*class.as_type_ptr()).tp_weaklistoffset, (*class.as_type_ptr()).tp_dictoffset) };
         Some(Self { weak_references: weak_references.try_into().ok()?, dict: dict.try_into().ok()? })
@@ -130,7 +134,8 @@ impl Extras {
     /// `object` is the memory of an instance of the class, and `offset` one of the places.
     #[inline]
     unsafe fn at<'a>(object: *mut ffi::PyObject, offset: usize) -> Option<&'a mut *mut ffi::PyObject> {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller promises that `offset` is a place in this instance's memory, where its class has a pointer
+        // to an object.
         (offset != 0).then(|| unsafe { &mut *object.byte_add(offset).cast::<*mut ffi::PyObject>() })
     }
 
@@ -139,7 +144,7 @@ impl Extras {
     #[inline]
     pub unsafe fn write_none(self, object: *mut ffi::PyObject) {
         for offset in [self.weak_references, self.dict] {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller promises new memory for an instance; the offsets are those of its class.
             if let Some(place) = unsafe { Self::at(object, offset) } {
                 *place = std::ptr::null_mut();
             }
@@ -150,7 +155,9 @@ impl Extras {
     /// `object` is an instance of the class that is going away.
     #[inline]
     pub unsafe fn clear(self, object: *mut ffi::PyObject) {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller promises an instance that is going away; the offsets are those of its class, and what is
+        // at them are its weak references, which CPython clears, and a reference to its dictionary, which is taken out
+        // once.
         unsafe {
             if Self::at(object, self.weak_references).is_some_and(|list| !list.is_null()) {
                 ffi::PyObject_ClearWeakRefs(object);
@@ -186,7 +193,7 @@ pub fn layout_of<V: Values<C>, C: PyClass>(object: &Bound<'_, C>) -> Result<Layo
     let filled = places.iter().try_fold(size_of::<ffi::PyObject>(), |end, &(at, size)| {
         (at == end.next_multiple_of(word)).then_some(at + size)
     });
-    // SAFETY: a live class.
+    // SAFETY: the Bound holds the class, of which a number is read.
     let size = unsafe { (*class.as_type_ptr()).tp_basicsize };
     if filled.is_some_and(|end| usize::try_from(size) == Ok(end.next_multiple_of(word))) {
         Ok(Layout { extras, offsets })
@@ -212,12 +219,14 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     let scratch = || Scratch { held: py.None(), number: 0x0123_4567_89ab_cdef };
     let object = (scratch(),).instance(py).map_err(raised)?;
     let at = layout_of::<(Scratch,), Scratch>(&object)?.offsets;
-    // SAFETY: a live instance; only a number, which has no destructor, is looked at.
+    // SAFETY: the Bound `object` holds the instance, within which `at` is: that `layout_of` has seen. Only a number is
+    // looked at, which any bytes are.
     let number = unsafe { (*object.as_ptr().byte_add(at).cast::<Scratch>()).number };
     expect(number == object.get().number, "a value is not where its address says")?;
     let object = (scratch(), Derived { flag: 7 }).instance(py).map_err(raised)?;
     let at = layout_of::<(Scratch, Derived), Derived>(&object)?.offsets;
-    // SAFETY: as above.
+    // SAFETY: the Bound `object` holds the instance, within which `at` is: that `layout_of` has seen. Only a number is
+    // looked at, which any byte is.
     let flag = unsafe { (*object.as_ptr().byte_add(at.1).cast::<Derived>()).flag };
     expect(flag == 7, "the value of a derived class is not where its address says")
 }

@@ -44,9 +44,10 @@ struct Known<O> {
     layout: Layout<O>,
 }
 
-// SAFETY: the address of a class of ours, which lives as long as the interpreter.
+// SAFETY: the class is one of ours, which lives as long as the interpreter; it is followed with the GIL held only, by
+// `create`, and on any thread.
 unsafe impl<O: Send> Send for Known<O> {}
-// SAFETY: as for Send; nothing in it changes.
+// SAFETY: nothing in it ever changes; the class behind it is the GIL's business, as said for Send.
 unsafe impl<O: Sync> Sync for Known<O> {}
 
 /// Memory of instances that are gone: it holds nothing.
@@ -56,7 +57,8 @@ struct Spare {
     keepers: usize,
 }
 
-// SAFETY: memory that nobody else knows of; it is used with the GIL held.
+// SAFETY: the memory is of instances that are gone, so that nobody else knows of it; a `GilCell` has it, which gives it to
+// nobody without the GIL, and any thread may allocate and free there.
 unsafe impl Send for Spare {}
 
 /// The spare instances of one class.
@@ -82,7 +84,7 @@ impl<V: Values<C>, C> Pool<V, C> {
 impl<V: Values<C>, C: PyClass> Pool<V, C> {
     /// From now on instances are made as this first one is laid out.
     fn learn(&self, first: &Bound<'_, C>, layout: Layout<V::Offsets>) {
-        // SAFETY: a live object, whose class is never null.
+        // SAFETY: the Bound `first` holds the object, and an object's class is never null.
         let class = unsafe { NonNull::new_unchecked(ffi::Py_TYPE(first.as_ptr())) };
         self.known.get_or_init(first.py(), || Known { class, layout });
     }
@@ -96,7 +98,8 @@ impl<V: Values<C>, C: PyClass> Pool<V, C> {
 pub fn create<T: Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
     let (object, tracked) = allocate(py, make)?;
     if !tracked {
-        // SAFETY: a new object, whole, of a class with `__traverse__`, and not tracked.
+        // SAFETY: `allocate` has made the object, whole, and says that it is not tracked; `Pooled` classes have
+        // `__traverse__`.
         unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) };
     }
     Ok(object)
@@ -196,7 +199,7 @@ unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
 #[inline]
 pub fn is_pooled<T: Pooled>(object: &Bound<'_, T>) -> bool {
     let known = T::pool().known.get(object.py());
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object, whose class is only compared.
     known.is_some_and(|known| known.class.as_ptr() == unsafe { ffi::Py_TYPE(object.as_ptr()) })
 }
 
@@ -309,7 +312,7 @@ fn goes_round<T: Pooled>(
     take_over::<T>(py);
     let class = T::type_object(py);
     let held = PyList::empty(py).into_any();
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object, whose count is read with the GIL held.
     let count = |object: &Bound<'_, PyAny>| unsafe { ffi::Py_REFCNT(object.as_ptr()) };
     let of_class = count(class.as_any());
     let mut before = std::ptr::null_mut();

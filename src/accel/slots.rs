@@ -41,7 +41,7 @@ unsafe fn entry<T: PyClass>(
     object: *mut ffi::PyObject,
     f: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Option<Bound<'py, PyAny>>>,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises that the GIL is held, and what `object` is.
     unsafe {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, object);
@@ -55,12 +55,14 @@ unsafe fn entry<T: PyClass>(
 }
 
 unsafe extern "C" fn am_await<T: Await>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: that is how a slot is called.
+    // SAFETY: only `put_await` hands this out, as a slot of `T`: CPython calls it with the GIL held, and with an
+    // instance of `T` or a subclass, which it holds for the call.
     unsafe { entry::<T>(object, |this| T::iterator(this).map(Some)) }
 }
 
 unsafe extern "C" fn tp_iternext<T: Next>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: that is how a slot is called.
+    // SAFETY: only `put_next` hands this out, as a slot of `T`: CPython calls it with the GIL held, and with an
+    // instance of `T` or a subclass, which it holds for the call.
     unsafe { entry::<T>(object, T::next) }
 }
 
@@ -70,7 +72,8 @@ unsafe extern "C" fn am_send<T: Resume>(
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
     let resume = |py: Python<'_>| {
-        // SAFETY: that is how the slot is called: with live objects, and a place for the result.
+        // SAFETY: only `put_send` hands this out, as a slot of `T`: CPython calls it with an instance of `T` or a
+        // subclass and with a value, both of which it holds for the call, and with a place for the result.
         unsafe {
             let this = Borrowed::from_ptr(py, object);
             let this = call::cast::<T>(&this);
@@ -100,7 +103,8 @@ pub fn install_send<T: Resume>(class: &Bound<'_, PyType>) {
 
 fn put_send<T: Resume>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
-    // SAFETY: as for `install_await`.
+    // SAFETY: the Bound held the class, a heap type of ours without instances, whose slots are memory of its own; the
+    // GIL is held, and the slot is set before anybody can see it used.
     unsafe {
         if !(*class).tp_as_async.is_null() {
             (*(*class).tp_as_async).am_send = Some(am_send::<T>);
@@ -118,7 +122,8 @@ pub fn install_await<T: Await>(class: &Bound<'_, PyType>) {
 
 fn put_await<T: Await>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
-    // SAFETY: a heap type of ours without instances; the slot is set before anybody can see it used.
+    // SAFETY: the Bound holds the class, a heap type of ours without instances, whose slots are memory of its own; the
+    // GIL is held, and the slot is set before anybody can see it used.
     unsafe {
         if !(*class).tp_as_async.is_null() {
             (*(*class).tp_as_async).am_await = Some(am_await::<T>);
@@ -136,7 +141,8 @@ pub fn install_next<T: Next>(class: &Bound<'_, PyType>) {
 
 fn put_next<T: Next>(class: &Bound<'_, PyType>) {
     let class = class.as_type_ptr();
-    // SAFETY: as for `install_await`.
+    // SAFETY: the Bound held the class, a heap type of ours without instances, whose slots are memory of its own; the
+    // GIL is held, and the slot is set before anybody can see it used.
     unsafe {
         (*class).tp_iternext = Some(tp_iternext::<T>);
         ffi::PyType_Modified(class);
@@ -201,7 +207,7 @@ impl Resume for Scratch {
 /// A coroutine awaits an instance, and a task's way of sending gets its result without a StopIteration.
 pub(super) fn probe(py: Python<'_>) -> Probed {
     let class = py.get_type::<Scratch>();
-    // SAFETY: a live class.
+    // SAFETY: the Bound holds the class, of which a pointer is compared.
     let has_slots = unsafe { !(*class.as_type_ptr()).tp_as_async.is_null() };
     expect(has_slots, "a class with __await__ has no slots for it")?;
     put_await::<Scratch>(&class);

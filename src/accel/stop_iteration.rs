@@ -32,7 +32,8 @@ enum Spare {
     Lent(Exception),
 }
 
-// SAFETY: a Python object, which is used with the GIL held.
+// SAFETY: a `Spare` is in a `GilCell` alone, which gives it to nobody without the GIL; under the GIL any thread may use
+// the object.
 unsafe impl Send for Spare {}
 
 static SPARE: GilCell<Spare> = GilCell::new(Spare::None);
@@ -48,7 +49,8 @@ pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {
 #[inline]
 pub fn end_iteration<T: Pooled>(iterator: &Bound<'_, T>, value: Bound<'_, PyAny>) {
     if !value.is_none() {
-        // SAFETY: a live object. Its only reference is that of the `await` above it, which lets go of it next.
+        // SAFETY: the Bound `iterator` holds the object. Its only reference is that of the `await` above it, which lets
+        // go of it next.
         let goes = unsafe { ffi::Py_REFCNT(iterator.as_ptr()) } == 1;
         raise(value, goes && pool::is_pooled(iterator));
     }
@@ -63,7 +65,8 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
 fn raise_plainly(value: &Bound<'_, PyAny>) {
     let class = value.py().get_type::<PyStopIteration>();
     match class.try_call((value,)) {
-        // SAFETY: live objects. It chains the exception that is being handled, as `raise` does.
+        // SAFETY: the Bounds hold class and exception for the call, and the GIL. PyErr_SetObject takes references of
+        // its own; it chains the exception that is being handled, as `raise` does.
         Ok(exception) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) },
         Err(failed) => failed.restore(value.py()),
     }
@@ -147,7 +150,8 @@ pub fn take_back(py: Python<'_>) {
 /// A live StopIteration.
 #[inline]
 unsafe fn is_plain(fields: *const ffi::PyStopIterationObject) -> bool {
-    // SAFETY: the caller's word; `suppress_context` is a C `char`.
+    // SAFETY: the caller promises a StopIteration that is alive, whose fields these are (`probe` has compared the
+    // size); `suppress_context` is a C `char`.
     unsafe {
         let added = [(*fields).dict, (*fields).notes, (*fields).traceback, (*fields).context, (*fields).cause];
         added.iter().all(|object| object.is_null())
@@ -168,7 +172,7 @@ pub fn stop_value(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
 /// An exception that is made, and one that is lent, taken back and lent again, have the value and nothing else of it.
 pub(super) fn probe(py: Python<'_>) -> Probed {
     let class = py.get_type::<PyStopIteration>();
-    // SAFETY: a live class.
+    // SAFETY: the Bound holds the class, of which a number is read.
     let size = unsafe { (*class.as_type_ptr()).tp_basicsize };
     expect(usize::try_from(size) == Ok(size_of::<ffi::PyStopIterationObject>()), "StopIteration has another size")?;
     let value = pyo3::types::PyList::empty(py).into_any();

@@ -72,7 +72,8 @@ fn guarded<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
 unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
     let Some(step) = cx::current() else { return null() };
     if !flags.is_null() {
-        // SAFETY: the caller's place for the answer.
+        // SAFETY: by the ABI, what is not NULL is the client's place for the answer, which it does not use during the
+        // call.
         unsafe { *flags = if step.debug() { abi::DEBUG } else { 0 } };
     }
     std::ptr::from_ref(step.ask_for_waker()).cast()
@@ -85,7 +86,8 @@ unsafe extern "C" fn note_pending() -> u64 {
 /// # Safety
 /// `waker` is a live waker of this provider's.
 unsafe fn waker<'a>(waker: *const abi::RawWaker) -> &'a Waker {
-    // SAFETY: the caller's word; the ABI has it alive for the call.
+    // SAFETY: the caller promises that it is one of ours, and alive: it is a `Waker`, as `current_waker` and `give`
+    // hand them out.
     unsafe { &*waker.cast::<Waker>() }
 }
 
@@ -94,22 +96,22 @@ fn give(waker: Waker) -> *mut abi::RawWaker {
 }
 
 unsafe extern "C" fn waker_clone(borrowed: *const abi::RawWaker) -> *mut abi::RawWaker {
-    // SAFETY: the ABI.
+    // SAFETY: by the ABI the client's waker is one that we gave it, alive for the call.
     guarded(null_mut(), || give(unsafe { waker(borrowed) }.clone()))
 }
 
 unsafe extern "C" fn waker_wake(owned: *mut abi::RawWaker) {
-    // SAFETY: the ABI: given by `give`, and given back once.
+    // SAFETY: by the ABI the client owned this waker, which `give` boxed, and gives it back once.
     guarded((), || unsafe { Box::from_raw(owned.cast::<Waker>()) }.wake());
 }
 
 unsafe extern "C" fn waker_wake_by_ref(borrowed: *const abi::RawWaker) {
-    // SAFETY: the ABI.
+    // SAFETY: by the ABI the client's waker is one that we gave it, alive for the call.
     guarded((), || unsafe { waker(borrowed) }.wake_by_ref());
 }
 
 unsafe extern "C" fn waker_drop(owned: *mut abi::RawWaker) {
-    // SAFETY: as in `waker_wake`.
+    // SAFETY: by the ABI the client owned this waker, which `give` boxed, and gives it back once.
     guarded((), || drop(unsafe { Box::from_raw(owned.cast::<Waker>()) }));
 }
 
@@ -127,7 +129,7 @@ static REGISTERED: GilCell<Vec<Registered>> = GilCell::new(Vec::new());
 unsafe extern "C" fn register_awaitable(class: abi::Object, cancel: Option<Cancel>) -> c_int {
     guarded(-1, || {
         Python::attach(|py| {
-            // SAFETY: a live type object, by the ABI.
+            // SAFETY: by the ABI the client passes a type object, which it holds for the call, and has the GIL.
             let object = unsafe { Bound::from_borrowed_ptr(py, class.cast()) };
             let Ok(is_coroutine) = is_coroutine_class(&object) else { return -1 };
             let address = class as usize;
@@ -167,7 +169,7 @@ pub fn registered(object: &Bound<'_, PyAny>) -> Option<Registered> {
 unsafe extern "C" fn loop_acquire(event_loop: abi::Object) -> *mut abi::RawLoop {
     guarded(null_mut(), || {
         Python::attach(|py| {
-            // SAFETY: a live object, by the ABI.
+            // SAFETY: by the ABI the client passes an object, which it holds for the call, and has the GIL.
             let event_loop = unsafe { Bound::from_borrowed_ptr(py, event_loop.cast()) };
             ours(&event_loop).map_or(null_mut(), |state| into_raw(Arc::clone(&state.get().shared)))
         })
@@ -183,7 +185,7 @@ unsafe extern "C" fn loop_of_thread(thread_ident: u64) -> *mut abi::RawLoop {
 }
 
 unsafe extern "C" fn loop_release(event_loop: *mut abi::RawLoop) {
-    // SAFETY: the ABI: given by `into_raw`, and given back once.
+    // SAFETY: by the ABI the client owned this loop, which `into_raw` gave it, and gives it back once.
     guarded((), || drop(unsafe { Arc::from_raw(event_loop.cast::<LoopShared>()) }));
 }
 
@@ -191,7 +193,8 @@ unsafe extern "C" fn loop_release(event_loop: *mut abi::RawLoop) {
 /// `event_loop` has been acquired and not released.
 unsafe fn shared(event_loop: *const abi::RawLoop) -> Arc<LoopShared> {
     let pointer = event_loop.cast::<LoopShared>();
-    // SAFETY: the caller's word: the count that it holds keeps the pointer valid while another is added.
+    // SAFETY: the caller promises a loop that `into_raw` gave and nobody has released: that count keeps the pointer
+    // valid while another is added, which the Arc takes.
     unsafe {
         Arc::increment_strong_count(pointer);
         Arc::from_raw(pointer)
@@ -199,7 +202,7 @@ unsafe fn shared(event_loop: *const abi::RawLoop) -> Arc<LoopShared> {
 }
 
 unsafe extern "C" fn loop_is_current(event_loop: *const abi::RawLoop) -> c_int {
-    // SAFETY: the ABI.
+    // SAFETY: by the ABI the client has acquired the loop and not released it.
     guarded(0, || c_int::from(unsafe { shared(event_loop) }.runs_here()))
 }
 
@@ -227,7 +230,8 @@ impl Deliver for Callback {
 
 unsafe extern "C" fn loop_callback(event_loop: *const abi::RawLoop, callable: abi::Object) -> *mut abi::RawWaker {
     guarded(null_mut(), || {
-        // SAFETY: the ABI: an acquired loop, a live object, and the GIL is held.
+        // SAFETY: by the ABI the client has acquired the loop and not released it, passes an object that it holds for
+        // the call, and has the GIL.
         let (shared, callable) = Python::attach(|py| unsafe {
             (shared(event_loop), Bound::from_borrowed_ptr(py, callable.cast()).unbind())
         });
@@ -242,14 +246,17 @@ struct Spawned {
     drop: unsafe extern "C" fn(*mut c_void),
 }
 
-// SAFETY: the ABI has the client answer for `data` being moved to the loop's thread.
+// SAFETY: by the ABI the loop's thread calls `poll` and `drop`, whichever thread spawns: the client answers for `data`
+// going there.
 unsafe impl Send for Spawned {}
 
 impl Future for Spawned {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: the ABI; the waker is borrowed for the call.
+        // SAFETY: by the ABI `poll` takes the `data` that came with it until `drop` is called, which is not before this
+        // is dropped. The GIL is held by the loop that polls; the waker is one that outlives the call, and is not kept
+        // beyond it.
         let done = unsafe { (self.poll)(self.data, std::ptr::from_ref(cx.waker()).cast()) };
         if done == 0 { Poll::Pending } else { Poll::Ready(()) }
     }
@@ -257,7 +264,7 @@ impl Future for Spawned {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        // SAFETY: the ABI; once.
+        // SAFETY: by the ABI `drop` takes the `data` that came with it, once: this is the destructor of its only owner.
         unsafe { (self.drop)(self.data) };
     }
 }
@@ -280,7 +287,7 @@ unsafe extern "C" fn loop_spawn(
     drop: unsafe extern "C" fn(*mut c_void),
 ) -> c_int {
     guarded(-1, || {
-        // SAFETY: the ABI.
+        // SAFETY: by the ABI the client has acquired the loop and not released it.
         let shared = unsafe { shared(event_loop) };
         if shared.lifecycle.is_closed() {
             return -1;
@@ -328,7 +335,8 @@ unsafe extern "C" fn loop_timer(
     borrowed: *const abi::RawWaker,
 ) -> *mut abi::RawTimer {
     guarded(null_mut(), || {
-        // SAFETY: the ABI.
+        // SAFETY: by the ABI the client has acquired the loop and not released it, and its waker is one that we gave
+        // it, alive for the call.
         let (shared, waker) = unsafe { (shared(event_loop), waker(borrowed).clone()) };
         let now = Instant::now();
         // Beyond what the clock can say is some centuries.
@@ -341,7 +349,7 @@ unsafe extern "C" fn loop_timer(
 
 unsafe extern "C" fn timer_drop(timer: *mut abi::RawTimer) {
     guarded((), || {
-        // SAFETY: the ABI: given by `loop_timer`, and given back once.
+        // SAFETY: by the ABI the client owned this timer, which `loop_timer` gave it, and gives it back once.
         let timer = unsafe { Arc::from_raw(timer.cast::<Timer>()) };
         let state = {
             let mut state = timer.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -37,7 +37,8 @@ impl Lender {
     /// # Safety
     /// The step runs.
     unsafe fn shared(&self) -> &Arc<TaskShared> {
-        // SAFETY: as `Lender` says; the slot and the loop's shared part may be used by any thread.
+        // SAFETY: the caller promises that the step runs, and so task and loop are where they were (`Lender`). The slot
+        // and the loop's shared part may be used by any thread.
         unsafe {
             self.slot.as_ref().get_or_init(|| {
                 let route =
@@ -88,7 +89,7 @@ impl Step {
             number: Cell::new(0),
             outer: Cell::new(ptr::null()),
         };
-        // SAFETY: memory for a step, which nobody else has.
+        // SAFETY: `place` is memory for a step that was allocated above, which nobody else has.
         unsafe { place.write(step) };
         place
     }
@@ -143,7 +144,7 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: as in `clone`.
+    // SAFETY: `data` is the address of a step, which is not given back while anybody may have its waker: see `clone`.
     let step = unsafe { &*data.cast::<Step>() };
     // Whoever sets it on another thread has ended before the poll does, which orders the two.
     step.woken.store(WOKEN, Ordering::Relaxed);
@@ -181,7 +182,8 @@ thread_local! {
 impl Steps {
     #[inline(always)]
     fn begin(&self, lender: Lender, debug: bool) -> &Step {
-        // SAFETY: null, or a step of this thread's that does not run.
+        // SAFETY: null, or what `end` put there: a step of this thread's, which does not run. Steps are given back when
+        // the thread ends.
         let step = unsafe { self.spare.get().as_ref() };
         let step = step.unwrap_or_else(|| Self::allocate());
         self.spare.set(step.outer.get());
@@ -200,7 +202,7 @@ impl Steps {
     fn allocate<'a>() -> &'a Step {
         let step = Step::allocate();
         OWNED.with(|owned| owned.0.borrow_mut().push(step));
-        // SAFETY: it is there until the thread ends.
+        // SAFETY: `OWNED` has it now, which gives it back when the thread ends; nobody has a `&mut` to it.
         unsafe { step.as_ref() }
     }
 
@@ -219,7 +221,7 @@ impl Steps {
     #[cold]
     fn unlink(&self, step: &Step) {
         let mut inner = self.current.get();
-        // SAFETY: all of these run, so they are there.
+        // SAFETY: null, or a step of this thread's that runs: steps are given back when the thread ends.
         while let Some(known) = unsafe { inner.as_ref() } {
             if ptr::eq(known.outer.get(), step) {
                 known.outer.set(step.outer.get());
@@ -261,6 +263,7 @@ pub fn with_step<R>(lender: Lender, debug: bool, f: impl FnOnce(&Step) -> R) -> 
 #[inline(always)]
 pub fn current<'a>() -> Option<&'a Step> {
     let step = STEPS.with(|steps| steps.current.get());
-    // SAFETY: null, or a step that is there until the thread ends; who asks is called by the step.
+    // SAFETY: null, or a step of this thread's, which is given back when the thread ends. Who asks is called by the
+    // step, and keeps the answer no longer than that.
     unsafe { step.as_ref() }
 }

@@ -26,7 +26,8 @@ pub(super) fn set_own(api: &'static abi::Api) {
 }
 
 fn known() -> Option<&'static abi::Api> {
-    // SAFETY: null, or a provider's table, which lives as long as the process.
+    // SAFETY: null, or what `set_own` and `look_up` stored: a static, a provider's table (which by the ABI lives as
+    // long as the process), or a copy that is never freed.
     unsafe { API.load(Ordering::Acquire).as_ref() }
 }
 
@@ -52,7 +53,8 @@ fn look_up(py: Python<'_>) -> Option<&'static abi::Api> {
         return None;
     }
     let table = if size < size_of::<abi::Api>() {
-        // SAFETY: as above; it has more than `NEEDED` bytes.
+        // SAFETY: the provider's table has the `size` bytes that it says, and these are `NEEDED` at least, which was
+        // asked.
         Box::into_raw(Box::new(unsafe { completed(provided, size) }))
     } else {
         provided.as_ptr()
@@ -128,7 +130,8 @@ impl<'a> Current<'a> {
         let (number, is_taken_up) = match &self.whose {
             #[cfg(feature = "loop")]
             Whose::Own(step) => (step.note_pending(), true),
-            // SAFETY: the GIL is held. A number is as good as its lower half: the same one comes again after 2^31 steps.
+            // SAFETY: the token says that the GIL is held, which is all that the ABI asks. A number is as good as its
+            // lower half: the same one comes again after 2^31 steps.
             Whose::Providers(api) => (unsafe { (api.note_pending)() } as u32, false),
             Whose::Nobodys(_) => return None,
         };
@@ -145,7 +148,7 @@ pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(Option<Current<'_>>) -> R)
     }
     let Some(api) = api(py) else { return f(None) };
     let mut flags = 0;
-    // SAFETY: the GIL is held; `flags` is a place for the answer.
+    // SAFETY: the token says that the GIL is held, and `flags` is a place for the answer: the ABI asks for no more.
     let waker = unsafe { (api.current_waker)(&raw mut flags) };
     if waker.is_null() {
         return f(None);
@@ -174,23 +177,27 @@ static BORROWED: RawWakerVTable = RawWakerVTable::new(clone, wake_by_ref, wake_b
 static OWNED: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, release);
 
 unsafe fn clone(data: *const ()) -> RawWaker {
-    // SAFETY: `data` is a waker of the provider's, alive while the waker that is cloned is.
+    // SAFETY: both vtables are given wakers of the provider's only, in `with_current` and `owned`; std calls this while
+    // the waker that is cloned is alive, and so the provider's is.
     let made = unsafe { (provider().waker_clone)(data.cast()) };
     RawWaker::new(made.cast_const().cast(), &OWNED)
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: as in `clone`; the waker that is consumed owned it.
+    // SAFETY: only `OWNED` has this, and its wakers own one of the provider's, as `owned` and `clone` make them; std
+    // calls it for the last use of the waker.
     unsafe { (provider().waker_wake)(data.cast_mut().cast()) };
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: as in `clone`.
+    // SAFETY: both vtables are given wakers of the provider's only, in `with_current` and `owned`; std calls this while
+    // the waker is alive, and so the provider's is.
     unsafe { (provider().waker_wake_by_ref)(data.cast()) };
 }
 
 unsafe fn release(data: *const ()) {
-    // SAFETY: as in `wake`.
+    // SAFETY: only `OWNED` has this, and its wakers own one of the provider's, as `owned` and `clone` make them; std
+    // calls it for the last use of the waker.
     unsafe { (provider().waker_drop)(data.cast_mut().cast()) };
 }
 
@@ -198,7 +205,8 @@ unsafe fn ignore(_data: *const ()) {}
 
 /// Tell the loop, once it is there, that a class of this copy keeps the task's waker when it is yielded.
 pub fn register_awaitable(py: Python<'_>, class: *mut c_void, cancel: unsafe extern "C" fn(*mut c_void)) -> bool {
-    // SAFETY: the GIL is held; the class is a type object that is never freed.
+    // SAFETY: the token says that the GIL is held; the callers' classes are those of this crate, which are never freed,
+    // with a `cancel` that takes instances of them.
     api(py).is_some_and(|api| unsafe { (api.register_awaitable)(class, Some(cancel)) } == 0)
 }
 
@@ -208,26 +216,26 @@ pub struct NativeLoop(NonNull<abi::RawLoop>);
 
 // SAFETY: the ABI allows every function that is called here from any thread; those that need the GIL take a token.
 unsafe impl Send for NativeLoop {}
-// SAFETY: as for Send.
+// SAFETY: what is called through a shared one may be called by several threads at once, as said for Send.
 unsafe impl Sync for NativeLoop {}
 
 impl NativeLoop {
     /// The loop behind a Python object; None when it is not one of pyloop's.
     pub fn of(event_loop: &Bound<'_, PyAny>) -> Option<Self> {
         let api = api(event_loop.py())?;
-        // SAFETY: a live object, and the GIL is held.
+        // SAFETY: the Bound holds the object for the call, and the GIL.
         NonNull::new(unsafe { (api.loop_acquire)(event_loop.as_ptr().cast()) }).map(Self)
     }
 
     /// The loop that a thread runs.
     pub fn of_thread(py: Python<'_>, thread_ident: u64) -> Option<Self> {
-        // SAFETY: no preconditions.
+        // SAFETY: the ABI asks for nothing: any number may be asked about.
         NonNull::new(unsafe { (api(py)?.loop_of_thread)(thread_ident) }).map(Self)
     }
 
     /// Whether this thread is running it.
     pub fn is_current(&self) -> bool {
-        // SAFETY: ours until it is released.
+        // SAFETY: `of` and `of_thread` have acquired the loop, and only the destructor releases it.
         unsafe { (provider().loop_is_current)(self.0.as_ptr()) != 0 }
     }
 
@@ -235,9 +243,10 @@ impl NativeLoop {
     pub fn run(&self, f: impl FnOnce() + Send + 'static) {
         let errand: Option<Errand> = Some(Box::new(f));
         let data = Box::into_raw(Box::new(errand)).cast();
-        // SAFETY: ours until it is released; the functions take what `data` is.
+        // SAFETY: `of` and `of_thread` have acquired the loop, and only the destructor releases it. `data` is what both
+        // functions take, and nobody else has it.
         if unsafe { (provider().loop_spawn)(self.0.as_ptr(), data, run_errand, drop_errand) } != 0 {
-            // SAFETY: refused, so it is still ours.
+            // SAFETY: a provider that refuses has kept nothing, so `data` is still ours, and is given up here.
             unsafe { drop_errand(data) };
         }
     }
@@ -249,22 +258,25 @@ impl NativeLoop {
             0
         }
         unsafe extern "C" fn end(data: *mut c_void) {
-            // SAFETY: the pointer made below, given once.
+            // SAFETY: `data` is the pointer that `at_close` makes below; the ABI has `drop` called once, or it was
+            // refused and is called once here.
             let errand = unsafe { Box::from_raw(data.cast::<Errand>()) };
             contained(errand);
         }
         let errand: Errand = Box::new(f);
         let data = Box::into_raw(Box::new(errand)).cast();
-        // SAFETY: ours until it is released; the functions take what `data` is.
+        // SAFETY: `of` and `of_thread` have acquired the loop, and only the destructor releases it. `data` is what both
+        // functions take, and nobody else has it.
         if unsafe { (provider().loop_spawn)(self.0.as_ptr(), data, wait, end) } != 0 {
-            // SAFETY: refused, so it is still ours.
+            // SAFETY: a provider that refuses has kept nothing, so `data` is still ours, and is given up here.
             unsafe { end(data) };
         }
     }
 
     /// A waker that has the loop call `callable()`.
     pub fn callback(&self, callable: &Bound<'_, PyAny>) -> Option<Waker> {
-        // SAFETY: ours until it is released; a live object, and the GIL is held.
+        // SAFETY: `of` and `of_thread` have acquired the loop, and only the destructor releases it. The Bound holds the
+        // callable for the call, and the GIL.
         owned(unsafe { (provider().loop_callback)(self.0.as_ptr(), callable.as_ptr().cast()) })
     }
 }
@@ -280,7 +292,8 @@ fn contained(errand: Errand) {
 }
 
 unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker) -> c_int {
-    // SAFETY: the pointer that `run` made, which nobody else has.
+    // SAFETY: `data` is the pointer that `run` made and gave away; by the ABI the provider polls it on one thread at a
+    // time, and not after `drop`.
     let errand = unsafe { &mut *data.cast::<Option<Errand>>() };
     if let Some(errand) = errand.take() {
         contained(errand);
@@ -289,13 +302,14 @@ unsafe extern "C" fn run_errand(data: *mut c_void, _waker: *const abi::RawWaker)
 }
 
 unsafe extern "C" fn drop_errand(data: *mut c_void) {
-    // SAFETY: as in `run_errand`; called once.
+    // SAFETY: `data` is the pointer that `run` made and gave away; by the ABI the provider calls this once and last, or
+    // it refused, and `run` does.
     drop(unsafe { Box::from_raw(data.cast::<Option<Errand>>()) });
 }
 
 impl Drop for NativeLoop {
     fn drop(&mut self) {
-        // SAFETY: acquired once, released once.
+        // SAFETY: `of` and `of_thread` have acquired the loop, once for this value, whose destructor this is.
         unsafe { (provider().loop_release)(self.0.as_ptr()) };
     }
 }

@@ -157,7 +157,8 @@ pub fn cancel(awaited: &Bound<'_, PyAny>) -> PyResult<()> {
         return future.get().finish(awaited.py());
     }
     if let Some(cancel) = capsule::registered(awaited).and_then(|known| known.cancel) {
-        // SAFETY: the ABI: an object of the registered class, and the GIL is held.
+        // SAFETY: the client registered `cancel` for instances of exactly this class, which `registered` has found; the
+        // Bound holds the object for the call, and the GIL.
         unsafe { cancel(awaited.as_ptr().cast()) };
     }
     Ok(())

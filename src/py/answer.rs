@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 /// The exception that is set in this thread, which is set no more: a PanicException, too.
 pub fn fetch(py: Python<'_>) -> PyErr {
-    // SAFETY: the GIL is held; gives a new reference to an exception, or NULL.
+    // SAFETY: the token says that the GIL is held. CPython gives its reference to the exception away, or NULL.
     match unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetRaisedException()) } {
         Some(raised) => PyErr::from_value(raised),
         None => PySystemError::new_err("a call failed without an exception"),
@@ -29,7 +29,7 @@ pub fn fetch(py: Python<'_>) -> PyErr {
 /// `object` is NULL or a reference that is given away.
 #[inline(always)]
 pub unsafe fn owned(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises a reference that is given away, or NULL.
     match unsafe { Bound::from_owned_ptr_or_opt(py, object) } {
         Some(object) => Ok(object),
         None => Err(fetch(py)),

@@ -90,7 +90,8 @@ impl Asyncio {
         let py = event_loop.py();
         match &self.current_tasks {
             Some(dict) => {
-                // SAFETY: a dictionary and live objects.
+                // SAFETY: `current_tasks` is a dictionary (looked at when it was fetched); the Bounds hold loop and
+                // task for the call, and the GIL.
                 let set = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), event_loop.as_ptr(), task.as_ptr()) };
                 error::answered(py, set).map(drop)
             }
@@ -103,7 +104,8 @@ impl Asyncio {
     pub fn clear_current_task(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
         match &self.current_tasks {
-            // SAFETY: as in `set_current_task`.
+            // SAFETY: `current_tasks` is a dictionary (looked at when it was fetched); the Bound holds the loop for the
+            // calls, and the GIL.
             Some(dict) => unsafe {
                 if error::answered(py, ffi::PyDict_Contains(dict.as_ptr(), event_loop.as_ptr()))? == 1 {
                     error::answered(py, ffi::PyDict_DelItem(dict.as_ptr(), event_loop.as_ptr()))?;

@@ -33,7 +33,7 @@ pub fn unpark() -> bool {
     if state.is_null() {
         return false;
     }
-    // SAFETY: the state that `park` saved on this thread.
+    // SAFETY: `park` saved the state on this thread (it is a thread-local), and has given the GIL up.
     unsafe { ffi::PyEval_RestoreThread(state) };
     true
 }
@@ -49,7 +49,7 @@ pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
             unsafe { ffi::PyEval_SaveThread() };
         }
     }
-    // SAFETY: asked with the GIL held; it is this thread's own state.
+    // SAFETY: the token says that the GIL is held, so there is a state, and it is this thread's own.
     let state = State(unsafe { ffi::PyThreadState_Get() });
     py.detach(move || {
         let state = state;
@@ -89,7 +89,7 @@ pub struct Address(NonNull<ffi::PyObject>);
 
 // SAFETY: an address is followed only by `upgrade`, whose caller holds the GIL and answers for the object's memory.
 unsafe impl Send for Address {}
-// SAFETY: as for Send.
+// SAFETY: there is nothing behind a shared address but `upgrade`, as said for Send.
 unsafe impl Sync for Address {}
 
 impl Address {
@@ -106,8 +106,8 @@ impl Address {
     /// destructor of the object's Rust value.
     pub unsafe fn upgrade<'py>(self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let object = self.0.as_ptr();
-        // SAFETY: the caller's word; the GIL is held, so that nobody changes the count between the look and the
-        // reference. CPython's own weak references are followed in the same way.
+        // SAFETY: the caller promises that the memory is the object's still. The GIL is held, so that nobody changes
+        // the count between the look and the reference; CPython's own weak references are followed in the same way.
         unsafe { (ffi::Py_REFCNT(object) > 0).then(|| Bound::from_borrowed_ptr(py, object)) }
     }
 }

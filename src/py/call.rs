@@ -136,7 +136,8 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     #[inline]
     fn try_getattr(&self, name: impl Name<'py>) -> PyResult<Bound<'py, PyAny>> {
         let name = name.into_pyobject_or_pyerr(self.py())?;
-        // SAFETY: live objects; a new reference, or NULL with an exception set.
+        // SAFETY: the Bounds `self` and `name` hold their objects for the call, and the GIL. CPython answers with a new
+        // reference, or with NULL and an exception, which is what `owned` takes.
         unsafe { owned(self.py(), ffi::PyObject_GetAttr(self.as_ptr(), name.as_borrowed().as_ptr())) }
     }
 
@@ -151,47 +152,49 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     fn try_setattr(&self, name: impl Name<'py>, value: impl IntoPyObject<'py>) -> PyResult<()> {
         let name = name.into_pyobject_or_pyerr(self.py())?;
         let value = value.into_bound_py_any(self.py())?;
-        // SAFETY: live objects.
+        // SAFETY: the Bounds `self`, `name` and `value` hold their objects for the call, and the GIL.
         let set = unsafe { ffi::PyObject_SetAttr(self.as_ptr(), name.as_borrowed().as_ptr(), value.as_ptr()) };
         answered(self.py(), set).map(drop)
     }
 
     #[inline]
     fn try_is_truthy(&self) -> PyResult<bool> {
-        // SAFETY: a live object.
+        // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         answered(self.py(), unsafe { ffi::PyObject_IsTrue(self.as_ptr()) }).map(is_true)
     }
 
     fn try_repr(&self) -> PyResult<Bound<'py, PyString>> {
-        // SAFETY: a live object; a new reference to a string, or NULL with an exception set.
+        // SAFETY: the Bound `self` holds the object for the call, and the GIL. CPython answers with a new reference to
+        // a string (it checks what `__repr__` gave), or with NULL and an exception.
         unsafe { owned(self.py(), ffi::PyObject_Repr(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_str(&self) -> PyResult<Bound<'py, PyString>> {
-        // SAFETY: as for `try_repr`.
+        // SAFETY: the Bound `self` holds the object for the call, and the GIL. CPython answers with a new reference to
+        // a string (it checks what `__str__` gave), or with NULL and an exception.
         unsafe { owned(self.py(), ffi::PyObject_Str(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_eq(&self, other: &Bound<'py, PyAny>) -> PyResult<bool> {
-        // SAFETY: live objects; a new reference, or NULL with an exception set.
+        // SAFETY: the Bounds `self` and `other` hold their objects for the call, and the GIL.
         let answer = unsafe { ffi::PyObject_RichCompare(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) };
-        // SAFETY: as said.
+        // SAFETY: PyObject_RichCompare has answered with a new reference, or with NULL and an exception.
         unsafe { owned(self.py(), answer)? }.try_is_truthy()
     }
 
     fn try_is_instance(&self, class: &Bound<'py, PyAny>) -> PyResult<bool> {
-        // SAFETY: live objects.
+        // SAFETY: the Bounds `self` and `class` hold their objects for the call, and the GIL.
         answered(self.py(), unsafe { ffi::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) }).map(is_true)
     }
 
     fn try_len(&self) -> PyResult<usize> {
-        // SAFETY: a live object.
+        // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         let length = unsafe { ffi::PyObject_Size(self.as_ptr()) };
         usize::try_from(length).map_err(|_negative| fetch(self.py()))
     }
 
     fn try_float(&self) -> PyResult<f64> {
-        // SAFETY: a live object.
+        // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
         // -1.0 may be an answer: then there is no exception.
         let failed = value.to_bits() == (-1.0_f64).to_bits() && PyErr::occurred(self.py());
@@ -202,7 +205,9 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     fn try_call(&self, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>> {
         args.with(self.py(), |args| {
             let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
-            // SAFETY: live objects for the length of the call, with a free place before them.
+            // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them
+            // to it; `self` holds the callable, and the GIL. CPython answers with a new reference, or with NULL and an
+            // exception.
             unsafe {
                 let first = args.as_mut_ptr().add(1);
                 owned(self.py(), ffi::PyObject_Vectorcall(self.as_ptr(), first, count, std::ptr::null_mut()))
@@ -213,7 +218,9 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     fn try_call_with(&self, args: impl Arguments<'py>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
         args.with(self.py(), |args| {
             let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
-            // SAFETY: as in `try_call`.
+            // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them
+            // to it; `self` and `keywords` hold the callable and a dictionary, and the GIL. CPython answers with a new
+            // reference, or with NULL and an exception.
             unsafe {
                 let first = args.as_mut_ptr().add(1);
                 owned(self.py(), ffi::PyObject_VectorcallDict(self.as_ptr(), first, count, keywords.as_ptr()))
@@ -227,7 +234,9 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
         args.with(self.py(), |args| {
             args[0] = self.as_ptr();
             let (name, all, count) = (name.as_borrowed().as_ptr(), args.as_ptr(), args.len());
-            // SAFETY: live objects for the length of the call: the receiver and the arguments.
+            // SAFETY: `Arguments::with` holds the arguments until this closure returns, `self` the receiver before them
+            // and `name` the name; the GIL is held. CPython answers with a new reference, or with NULL and an
+            // exception.
             unsafe { owned(self.py(), ffi::PyObject_VectorcallMethod(name, all, count, std::ptr::null_mut())) }
         })?
     }
@@ -252,8 +261,9 @@ pub fn call_tuple<'py>(
     callable: &Bound<'py, PyAny>,
     args: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: both are live objects and `args` is a tuple, whose items are an array that it keeps alive for the call;
-    // the result is a new reference or an exception is set.
+    // SAFETY: the Bounds hold the callable and the tuple for the call, and the GIL. A tuple's items are an array of as
+    // many objects as its size says, which it holds and never changes. CPython answers with a new reference, or with
+    // NULL and an exception.
     unsafe {
         let result = match args {
             None => ffi::PyObject_CallNoArgs(callable.as_ptr()),
@@ -270,7 +280,8 @@ pub fn call_tuple<'py>(
 /// `callable(arg)`.
 #[inline]
 pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: both are live objects; the result is a new reference or an exception is set.
+    // SAFETY: the Bounds `callable` and `arg` hold their objects for the call, and the GIL. CPython answers with a new
+    // reference, or with NULL and an exception.
     unsafe { owned(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
 }
 
@@ -282,7 +293,8 @@ pub fn call_two<'py>(
     b: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let args = [a.as_ptr(), b.as_ptr()];
-    // SAFETY: `args` holds two live objects for the length of the call.
+    // SAFETY: the Bounds hold the callable and the two objects in `args` for the call, and the GIL. CPython answers
+    // with a new reference, or with NULL and an exception.
     unsafe {
         let result = ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr(), 2, std::ptr::null_mut());
         owned(callable.py(), result)
@@ -298,8 +310,8 @@ pub fn call_method_with_keyword<'py>(
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let args = [object.as_ptr(), arg.as_ptr(), value.as_ptr()];
-    // SAFETY: `args` holds live objects for the length of the call: the receiver, one positional argument, and one
-    // value for the one name in `keyword`.
+    // SAFETY: the Bounds hold what is in `args` for the call, and the GIL: the receiver, one positional argument, and
+    // one value for the one name in `keyword`. CPython answers with a new reference, or with NULL and an exception.
     unsafe {
         let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr());
         owned(object.py(), result)
@@ -313,7 +325,7 @@ pub fn call_method_with_keyword<'py>(
 #[inline(always)]
 pub unsafe fn cast<'a, 'py, T: PyTypeCheck>(object: &'a Bound<'py, PyAny>) -> &'a Bound<'py, T> {
     debug_assert!(object.cast::<T>().is_ok(), "not what it is known to be: {}", object.get_type());
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises that it is an instance of `T`, and debug builds have looked.
     unsafe { object.cast_unchecked() }
 }
 
@@ -324,14 +336,14 @@ pub unsafe fn cast<'a, 'py, T: PyTypeCheck>(object: &'a Bound<'py, PyAny>) -> &'
 #[inline(always)]
 pub unsafe fn cast_into<T: PyTypeCheck>(object: Bound<'_, PyAny>) -> Bound<'_, T> {
     debug_assert!(object.cast::<T>().is_ok(), "not what it is known to be: {}", object.get_type());
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises that it is an instance of `T`, and debug builds have looked.
     unsafe { object.cast_into_unchecked() }
 }
 
 /// Whether this is an instance of exactly this class (no subclass): a pointer comparison.
 #[inline]
 pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object, whose class is only compared.
     std::ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }.cast::<ffi::PyObject>(), class.as_ptr())
 }
 
@@ -344,19 +356,19 @@ pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<
 /// Whether this is a coroutine made by `async def` (no subclass exists).
 #[inline]
 pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
 /// `types.CoroutineType`.
 pub fn coroutine_class(py: Python<'_>) -> Bound<'_, PyType> {
-    // SAFETY: a static type, which lives as long as the interpreter.
+    // SAFETY: a static type of CPython's, which lives as long as the interpreter; the token says that the GIL is held.
     unsafe { PyType::from_borrowed_type_ptr(py, &raw mut ffi::PyCoro_Type) }
 }
 
 /// Whether this is a generator made by a generator function.
 pub fn is_generator(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
     unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
 }
 

@@ -8,7 +8,7 @@ use super::error;
 /// `contextvars.copy_context()`.
 #[inline]
 pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: gives a new reference, or NULL with an exception set.
+    // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
     unsafe { error::owned(py, ffi::PyContext_CopyCurrent()) }
 }
 
@@ -17,7 +17,7 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// # Errors
 /// MemoryError.
 pub fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: gives a new reference, or NULL with an exception set.
+    // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
     unsafe { error::owned(py, ffi::PyContext_New()) }
 }
 
@@ -27,14 +27,15 @@ pub fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// TypeError for what is no context.
 #[inline]
 pub fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: a live object, whose type CPython checks; gives a new reference, or NULL with an exception set.
+    // SAFETY: the Bound holds the object, and the GIL; CPython itself checks that it is a context. It answers with a
+    // new reference, or with NULL and an exception.
     unsafe { error::owned(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
 /// Whether this is a `contextvars.Context` (the class has no subclasses).
 #[inline]
 pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
 }
 
@@ -44,7 +45,8 @@ pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
 /// RuntimeError when the context is entered already, TypeError when it is none.
 #[inline]
 pub fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: a live object, whose type CPython checks.
+    // SAFETY: the Bound holds the object, and the GIL; CPython itself checks that it is a context, and one that may be
+    // entered.
     error::answered(context.py(), unsafe { ffi::PyContext_Enter(context.as_ptr()) }).map(drop)
 }
 
@@ -54,7 +56,8 @@ pub fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
 /// RuntimeError when it is not the current context.
 #[inline]
 pub fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: as for `enter`.
+    // SAFETY: the Bound holds the object, and the GIL; CPython itself checks that it is the context that was entered
+    // last.
     error::answered(context.py(), unsafe { ffi::PyContext_Exit(context.as_ptr()) }).map(drop)
 }
 

@@ -24,7 +24,8 @@ pub struct Call<'py>(PhantomData<Python<'py>>);
 impl Drop for Call<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: entered by `enter_call`, on this thread.
+        // SAFETY: only `enter_call` makes a `Call`, when it has entered; it has Python's lifetime and so stays on its
+        // thread.
         unsafe { ffi::Py_LeaveRecursiveCall() };
     }
 }
@@ -34,7 +35,7 @@ impl Drop for Call<'_> {
 /// # Errors
 /// RecursionError when it is too deep.
 pub fn enter_call<'py>(py: Python<'py>, place: &CStr) -> PyResult<Call<'py>> {
-    // SAFETY: the GIL is held; `place` is a C string.
+    // SAFETY: the token says that the GIL is held; `place` ends with NUL, and CPython reads it for its message only.
     if unsafe { ffi::Py_EnterRecursiveCall(place.as_ptr()) } != 0 {
         return Err(error::fetch(py));
     }

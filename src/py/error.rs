@@ -20,7 +20,7 @@ pub use super::answer::{answered, fetch, owned};
 /// # Errors
 /// The warning, where the program makes errors of them; what its filters and its `showwarning` raise.
 pub fn warn(category: &Bound<'_, PyType>, text: &CStr) -> PyResult<()> {
-    // SAFETY: a live class and a string that CPython copies.
+    // SAFETY: the Bound holds the class for the call, and the GIL; the string ends with NUL, and CPython copies it.
     let warned = unsafe { ffi::PyErr_WarnEx(category.as_ptr(), text.as_ptr(), 1) };
     answered(category.py(), warned).map(drop)
 }

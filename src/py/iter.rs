@@ -22,7 +22,8 @@ pub enum Sent<'py> {
 pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();
-    // SAFETY: live objects; `result` is set to a new reference unless an error is returned.
+    // SAFETY: the Bound holds the coroutine for the call, and the GIL; None is there for ever. CPython writes a new
+    // reference to `result`, except with PYGEN_ERROR.
     unsafe {
         match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
             ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Bound::from_owned_ptr(py, result))),
@@ -43,7 +44,8 @@ pub fn raised_by_coroutine(py: Python<'_>, raised: PyErr) -> PyErr {
         raised
     };
     let exception = raised.into_value(py).into_bound(py);
-    // SAFETY: live objects; PyErr_SetObject chains the exception being handled.
+    // SAFETY: the Bound holds the exception, and that its class, for the call, and the GIL. PyErr_SetObject takes
+    // references of its own; it chains the exception being handled.
     unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
     fetch(py)
 }
@@ -69,7 +71,7 @@ pub fn thrown<'py>(
     {
         return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
     }
-    // SAFETY: live objects.
+    // SAFETY: the Bound `typ` holds the object, whose class's flags are looked at.
     let (is_class, is_instance) =
         unsafe { (ffi::PyExceptionClass_Check(typ.as_ptr()) != 0, ffi::PyExceptionInstance_Check(typ.as_ptr()) != 0) };
     let exception = if is_class {

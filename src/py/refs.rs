@@ -7,14 +7,15 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 /// Whether anybody but the caller holds it.
 #[inline]
 pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; the GIL is held, so that the count stands still.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
 /// Whether anybody but the caller can come by it: holds it, or has a weak reference to it.
 #[inline]
 pub fn is_reachable(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object; a positive `tp_weaklistoffset` is where it has its list of weak references, or NULL.
+    // SAFETY: the Bound `object` holds the object, and the object its class. CPython promises that at a positive
+    // `tp_weaklistoffset` an instance has its list of weak references, or NULL.
     unsafe {
         let weak_references = (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset;
         is_shared(object)
@@ -70,14 +71,15 @@ impl WeakRef {
 /// Whether the cycle collector has to do with it: it may refer to other objects.
 #[inline]
 pub fn is_container(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object.
+    // SAFETY: the Bound `object` holds the object; only its class is looked at.
     unsafe { ffi::PyObject_IS_GC(object.as_ptr()) != 0 }
 }
 
 /// Show an object to the cycle collector. Nothing happens when it is in its sight.
 #[inline]
 pub fn show(object: &Bound<'_, PyAny>) {
-    // SAFETY: a live, whole object of a class with `__traverse__` (the callers' are), and not tracked (asked first).
+    // SAFETY: the Bound `object` holds the object, which is whole: PyO3 or `pool` has made it. The callers' classes
+    // have `__traverse__`, and that it is not tracked is asked first.
     unsafe {
         if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
             ffi::PyObject_GC_Track(object.as_ptr().cast());

@@ -57,7 +57,8 @@ impl<T> ProcessBound<T> {
         if this.generation != generation() {
             return None;
         }
-        // SAFETY: taken once: `this` is not used again, and its own destructor does not run.
+        // SAFETY: `this` is not used again, and its own destructor does not run (ManuallyDrop): the value is taken
+        // once.
         Some(unsafe { ManuallyDrop::take(&mut this.value) })
     }
 }
@@ -79,7 +80,8 @@ impl<T> DerefMut for ProcessBound<T> {
 impl<T> Drop for ProcessBound<T> {
     fn drop(&mut self) {
         if self.generation == generation() {
-            // SAFETY: dropped once, in the destructor.
+            // SAFETY: this is the destructor, and `into_inner` does not let it run for a value that it has taken: it is
+            // dropped once.
             unsafe { ManuallyDrop::drop(&mut self.value) };
         }
     }

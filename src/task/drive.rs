@@ -453,7 +453,7 @@ pub(super) fn drop_rust(task: &Bound<'_, Task>) -> PyResult<()> {
 pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>) -> PyResult<bool> {
     let py = awaited.py();
     if awaited.is_exact_instance_of::<Future>() {
-        // SAFETY: the type was compared.
+        // SAFETY: its class has just been compared with `Future`'s.
         return Future::cancel_with(unsafe { call::cast::<Future>(awaited) }, message);
     }
     // It may be a task, which cancels what it waits for.
