@@ -38,6 +38,19 @@ pub trait Pooled: PyClass<Frozen = True> + Sync {
     fn install_slots(_class: &Bound<'_, PyType>) {}
 }
 
+/// What each pooled class has of its own: `has_pool!((Base, Class), Class)`, the values of an instance and the class.
+macro_rules! has_pool {
+    ($values:ty, $class:ty) => {
+        type Values = $values;
+
+        fn pool() -> &'static $crate::accel::pool::Pool<$values, $class> {
+            static POOL: $crate::accel::pool::Pool<$values, $class> = $crate::accel::pool::Pool::new();
+            &POOL
+        }
+    };
+}
+pub(crate) use has_pool;
+
 /// What the first instance told.
 struct Known<O> {
     class: NonNull<ffi::PyTypeObject>,
@@ -268,13 +281,8 @@ fn take_over<T: Pooled>(py: Python<'_>) {
 // ---- the probe: instances of the scratch classes go round ----
 
 impl Pooled for Scratch {
-    type Values = (Self,);
+    has_pool!((Scratch,), Scratch);
     const SPARE: usize = 1;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(Scratch,), Scratch> = Pool::new();
-        &POOL
-    }
 
     fn release((scratch,): (Self,), py: Python<'_>) {
         scratch.held.drop_ref(py);
@@ -282,13 +290,8 @@ impl Pooled for Scratch {
 }
 
 impl Pooled for Derived {
-    type Values = (Scratch, Self);
+    has_pool!((Scratch, Derived), Derived);
     const SPARE: usize = 1;
-
-    fn pool() -> &'static Pool<(Scratch, Self), Self> {
-        static POOL: Pool<(Scratch, Derived), Derived> = Pool::new();
-        &POOL
-    }
 
     fn release((scratch, _): (Scratch, Self), py: Python<'_>) {
         scratch.held.drop_ref(py);

@@ -35,14 +35,14 @@ use super::link::{Current, PendingIn};
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::pool::{self, Pooled, has_pool};
 use crate::accel::slots::{self, Await};
 use crate::accel::{self, collector, stop_iteration};
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::{error, names, refs};
-use crate::rt::context::{drop_in_context, in_context};
+use crate::rt::inside::{drop_inside, poll_inside};
 use crate::rt::process::{generation, here};
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -107,13 +107,8 @@ pub struct RustFuture {
 }
 
 impl Pooled for RustFuture {
-    type Values = (Self,);
+    has_pool!((RustFuture,), RustFuture);
     const SPARE: usize = 256;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(RustFuture,), RustFuture> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {
@@ -284,7 +279,7 @@ impl RustFuture {
         let mut cx = Context::from_waker(current.waker);
         // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.
         let polled = error::catch_panic_slim(|| {
-            self.body.with(py, |body| here(|here| in_context(here, local::enter, || poll_body(here, body, &mut cx))?))
+            self.body.with(py, |body| here(|here| poll_inside(here, local::enter, || poll_body(here, body, &mut cx))?))
         });
         let pending = matches!(polled, Ok(Poll::Pending));
         let now = if pending { Self::note_pending(py, current) } else { None };
@@ -369,7 +364,7 @@ impl RustFuture {
         if ours { self.drop_body(py) } else { Ok(()) }
     }
 
-    /// Drop the future inside its runtime's context; its destructor may panic.
+    /// Drop the future inside its runtime; its destructor may panic.
     fn drop_body(&self, py: Python<'_>) -> PyResult<()> {
         let Some(body) = self.body.take(py) else { return Ok(()) };
         if self.is_inherited(py) {
@@ -377,7 +372,7 @@ impl RustFuture {
             std::mem::forget(body);
             return Ok(());
         }
-        error::catch_panic(|| drop_in_context(|| drop(body)))
+        error::catch_panic(|| drop_inside(|| drop(body)))
     }
 
     /// The cycle collector found it to be garbage: what it holds goes.

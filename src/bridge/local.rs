@@ -24,9 +24,9 @@ use crate::py::call::Object;
 use crate::py::exit::outlast;
 use crate::py::refs::WeakRef;
 use crate::py::{call, error, names};
-use crate::rt::context::{drop_in_context, in_context};
+use crate::rt::inside::{drop_inside, poll_inside};
 #[cfg(feature = "pyo3-async-runtimes")]
-use crate::rt::context::{is_driving, is_inside_runtime};
+use crate::rt::inside::{is_driving, is_inside_runtime};
 use crate::rt::process::{ThreadNumber, generation, here, this_thread};
 
 thread_local! {
@@ -78,7 +78,7 @@ impl Drop for Local {
 
 /// Drop the tasks of a set, which may do anything.
 fn discard(py: Python<'_>, set: Rc<LocalSet>) {
-    if let Err(raised) = error::catch_panic(|| drop_in_context(|| drop(set))) {
+    if let Err(raised) = error::catch_panic(|| drop_inside(|| drop(set))) {
         error::unraisable(py, raised, None);
     }
 }
@@ -89,7 +89,7 @@ fn discard(py: Python<'_>, set: Rc<LocalSet>) {
 /// On a thread of another tokio runtime, outside of a `LocalSet`; when the background runtime cannot be started.
 #[cfg(feature = "pyo3-async-runtimes")]
 pub fn spawn_local(fut: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
-    match here(|here| in_context(here, enter, || tokio::task::spawn_local(fut))) {
+    match here(|here| poll_inside(here, enter, || tokio::task::spawn_local(fut))) {
         Ok(task) => task,
         Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
     }
@@ -102,14 +102,14 @@ pub fn can_spawn_local() -> bool {
     is_driving() || (!is_inside_runtime() && looped().unwrap_or(false))
 }
 
-/// Give this thread a tokio context for good, as the first future that it polls does: for code that is polled by others,
+/// Have this thread enter a tokio runtime for good, as the first future that it polls does: for code that is polled by others,
 /// such as PyO3's own `async fn`. A module that has those calls this when it is made (for the thread that imports it).
 /// The background runtime is started if it is not running.
 ///
 /// # Errors
 /// OSError when the runtime cannot be started.
 pub fn enter_runtime(_py: Python<'_>) -> PyResult<()> {
-    here(|here| in_context(here, enter, || ())).map_err(|raised| *raised)
+    here(|here| poll_inside(here, enter, || ())).map_err(|raised| *raised)
 }
 
 /// This thread has entered the background runtime: `spawn_local` works from now on.
@@ -141,7 +141,7 @@ fn drive() {
     let waker = Waker::from(driver);
     let never = poll_fn(|_| Poll::<()>::Pending);
     let poll = || pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker));
-    let polled = error::catch_panic_slim(|| outlast(|| here(|here| in_context(here, enter, poll))));
+    let polled = error::catch_panic_slim(|| outlast(|| here(|here| poll_inside(here, enter, poll))));
     LOCAL.with_borrow_mut(|local| {
         if let Some(local) = local {
             local.driven = false;

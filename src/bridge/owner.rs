@@ -83,7 +83,7 @@ fn open() {
     if let Some(mine) = mine {
         WAITING.fetch_sub(mine.len(), Ordering::SeqCst);
         for parcel in mine {
-            let dropped = error::catch_panic(|| crate::rt::context::drop_in_context(|| drop(parcel)));
+            let dropped = error::catch_panic(|| crate::rt::inside::drop_inside(|| drop(parcel)));
             if let Err(raised) = dropped {
                 Python::attach(|py| error::unraisable(py, raised, None));
             }

@@ -18,7 +18,7 @@ use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
-use crate::rt::context::drop_in_context;
+use crate::rt::inside::drop_inside;
 use crate::rt::process::ProcessBound;
 
 /// A Python async iterator over `stream`, polled in place as [`future_into_py`](crate::future_into_py) polls a future.
@@ -136,7 +136,7 @@ fn aclose(source: &Arc<GilCell<Source>>) -> RustFuture {
 
 fn close(py: Python<'_>, source: &GilCell<Source>) {
     if let Source::Open(items, waiting) = source.replace(py, Source::Closed) {
-        drop_in_context(|| drop(items));
+        drop_inside(|| drop(items));
         drop(waiting);
     }
 }
@@ -220,7 +220,7 @@ impl Future for Next {
                 }
             });
             if let Some((items, waiting)) = left {
-                drop_in_context(|| drop(items));
+                drop_inside(|| drop(items));
                 drop(waiting);
             }
             drop(others);

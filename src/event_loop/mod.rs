@@ -39,6 +39,9 @@ pub struct Loop {
     receive_buffer: Arc<ReceiveBuffer>,
 }
 
+/// What a `sock_*` call gives.
+type Awaitable<'py> = PyResult<Bound<'py, RustFuture>>;
+
 /// A keyword that may be left out, which is not the same as None: a task factory gets what the caller gave.
 struct Given<'py>(Option<Bound<'py, PyAny>>);
 
@@ -311,24 +314,16 @@ impl Loop {
 
     // The calls that `_sockets.py` gives their names and signatures.
 
-    fn _sock_recv<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, n: Py<PyAny>) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_recv<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, n: Py<PyAny>) -> Awaitable<'py> {
         let buffer = Arc::clone(&slf.get().receive_buffer);
         Self::sock_call(slf, sock, Call::Recv { size: n, buffer })
     }
 
-    fn _sock_recv_into<'py>(
-        slf: &Bound<'py, Self>,
-        sock: Py<PyAny>,
-        buf: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_recv_into<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, buf: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::RecvInto { buffer: buf })
     }
 
-    fn _sock_recvfrom<'py>(
-        slf: &Bound<'py, Self>,
-        sock: Py<PyAny>,
-        bufsize: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_recvfrom<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, bufsize: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::RecvFrom { size: bufsize })
     }
 
@@ -337,15 +332,11 @@ impl Loop {
         sock: Py<PyAny>,
         buf: Py<PyAny>,
         nbytes: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    ) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::RecvFromInto { buffer: buf, size: nbytes })
     }
 
-    fn _sock_sendall<'py>(
-        slf: &Bound<'py, Self>,
-        sock: Py<PyAny>,
-        data: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_sendall<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, data: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::SendAll { data, rest: None })
     }
 
@@ -354,20 +345,16 @@ impl Loop {
         sock: Py<PyAny>,
         data: Py<PyAny>,
         address: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    ) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::SendTo { data, address })
     }
 
-    fn _sock_accept<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_accept<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::Accept)
     }
 
     /// To an address that is resolved.
-    fn _sock_connect<'py>(
-        slf: &Bound<'py, Self>,
-        sock: Py<PyAny>,
-        address: Py<PyAny>,
-    ) -> PyResult<Bound<'py, RustFuture>> {
+    fn _sock_connect<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, address: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::Connect { address, begun: false })
     }
 
@@ -451,7 +438,7 @@ impl Loop {
         watch.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
 
-    fn sock_call<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, call: Call) -> PyResult<Bound<'py, RustFuture>> {
+    fn sock_call<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, call: Call) -> Awaitable<'py> {
         let (py, watch) = (slf.py(), Self::watch(slf)?);
         watch.belong_to(slf.as_any())?;
         let debug = slf.as_super().get().debug.get(py);

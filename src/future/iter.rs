@@ -6,7 +6,7 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Future;
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::pool::{self, Pooled, has_pool};
 use crate::accel::slots::{self, Await, Next};
 use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
@@ -56,13 +56,8 @@ impl FutureIter {
 }
 
 impl Pooled for FutureIter {
-    type Values = (Self,);
+    has_pool!((FutureIter,), FutureIter);
     const SPARE: usize = 256;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(FutureIter,), FutureIter> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {

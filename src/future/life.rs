@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use super::callbacks::Waiters;
 use super::class::Future;
 use super::state::{Outcome, State};
-use crate::accel::pool::{self, Pool, Pooled};
+use crate::accel::pool::{self, Pooled, has_pool};
 use crate::py::error;
 use crate::py::finalize::{Finalize, Inner};
 use crate::sched::LoopState;
@@ -21,13 +21,8 @@ pub fn new_future<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py
 }
 
 impl Pooled for Future {
-    type Values = (Self,);
+    has_pool!((Future,), Future);
     const SPARE: usize = 256;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(Future,), Future> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release((future,): (Self,), py: Python<'_>) {

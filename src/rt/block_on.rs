@@ -5,7 +5,7 @@ use std::future::Future;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{background, context};
+use super::{background, inside};
 use crate::py::names;
 
 /// Run `future` to its end and wait for it here, with the GIL released: for synchronous callers.
@@ -29,7 +29,7 @@ where
 pub fn refuse_to_block(py: Python<'_>, instead: impl FnOnce() -> String) -> PyResult<()> {
     let stops = if !names::running_loop(py)?.is_none() {
         "event loop"
-    } else if context::is_inside_runtime() {
+    } else if inside::is_inside_runtime() {
         "tokio runtime"
     } else {
         return Ok(());

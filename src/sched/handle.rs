@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::LoopState;
 use crate::accel::collector::{self, Hidden};
-use crate::accel::pool::{Pool, Pooled};
+use crate::accel::pool::{Pooled, has_pool};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
@@ -348,13 +348,8 @@ impl Handle {
 }
 
 impl Pooled for Handle {
-    type Values = (Self,);
+    has_pool!((Handle,), Handle);
     const SPARE: usize = 8192;
-
-    fn pool() -> &'static Pool<(Self,), Self> {
-        static POOL: Pool<(Handle,), Handle> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release(values: (Self,), py: Python<'_>) {

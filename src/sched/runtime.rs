@@ -28,7 +28,7 @@ use super::shared::LoopShared;
 use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;
-use crate::rt::context::{Driving, is_inside_runtime};
+use crate::rt::inside::{Driving, is_inside_runtime};
 use crate::rt::process::{ProcessBound, generation};
 
 /// What drives a loop, for the process that made it: a forked child has the descriptors, but no use for them.
@@ -162,7 +162,7 @@ impl Engine {
     /// # Errors
     /// OSError when there is not enough of it left.
     pub(super) fn prepare(&self, py: Python<'_>, reactor: Option<&dyn Reactor>) -> PyResult<()> {
-        let _context = self.handle.enter();
+        let _inside = self.handle.enter();
         self.alarm.with(py, Alarm::prepare);
         reactor.map_or(Ok(()), |reactor| reactor.begin_run(py))
     }
@@ -173,7 +173,7 @@ impl Engine {
         drop(self.alarm.take(py));
         let set = LOCAL_SETS.try_with(|sets| sets.0.try_borrow_mut().ok().and_then(|mut sets| sets.remove(&self.id)));
         {
-            let _context = self.handle.enter();
+            let _inside = self.handle.enter();
             drop(set);
         }
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -255,7 +255,7 @@ fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::R
     let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
     let mut driver = Driver::start(runtime)?;
     let output = {
-        let _context = handle.as_ref().map(Handle::enter);
+        let _inside = handle.as_ref().map(Handle::enter);
         let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&unpark));
         let mut root = std::pin::pin!(root);

@@ -13,7 +13,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
 use crate::accel::collector;
-use crate::accel::pool::{Pool, Pooled};
+use crate::accel::pool::{Pooled, has_pool};
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::call::Object;
@@ -99,13 +99,8 @@ impl ThreadSafeHandle {
 }
 
 impl Pooled for ThreadSafeHandle {
-    type Values = (Handle, Self);
+    has_pool!((Handle, ThreadSafeHandle), ThreadSafeHandle);
     const SPARE: usize = 1024;
-
-    fn pool() -> &'static Pool<(Handle, Self), Self> {
-        static POOL: Pool<(Handle, ThreadSafeHandle), ThreadSafeHandle> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release(values: (Handle, Self), py: Python<'_>) {

@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::handle::{Handle, Parts};
 use super::state::LoopState;
 use crate::accel::collector::{self, Hidden};
-use crate::accel::pool::{Pool, Pooled};
+use crate::accel::pool::{Pooled, has_pool};
 use crate::core::timers::{Timers, nanos};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
@@ -69,13 +69,8 @@ fn let_go_of_cancelled(py: Python<'_>, state: &LoopState) {
 }
 
 impl Pooled for TimerHandle {
-    type Values = (Handle, Self);
+    has_pool!((Handle, TimerHandle), TimerHandle);
     const SPARE: usize = 1024;
-
-    fn pool() -> &'static Pool<(Handle, Self), Self> {
-        static POOL: Pool<(Handle, TimerHandle), TimerHandle> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release(values: (Handle, Self), py: Python<'_>) {

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use super::name::Name;
 use super::state::{TaskState, Wait};
 use crate::accel::collector::{Hidden, HiddenAny};
-use crate::accel::pool::{Pool, Pooled};
+use crate::accel::pool::{Pooled, has_pool};
 use crate::bridge::waker::SharedSlot;
 use crate::future::Future;
 use crate::py::cell::GilCell;
@@ -81,13 +81,8 @@ impl Task {
 }
 
 impl Pooled for Task {
-    type Values = (Future, Self);
+    has_pool!((Future, Task), Task);
     const SPARE: usize = 256;
-
-    fn pool() -> &'static Pool<(Future, Self), Self> {
-        static POOL: Pool<(Future, Task), Task> = Pool::new();
-        &POOL
-    }
 
     #[inline]
     fn release((future, task): (Future, Self), py: Python<'_>) {

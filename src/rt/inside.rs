@@ -39,7 +39,7 @@ impl Drop for Driving {
 /// # Errors
 /// OSError when the background runtime is needed and cannot be started.
 #[inline]
-pub fn in_context<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
+pub fn poll_inside<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
     if here.has_runtime() {
         return Ok(f());
     }
@@ -69,8 +69,8 @@ fn enter<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
     }
 }
 
-/// As `in_context`, for a drop: without a runtime at hand none is started.
-pub fn drop_in_context(f: impl FnOnce()) {
+/// As `poll_inside`, for a drop: without a runtime at hand none is started.
+pub fn drop_inside(f: impl FnOnce()) {
     let background = if here(Here::has_runtime) { None } else { background::running() };
     let _guard = background.map(Handle::enter);
     f();
