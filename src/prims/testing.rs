@@ -10,9 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::bridge::RustFuture;
+use crate::future::callbacks::Waiter;
 use crate::sched::{Deliver, LoopState};
+use crate::task::Task;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
@@ -139,6 +142,16 @@ fn panic_in_turn(event_loop: &Bound<'_, LoopState>, message: String) {
     event_loop.get().shared.send(Arc::new(Panics(message)));
 }
 
+/// Have a batch panic, as a mistake of pyloop's own would: the step in which the task ends.
+#[pyfunction]
+fn panic_in_batch(task: &Bound<'_, Task>, message: Bound<'_, PyString>) {
+    fn panics(_py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        std::panic::panic_any(message.extract::<String>()?)
+    }
+    let waiter = Waiter::Task { task: message.into_any().unbind(), wake: panics };
+    drop(task.as_super().get().wait(task.py(), waiter));
+}
+
 #[derive(Default)]
 struct Signal {
     done: bool,
@@ -253,6 +266,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module.add_function(wrap_pyfunction!(error, &module)?)?;
     module.add_function(wrap_pyfunction!(panic, &module)?)?;
     module.add_function(wrap_pyfunction!(panic_in_turn, &module)?)?;
+    module.add_function(wrap_pyfunction!(panic_in_batch, &module)?)?;
     module.add_function(wrap_pyfunction!(woken_from_thread, &module)?)?;
     module.add_function(wrap_pyfunction!(kept, &module)?)?;
     module.add_function(wrap_pyfunction!(wake_kept, &module)?)?;

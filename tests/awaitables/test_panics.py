@@ -14,6 +14,8 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -442,6 +444,49 @@ def test_a_panic_of_the_turn_itself_is_reported_and_takes_no_message_with_it(
         ("Panic in the event loop", "first"),
         ("Panic in the event loop", "second"),
     ]
+
+
+@pytest.mark.parametrize("ends", ["finish", "run"])
+def test_a_panic_in_a_batch_is_reported_and_takes_no_callback_with_it(
+    pyloop_loop: Loop, handled: list[Context], ends: str
+) -> None:
+    seen: list[object] = []
+    variable = ContextVar("variable", default="nothing")
+    loop = pyloop_loop
+
+    async def ended() -> str:
+        seen.append("step")
+        variable.set("the step's")
+        return "its result"
+
+    def look() -> None:
+        # Of the step that panicked nothing is left: no current task, no context of its.
+        seen.append((asyncio.current_task(loop), variable.get()))
+
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    loop.call_soon(seen.append, "before")
+    task = loop.create_task(ended())
+    rust.panic_in_batch(task, "on purpose")
+    loop.call_soon(look)
+    if ends == "run":
+        loop.call_soon(leave)
+    else:
+        loop.call_soon(loop.stop)
+    loop.call_soon(loop.call_soon, seen.append, "next batch")
+    with pytest.raises(KeyboardInterrupt) if ends == "run" else nullcontext():
+        loop.run_forever()
+    assert seen == ["before", "step", (None, "nothing")]
+    assert task.result() == "its result"
+    [context] = handled
+    assert context["message"] == "Panic in the event loop"
+    assert (type(context["exception"]).__name__, str(context["exception"])) == (
+        "PanicException",
+        "on purpose",
+    )
+    assert loop.run_until_complete(asyncio.sleep(0.001, "whole")) == "whole"
+    assert seen[3:] == ["next batch"]
 
 
 def test_a_panic_of_what_a_task_of_ours_on_asyncios_loop_awaits(guard: Any) -> None:
