@@ -8,10 +8,10 @@ use std::slice;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::watch::Watch;
-use crate::py::call::Object;
+use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error;
 
@@ -51,8 +51,18 @@ const NAMES: [&str; 8] = ["recv", "recv_into", "recvfrom", "recvfrom_into", "sen
 #[derive(Debug)]
 pub struct Methods {
     /// `socket.socket`, if its instances have no dictionary: no method of theirs can be replaced then.
-    class: Option<Py<PyType>>,
-    named: [(Py<PyString>, Py<PyAny>); 8],
+    class: Option<PlainClass>,
+    names: [Py<PyString>; 8],
+}
+
+/// A class of Python's that has the methods of the one native class that it is derived from, as long as no other
+/// function is put into it.
+#[derive(Debug)]
+struct PlainClass {
+    class: Py<PyType>,
+    namespace: Py<PyDict>,
+    /// `(_socket.socket,)`, whose methods cannot be replaced.
+    bases: Py<PyAny>,
 }
 
 /// The methods, looked up at the first call.
@@ -63,34 +73,38 @@ pub struct Methods {
 pub fn methods(py: Python<'_>) -> PyResult<&'static Methods> {
     static METHODS: PyOnceLock<Methods> = PyOnceLock::new();
     METHODS.get_or_try_init(py, || {
-        let native = py.import("_socket")?.try_getattr("socket")?;
+        let native = py.import("_socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
         let class = py.import("socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
         let has_dictionary = class.try_getattr("__dictoffset__")?.try_is_truthy()?;
-        let named = |name| PyResult::Ok((PyString::intern(py, name).unbind(), native.try_getattr(name)?.unbind()));
-        let [a, b, c, d, e, f, g, h] = NAMES.map(named);
-        let named = [a?, b?, c?, d?, e?, f?, g?, h?];
-        Ok(Methods { class: (!has_dictionary).then(|| class.unbind()), named })
+        let names = NAMES.map(|name| PyString::intern(py, name).unbind());
+        let bases = call::bases_of(&class).to_owned();
+        let is_plain =
+            !has_dictionary && call::is_immutable(&native) && bases.try_eq(PyTuple::new(py, [native])?.as_any())?;
+        let namespace = call::namespace_of(&class)?.unbind();
+        let plain = PlainClass { class: class.unbind(), namespace, bases: bases.unbind() };
+        Ok(Methods { class: is_plain.then_some(plain), names })
     })
 }
 
 impl Methods {
     pub fn name<'py>(&self, py: Python<'py>, method: Method) -> &Bound<'py, PyString> {
-        self.named[method as usize].0.bind(py)
+        self.names[method as usize].bind(py)
     }
 
     /// Whether it is CPython's own method that this socket would be asked by.
     ///
     /// # Errors
-    /// What a metaclass's `__getattribute__` raises.
+    /// MemoryError.
     #[inline]
     pub fn is_plain(&self, sock: &Bound<'_, PyAny>, method: Method) -> PyResult<bool> {
-        let Some(class) = &self.class else { return Ok(false) };
-        let class = class.bind(sock.py());
-        if !sock.is_exact_instance(class) {
+        let Some(known) = &self.class else { return Ok(false) };
+        let py = sock.py();
+        let class = known.class.bind(py);
+        if !sock.is_exact_instance(class) || !call::bases_of(class).is(&known.bases) {
             return Ok(false);
         }
-        let (name, native) = &self.named[method as usize];
-        Ok(class.try_getattr(name)?.is(native))
+        // A look-up of the method along the bases is four times as much.
+        Ok(!known.namespace.bind(py).contains(self.name(py, method))?)
     }
 }
 

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
+use pyo3::{Borrowed, BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
 use super::answer::{answered, fetch, owned};
 
@@ -358,6 +358,28 @@ pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<
 pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// `class.__bases__`, of a class that a program makes.
+#[inline]
+pub fn bases_of<'a, 'py>(class: &'a Bound<'py, PyType>) -> Borrowed<'a, 'py, PyAny> {
+    // SAFETY: a live class, which holds the tuple of its bases until it is given others.
+    unsafe { Borrowed::from_ptr(class.py(), (*class.as_type_ptr()).tp_bases) }
+}
+
+/// The dictionary behind `class.__dict__`.
+///
+/// # Errors
+/// SystemError for a class that is not ready.
+pub fn namespace_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a live class; a new reference to a dictionary, or NULL.
+    unsafe { owned(class.py(), ffi::PyType_GetDict(class.as_type_ptr())).map(|namespace| cast_into(namespace)) }
+}
+
+/// Whether nobody can put anything into the class.
+pub fn is_immutable(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: a live class.
+    unsafe { ffi::PyType_HasFeature(class.as_type_ptr(), ffi::Py_TPFLAGS_IMMUTABLETYPE) != 0 }
 }
 
 /// `types.CoroutineType`.
