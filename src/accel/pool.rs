@@ -163,7 +163,7 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     // subclass has tracked it again for ours, and does nothing with it afterwards.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
-        depth::deallocate(object, dealloc::<T>, |object| free::<T>(object));
+        depth::deallocate(object, dealloc::<T>, free_apart::<T>, |object| free::<T>(object));
     }
 }
 
@@ -206,6 +206,14 @@ unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
         // An instance has a share of its class.
         ffi::Py_DECREF(class.cast());
     }
+}
+
+/// # Safety
+/// As for `free`.
+#[inline(never)]
+unsafe fn free_apart<T: Pooled>(object: *mut ffi::PyObject) {
+    // SAFETY: the caller's word.
+    unsafe { free::<T>(object) };
 }
 
 /// Whether `release` is called when the object is freed, by whom ever it was made.

@@ -122,6 +122,7 @@ mod dealloc {
     pub unsafe fn deallocate(
         object: *mut ffi::PyObject,
         _again: ffi::destructor,
+        _free_apart: unsafe fn(*mut ffi::PyObject),
         free: impl FnOnce(*mut ffi::PyObject),
     ) {
         free(object);
@@ -156,14 +157,21 @@ mod dealloc {
     }
 
     /// The deallocator of an object: frees it, or puts that off. Then `again` will be called with the object later, on
-    /// this thread. What frees it does not panic.
+    /// this thread. What frees it does not panic, and is given twice: in line, and as the function that does it where
+    /// many deallocators nest.
     ///
     /// # Safety
     /// The GIL is held. The object's count is zero, the collector does not see it, and nobody does anything more with it.
     #[inline(always)]
-    pub unsafe fn deallocate(object: *mut ffi::PyObject, again: ffi::destructor, free: impl Fn(*mut ffi::PyObject)) {
+    pub unsafe fn deallocate(
+        object: *mut ffi::PyObject,
+        again: ffi::destructor,
+        free_apart: unsafe fn(*mut ffi::PyObject),
+        free: impl FnOnce(*mut ffi::PyObject),
+    ) {
         if DEPTH.load(Ordering::Relaxed) >= FEW {
-            return deallocate_deep(object, again, &free);
+            // SAFETY: the caller's word.
+            return unsafe { deallocate_deep(object, again, free_apart) };
         }
         change_depth(1);
         free(object);
@@ -176,11 +184,14 @@ mod dealloc {
         DEPTH.store(DEPTH.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
     }
 
+    /// # Safety
+    /// As for `deallocate`.
     #[cold]
-    fn deallocate_deep(object: *mut ffi::PyObject, again: ffi::destructor, free: &dyn Fn(*mut ffi::PyObject)) {
+    unsafe fn deallocate_deep(object: *mut ffi::PyObject, again: ffi::destructor, free: unsafe fn(*mut ffi::PyObject)) {
         let Some(counts_here) = count_here(object, again) else { return };
         change_depth(1);
-        free(object);
+        // SAFETY: the caller's word.
+        unsafe { free(object) };
         if counts_here {
             make_up();
         }

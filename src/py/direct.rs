@@ -144,11 +144,12 @@ unsafe extern "C" fn entry<M: Direct>(
             raised.restore(py);
             std::ptr::null_mut()
         };
-        let called = error::catch_panic_slim(|| {
-            let done = M::call(this, args).unwrap_or_else(|| usual::<M>(this, args));
-            Ok(done.map_or_else(raise, Bound::into_ptr))
+        let called = error::catch_panic_slim(|| match M::call(this, args) {
+            Some(Ok(value)) => Ok(value.into_ptr()),
+            Some(Err(raised)) => Err(Box::new(raised)),
+            None => Ok(usual::<M>(this, args)?.into_ptr()),
         });
-        called.unwrap_or_else(|panicked| raise(*panicked))
+        called.unwrap_or_else(|raised| raise(*raised))
     }
 }
 
