@@ -173,8 +173,8 @@ unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
 #[inline(always)]
 unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
     let pool = T::pool();
-    // SAFETY: the caller's word. An object of exactly `T` has been made by `create`, with the values where it wrote them.
-    // They are read once, and nobody has the object any more when `release` runs.
+    // SAFETY: the caller promises that the GIL is held and that nobody has the object any more. `create` has made an
+    // object of exactly `T`, with the values where it wrote them, and they are read once, here.
     unsafe {
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
@@ -212,7 +212,7 @@ unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
 /// As for `free`.
 #[inline(never)]
 unsafe fn free_apart<T: Pooled>(object: *mut ffi::PyObject) {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller promises what `free` asks for.
     unsafe { free::<T>(object) };
 }
 

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
+use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
 use super::answer::{answered, fetch, owned};
 
@@ -362,9 +362,10 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
 
 /// `class.__bases__`, of a class that a program makes.
 #[inline]
-pub fn bases_of<'a, 'py>(class: &'a Bound<'py, PyType>) -> Borrowed<'a, 'py, PyAny> {
-    // SAFETY: a live class, which holds the tuple of its bases until it is given others.
-    unsafe { Borrowed::from_ptr(class.py(), (*class.as_type_ptr()).tp_bases) }
+pub fn bases_of<'py>(class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
+    // SAFETY: the Bound holds the class, and the class the tuple of its bases, to which this adds a reference: the program
+    // may give the class others. The GIL is held.
+    unsafe { Bound::from_borrowed_ptr(class.py(), (*class.as_type_ptr()).tp_bases) }
 }
 
 /// The dictionary behind `class.__dict__`.
@@ -372,13 +373,14 @@ pub fn bases_of<'a, 'py>(class: &'a Bound<'py, PyType>) -> Borrowed<'a, 'py, PyA
 /// # Errors
 /// SystemError for a class that is not ready.
 pub fn namespace_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
-    // SAFETY: a live class; a new reference to a dictionary, or NULL.
+    // SAFETY: the Bound holds the class for the call, and the GIL. CPython answers with a new reference to a dictionary, or
+    // with NULL.
     unsafe { owned(class.py(), ffi::PyType_GetDict(class.as_type_ptr())).map(|namespace| cast_into(namespace)) }
 }
 
 /// Whether nobody can put anything into the class.
 pub fn is_immutable(class: &Bound<'_, PyType>) -> bool {
-    // SAFETY: a live class.
+    // SAFETY: the Bound holds the class, whose flags are looked at.
     unsafe { ffi::PyType_HasFeature(class.as_type_ptr(), ffi::Py_TPFLAGS_IMMUTABLETYPE) != 0 }
 }
 

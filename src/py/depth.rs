@@ -170,7 +170,7 @@ mod dealloc {
         free: impl FnOnce(*mut ffi::PyObject),
     ) {
         if DEPTH.load(Ordering::Relaxed) >= FEW {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller promises what `deallocate_deep` asks for, which is the same.
             return unsafe { deallocate_deep(object, again, free_apart) };
         }
         change_depth(1);
@@ -190,7 +190,8 @@ mod dealloc {
     unsafe fn deallocate_deep(object: *mut ffi::PyObject, again: ffi::destructor, free: unsafe fn(*mut ffi::PyObject)) {
         let Some(counts_here) = count_here(object, again) else { return };
         change_depth(1);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller promises that nobody has the object any more; `free` frees what `again` is the deallocator
+        // of, and is called once: an object that was put off has returned above.
         unsafe { free(object) };
         if counts_here {
             make_up();

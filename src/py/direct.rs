@@ -133,8 +133,8 @@ unsafe extern "C" fn entry<M: Direct>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by the descriptor made in `stand_before`, with the GIL held: it has compared the class of `slf`, and
-    // the arguments are as METH_FASTCALL | METH_KEYWORDS says.
+    // SAFETY: only the descriptor made in `stand_before` has this: CPython calls it with the GIL held, after it has
+    // compared the class of `slf`, and with the arguments of METH_FASTCALL | METH_KEYWORDS, which it holds for the call.
     unsafe {
         let py = Python::assume_attached();
         let args = Args { py, values, count: count as usize, names, life: PhantomData };

@@ -49,6 +49,24 @@ def test_every_unsafe_says_why_it_is_sound(sources: dict[Path, str]) -> None:
     check(broken, "unsafe without a `// SAFETY:` comment right above it:")
 
 
+# What a SAFETY comment begins with that gives no argument: who keeps it alive, who promises it, who calls it?
+NO_ARGUMENT = re.compile(
+    r"// SAFETY: (?:a live|live|both are live|as (?:for|in|above|said)|the ABI[.:;]"
+    r"|the caller's word|that is how)",
+    re.IGNORECASE,
+)
+
+
+def test_every_argument_for_unsafe_is_one(sources: dict[Path, str]) -> None:
+    broken = [
+        f"{named(path, number)}: {line.strip()}"
+        for path, text in sources.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if NO_ARGUMENT.search(line)
+    ]
+    check(broken, "A SAFETY comment says who guarantees what (`the Bound holds the object for the call`):")
+
+
 def test_every_allowed_lint_says_why(sources: dict[Path, str]) -> None:
     broken = []
     for path, text in sources.items():
