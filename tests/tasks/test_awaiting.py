@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import give
 from support.loops import Loop, LoopFactory, turn
 from support.making import MakeFuture, Spawn
 
@@ -33,10 +34,6 @@ async def told_by(awaitable: Awaitable[Any]) -> str:
     except RuntimeError as error:
         return str(error)
     return "nothing was raised"
-
-
-async def give(value: Any = None) -> Any:
-    return value
 
 
 @pytest.mark.parametrize("garbage", [0, 42, "", "text", False, (), {}, object(), ..., int, give], ids=repr)

@@ -9,30 +9,11 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import cancelled_with, give, pause, wait_for_ever
 from support.loops import Loop, turn
 from support.making import MakeFuture, Spawn
 
 pytest_generate_tests = making.parametrize
-
-
-async def give(value: Any = None) -> Any:
-    return value
-
-
-async def pause() -> None:
-    await asyncio.sleep(0)
-
-
-async def wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-def cancelled_with(task: asyncio.Future[Any]) -> tuple[Any, ...]:
-    """The arguments of the error that a cancelled task raises."""
-    assert task.cancelled()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        task.result()
-    return caught.value.args
 
 
 # Each point of a task's life.

@@ -6,28 +6,16 @@ import asyncio
 import contextlib
 import gc
 import threading
-from typing import Any
 
 import pytest
 
 from support import making
+from support.coroutines import cancelled_with, wait_for_ever
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
 from support.making import MakeFuture, Spawn
 
 pytest_generate_tests = making.parametrize
-
-
-async def wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-def cancelled_with(task: asyncio.Future[Any]) -> tuple[Any, ...]:
-    """The arguments of the error that a cancelled task raises."""
-    assert task.cancelled()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        task.result()
-    return caught.value.args
 
 
 # What the coroutine makes of it.

@@ -13,16 +13,13 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import give
 from support.loops import Loop, turn
 from support.making import MakeFuture, Spawn
 
 pytest_generate_tests = making.parametrize
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="none")
-
-
-async def give(value: Any = None) -> Any:
-    return value
 
 
 @contextmanager

@@ -8,22 +8,11 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import fail, give, wait_for_ever
 from support.loops import Loop, turn
 from support.making import MakeFuture, Spawn
 
 pytest_generate_tests = making.parametrize
-
-
-async def give(value: Any = None) -> Any:
-    return value
-
-
-async def fail(error: BaseException) -> None:
-    raise error
-
-
-async def wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 def cancelling() -> int:

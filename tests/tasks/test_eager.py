@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support import making, process
+from support.coroutines import give
 from support.guard import Context
 from support.loops import Loop, turn
 from support.making import Spawn, TaskClass
@@ -41,10 +42,6 @@ def run_with_factory(loop: Loop, task_class: TaskClass, main: Coroutine[Any, Any
         return loop.run_until_complete(task)
     finally:
         loop.set_task_factory(None)
-
-
-async def give(value: Any = None) -> Any:
-    return value
 
 
 def test_an_eager_task_that_does_not_wait_is_done_at_once(

@@ -15,26 +15,11 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import end, give, wait_for_ever
 from support.loops import Loop, turn
 from support.making import Spawn, TaskClass
 
 pytest_generate_tests = making.parametrize
-
-
-async def give(value: Any = None) -> Any:
-    return value
-
-
-async def wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-def end(loop: Loop, *tasks: asyncio.Task[Any]) -> None:
-    """Ends what a test leaves pending on purpose."""
-    for task in tasks:
-        task.cancel()
-    turn(loop, 3)
-    assert all(task.done() for task in tasks)
 
 
 def test_the_current_task_is_the_one_whose_code_runs(loop: Loop, spawn: Spawn) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import give
 from support.guard import Context, Guard
 from support.loops import Loop, turn
 from support.rust import pyloop, start_background
@@ -33,10 +34,6 @@ def uvloop_loop(background: None, guard: Guard) -> Iterator[Loop]:
     turn(loop, 3)
     assert not asyncio.all_tasks(loop)
     loop.close()
-
-
-async def give(value: Any = None) -> Any:
-    return value
 
 
 def test_a_task_runs_step_by_step(uvloop_loop: Loop) -> None:

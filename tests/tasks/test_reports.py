@@ -10,24 +10,13 @@ from typing import Any
 import pytest
 
 from support import making
+from support.coroutines import fail, give, wait_for_ever
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
 from support.making import Spawn, TaskClass
 from support.rust import pyloop
 
 pytest_generate_tests = making.parametrize
-
-
-async def give(value: Any = None) -> Any:
-    return value
-
-
-async def fail(error: BaseException) -> None:
-    raise error
-
-
-async def wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 def test_an_exception_that_nobody_retrieved_is_reported(
