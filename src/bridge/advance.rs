@@ -22,24 +22,32 @@ impl RustFuture {
     #[inline]
     pub(super) fn advance(slf: &Bound<'_, Self>) -> Slim<Poll<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
-        let polled = link::with_current(py, |current| match current {
-            Some(current) if this.begin_plain_poll(py)? => this.go_on_polling(py, &current),
-            current => {
-                if this.state.with(py, |state| state.foreign.is_some())
-                    && let Some(result) = foreign::resumed(slf)?
-                {
-                    return Ok(Poll::Ready(result));
-                }
-                match current {
-                    Some(current) => this.poll(py, &current),
-                    None => foreign::poll(slf),
-                }
-            }
-        })?;
+        let polled = match link::own_step() {
+            // As a rule, where the loop is this copy's.
+            Some(current) if this.begin_plain_poll(py)? => this.go_on_polling(py, &current)?,
+            _ => Self::advance_otherwise(slf)?,
+        };
         match polled {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(result) => Self::ended(py, result).map(Poll::Ready),
         }
+    }
+
+    /// In the step of a provider's task, in none, or when a task of another class has to do with it.
+    #[inline(never)]
+    fn advance_otherwise(slf: &Bound<'_, Self>) -> Slim<Poll<SlimOutput>> {
+        let (py, this) = (slf.py(), slf.get());
+        link::with_current(py, |current| {
+            if this.state.with(py, |state| state.foreign.is_some())
+                && let Some(result) = foreign::resumed(slf)?
+            {
+                return Ok(Poll::Ready(result));
+            }
+            match current {
+                Some(current) => this.poll(py, &current),
+                None => foreign::poll(slf),
+            }
+        })
     }
 
     #[inline]

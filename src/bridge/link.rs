@@ -139,12 +139,21 @@ impl<'a> Current<'a> {
     }
 }
 
+/// The step that is running on this thread, of a task of this copy's, for as long as it runs.
+#[inline(always)]
+pub fn own_step<'a>() -> Option<Current<'a>> {
+    #[cfg(feature = "loop")]
+    if let Some(step) = cx::current() {
+        return Some(Current { waker: step.waker(), debug: step.debug(), whose: Whose::Own(step) });
+    }
+    None
+}
+
 /// Give `f` the step of a pyloop task that is running on this thread.
 #[inline]
 pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(Option<Current<'_>>) -> R) -> R {
-    #[cfg(feature = "loop")]
-    if let Some(step) = cx::current() {
-        return f(Some(Current { waker: step.waker(), debug: step.debug(), whose: Whose::Own(step) }));
+    if let Some(own) = own_step() {
+        return f(Some(own));
     }
     let Some(api) = api(py) else { return f(None) };
     let mut flags = 0;
