@@ -123,10 +123,26 @@ def test_what_takes_more_instructions_than_its_baseline_is_slower(monkeypatch: p
     monkeypatch.syspath_prepend(str(ROOT / "benches"))
     import check as bench_check
 
-    known = {"as before": 1000.0, "slower": 1000.0, "faster": 1000.0}
-    found = {"as before": 1030.0, "slower": 1031.0, "faster": 969.0, "unknown": 1.0}
-    lines, slower = bench_check.verdict(found, known)
-    assert slower == 1
-    assert [line.split()[-1] for line in lines[1:3]] == ["+3.0%", "SLOWER"]
-    assert "faster: make bench-check ARGS=--update" in lines[3]
-    assert lines[4].split() == ["unknown", "1.0", "new"]
+    known = {
+        name: {"own": 1000.0, "all": 2000.0} for name in ("as before", "slower", "slower by Python", "faster")
+    }
+    found = {
+        "as before": {"own": 1030.0, "all": 2120.0},
+        "slower": {"own": 1031.0, "all": 2000.0},
+        "slower by Python": {"own": 1000.0, "all": 2121.0},
+        "faster": {"own": 969.0, "all": 2000.0},
+        "unknown": {"own": 1.0, "all": 2.0},
+    }
+    lines, slower = bench_check.verdict(found, known, ["own", "all"])
+    assert slower == ["slower", "slower by Python"]
+    assert [line.split()[-1] for line in lines[1:7]] == [
+        "+3.0%",
+        "+6.0%",
+        "SLOWER",
+        "+0.0%",
+        "+0.0%",
+        "SLOWER",
+    ]
+    assert "faster: make bench-check ARGS=--update" in lines[7]
+    assert lines[9].split() == ["unknown,", "own", "1.0", "new"]
+    assert bench_check.verdict(found, known, ["own"])[1] == ["slower"]
