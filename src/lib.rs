@@ -113,6 +113,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::hooks::at_begin(bridge::owner::receive);
     sched::hooks::at_end(task::rest);
     sched::hooks::step_with(task::run_step);
+    sched::hooks::name_steps_with(task::name_step, task::queue_again);
     bridge::capsule::install(module)?;
     accel::pool::install::<future::Future>(py);
     accel::pool::install::<task::Task>(py);

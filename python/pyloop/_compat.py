@@ -228,6 +228,59 @@ def report_slow(subject: Any, seconds: float) -> None:
     logger.warning("Executing %s took %.3f seconds", text, seconds)
 
 
+# --- what tools put in the place of asyncio's functions ---
+
+
+def _is_asyncios(function: Any, module: types.ModuleType, qualname: str) -> bool:
+    """Whether it is CPython's own function. Another may have been in its place before pyloop was imported."""
+    return (
+        type(function) is types.FunctionType
+        and function.__globals__ is vars(module)
+        and function.__code__.co_qualname == qualname
+    )
+
+
+def is_replaced_above(loop: Any, name: str) -> bool:
+    """Whether a method of `BaseEventLoop` that our loop has natively is somebody else's there."""
+    classes = type(loop).__mro__
+    if _Serving not in classes:
+        return False
+    above = classes[classes.index(_Serving) + 1 :]
+    function = next((vars(each)[name] for each in above if name in vars(each)), None)
+    return not _is_asyncios(function, base_events, f"BaseEventLoop.{name}")
+
+
+def call_above(loop: Any, name: str, /, *args: Any, **kwargs: Any) -> Any:
+    """That method. CPython's own, which it is likely to call, puts handles where our loop does not look."""
+    result = getattr(super(_Serving, loop), name)(*args, **kwargs)
+    while loop._ready:
+        loop._add_callback(loop._ready.popleft())
+    while loop._scheduled:
+        loop._add_timer(loop._scheduled.pop())
+    return result
+
+
+def handles_are_replaced() -> bool:
+    """Whether the `_run` of asyncio's handles is somebody else's."""
+    own = _is_asyncios(vars(events.Handle).get("_run"), events, "Handle._run")
+    return not own or "_run" in vars(events.TimerHandle)
+
+
+def run_handle(cls: type[events.Handle], handle: events.Handle) -> None:
+    """`handle._run()`, for a handle of ours that is to asyncio one of this class: as the class has it."""
+    run: Any = cls._run
+    try:
+        if type(run) is types.FunctionType:
+            run(handle)
+        else:
+            run = inspect.getattr_static(cls, "_run")
+            bind = getattr(type(run), "__get__", None)
+            (run if bind is None else bind(run, handle, cls))()
+    finally:
+        # A traceback has this frame, as the one below it. asyncio's lets go of the handle, too.
+        del handle, run
+
+
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "lt": events.TimerHandle.__lt__,
     "le": events.TimerHandle.__le__,

@@ -13,6 +13,8 @@
 pub mod async_exc;
 pub mod collector;
 pub mod contexts;
+#[cfg(feature = "loop")]
+pub mod direct_calls;
 pub mod layout;
 #[cfg(feature = "loop")]
 pub mod methods;
@@ -78,7 +80,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 11] = [
+static ALL: [&Acceleration; 12] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -93,6 +95,10 @@ static ALL: [&Acceleration; 11] = [
     &async_exc::ASYNC_EXC,
     #[cfg(not(feature = "loop"))]
     &ASYNC_EXC,
+    #[cfg(feature = "loop")]
+    &direct_calls::DIRECT_CALLS,
+    #[cfg(not(feature = "loop"))]
+    &DIRECT_CALLS,
     &TASK_REGISTER,
     &CURRENT_TASK,
     &LOOP_SLOTS,
@@ -102,6 +108,8 @@ static ALL: [&Acceleration; 11] = [
 static METHODS: Acceleration = Acceleration::new("methods");
 #[cfg(not(feature = "loop"))]
 static ASYNC_EXC: Acceleration = Acceleration::new("async_exc");
+#[cfg(not(feature = "loop"))]
+static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
@@ -126,6 +134,8 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     methods::METHODS.settle(py, refused(&methods::METHODS), || methods::probe(py));
     #[cfg(feature = "loop")]
     async_exc::ASYNC_EXC.settle(py, refused(&async_exc::ASYNC_EXC), || async_exc::probe(py));
+    #[cfg(feature = "loop")]
+    direct_calls::DIRECT_CALLS.settle(py, refused(&direct_calls::DIRECT_CALLS), || direct_calls::probe(py));
     asked.warn_of_unknown(py)
 }
 

@@ -11,6 +11,7 @@ use crate::future::new_future;
 use crate::py::direct::{Args, Direct, keeps_usual};
 use crate::sched::LoopState;
 use crate::sched::handle::Parts;
+use crate::sched::replaced;
 use crate::sched::schedule::{call_at, call_later, call_soon, call_soon_threadsafe};
 use crate::sched::timer_handle::TimerHandle;
 use crate::task;
@@ -20,7 +21,7 @@ use crate::task;
 #[inline(always)]
 fn fast_parts<'py>(state: &LoopState, args: Args<'_, 'py>, first: usize) -> Option<PyResult<Parts<'py>>> {
     let py = args.py();
-    if args.count() <= first || state.debug.get(py) {
+    if args.count() <= first || state.debug.get(py) || !state.replaced.is_plain() {
         return None;
     }
     let context = args.only_keyword(pyo3::intern!(py, "context"))?;
@@ -125,7 +126,7 @@ impl Direct for CreateFuture {
 
     #[inline]
     fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let plain = args.count() == 0 && args.is_plain();
+        let plain = args.count() == 0 && args.is_plain() && slf.as_super().get().replaced.is_plain();
         plain.then(|| new_future(slf.as_super()).map(Bound::into_any))
     }
 
@@ -145,6 +146,9 @@ impl Direct for CreateTask {
         let name = args.only_keyword(pyo3::intern!(py, "name"))?;
         let state = slf.as_super();
         if args.count() != 1 || slf.get().has_task_factory(py) || state.get().shared.lifecycle.is_closed() {
+            return None;
+        }
+        if !state.get().replaced.is_plain() {
             return None;
         }
         let coroutine = args.get(0).to_owned();
@@ -169,7 +173,8 @@ pub(crate) fn install_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     methods::install::<CallLater>(class)?;
     methods::install::<CallAt>(class)?;
     methods::install::<CreateFuture>(class)?;
-    methods::install::<CreateTask>(class)
+    methods::install::<CreateTask>(class)?;
+    replaced::learn(class, &class.py().get_type::<Loop>())
 }
 
 /// As `install_fast_methods`, for the classes that are native.

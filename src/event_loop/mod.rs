@@ -1,20 +1,21 @@
 //! Layer 8, `pyloop._native.Loop`: the native half of `pyloop.EventLoop`. Each method says what asyncio's says and
 //! hands the work to its layer; what is not here is `asyncio.BaseEventLoop`'s own code.
 
+mod above;
 pub(crate) mod direct;
 pub(crate) mod fast;
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::accel::collector;
 use crate::bridge::RustFuture;
 use crate::core::ready::Lane;
-use crate::future::{Future, new_future};
+use crate::future::new_future;
 use crate::io::descriptor::descriptor_of;
 use crate::io::dns;
 use crate::io::sock::{self, Call};
@@ -26,9 +27,10 @@ use crate::py::cell::GilCell;
 use crate::py::context;
 use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
-use crate::sched::timer_handle::TimerHandle;
+use crate::sched::replaced::Name;
+use crate::sched::state::Making;
 use crate::sched::{LoopState, run, schedule};
-use crate::task;
+use crate::task::{self, Task};
 
 /// The native half of an event loop.
 #[pyclass(frozen, subclass, extends = LoopState, module = "pyloop._native")]
@@ -60,16 +62,6 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
     }
 }
 
-fn lane_of(priority: Option<&Bound<'_, PyAny>>) -> PyResult<Lane> {
-    let Some(priority) = priority.filter(|priority| !priority.is_none()) else { return Ok(Lane::Normal) };
-    match priority.extract::<u8>() {
-        Ok(0) => Ok(Lane::High),
-        Ok(1) => Ok(Lane::Normal),
-        Ok(2) => Ok(Lane::Low),
-        _ => Err(PyValueError::new_err("priority must be pyloop.HIGH, pyloop.NORMAL or pyloop.LOW")),
-    }
-}
-
 #[pymethods]
 impl Loop {
     #[new]
@@ -97,8 +89,28 @@ impl Loop {
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let state = slf.as_super();
+        let mut lane = Lane::Normal;
+        if !state.get().replaced.is_plain() {
+            if state.get().replaced.has(slf, Name::AboveCallSoon)? {
+                return above::call(state, Name::AboveCallSoon, &[callback], args, context);
+            }
+            lane = task::lane_of(&callback);
+        }
+        let parts = schedule::parts(callback, args, context);
+        Ok(schedule::call_soon_in(state, lane, parts)?.into_any())
+    }
+
+    /// `call_soon` without its checks: what `BaseEventLoop`'s own calls.
+    fn _call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        schedule::call_soon(slf.as_super(), schedule::parts(callback, args, context))
+        let lane = task::lane_of(&callback);
+        schedule::soon_in(slf.as_super(), lane, schedule::parts(callback, args, context))
     }
 
     /// `call_soon` from any thread; a sleeping loop wakes up.
@@ -108,41 +120,70 @@ impl Loop {
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        schedule::call_soon_threadsafe(slf.as_super(), schedule::parts(callback, args, context))
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let state = slf.as_super();
+        if state.get().replaced.has(slf, Name::AboveCallSoonThreadsafe)? {
+            return above::call(state, Name::AboveCallSoonThreadsafe, &[callback], args, context);
+        }
+        let parts = schedule::parts(callback, args, context);
+        Ok(schedule::call_soon_threadsafe(state, parts)?.into_any())
     }
 
     /// Have `callback(*args)` called after `delay` seconds.
     #[pyo3(signature = (delay, callback, *args, context = None))]
     fn call_later<'py>(
         slf: &Bound<'py, Self>,
-        delay: &Bound<'py, PyAny>,
+        delay: Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        schedule::call_later(slf.as_super(), delay, schedule::parts(callback, args, context))
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let state = slf.as_super();
+        if !state.get().replaced.is_plain() {
+            if state.get().replaced.has(slf, Name::AboveCallLater)? {
+                return above::call(state, Name::AboveCallLater, &[delay, callback], args, context);
+            }
+            if state.get().replaced.has(slf, Name::CallAt)? {
+                return above::call_later(state, &delay, callback, args, context);
+            }
+        }
+        let parts = schedule::parts(callback, args, context);
+        Ok(schedule::call_later(state, &delay, parts)?.into_any())
     }
 
     /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
     #[pyo3(signature = (when, callback, *args, context = None))]
     fn call_at<'py>(
         slf: &Bound<'py, Self>,
-        when: &Bound<'py, PyAny>,
+        when: Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let state = slf.as_super();
+        if state.get().replaced.has(slf, Name::AboveCallAt)? {
+            return above::call(state, Name::AboveCallAt, &[when, callback], args, context);
+        }
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         let given = (!when.is_exact_instance_of::<PyFloat>()).then(|| when.clone());
-        schedule::call_at(slf.as_super(), when.try_float()?, given, schedule::parts(callback, args, context))
+        let parts = schedule::parts(callback, args, context);
+        Ok(schedule::call_at(state, when.try_float()?, given, parts)?.into_any())
+    }
+
+    /// Have a timer of asyncio's own class run when it is due.
+    fn _add_timer(slf: &Bound<'_, Self>, handle: Bound<'_, PyAny>) -> PyResult<()> {
+        above::add_timer(slf.as_super(), handle)
     }
 
     /// A pending `pyloop.Future` of this loop.
-    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Future>> {
-        new_future(slf.as_super())
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let state = slf.as_super();
+        if state.get().replaced.has(slf, Name::AboveCreateFuture)? {
+            return above::call(state, Name::AboveCreateFuture, &[], PyTuple::empty(slf.py()), None);
+        }
+        new_future(state).map(Bound::into_any)
     }
 
     /// Schedule a coroutine: a `pyloop.Task`, or what the task factory makes.
@@ -164,12 +205,15 @@ impl Loop {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         // The direct method calls this one, and goes on: with an eager task's first step, or with the factory, for which
-        // this gives the keywords.
+        // this gives the keywords, or with what somebody has put into BaseEventLoop, for which it gives them and more.
         let py = slf.py();
         let state = slf.as_super();
-        state.get().check_closed()?;
-        let lane = lane_of(priority.as_ref())?;
-        if !slf.get().has_task_factory(py) {
+        let is_replaced = state.get().replaced.has(slf, Name::AboveCreateTask)?;
+        if !is_replaced {
+            state.get().check_closed()?;
+        }
+        let lane = above::lane_of(priority.as_ref())?;
+        if !slf.get().has_task_factory(py) && !is_replaced {
             if let Some(unknown) = kwargs.and_then(|kwargs| kwargs.keys().iter().next()) {
                 let text = format!("create_task() got an unexpected keyword argument {}", unknown.try_repr()?);
                 return Err(PyTypeError::new_err(text));
@@ -177,9 +221,19 @@ impl Loop {
             let eager = eager_start.0.map_or(Ok(false), |eager| eager.try_is_truthy())?;
             return Ok(task::spawn(state, coro, name.0.as_ref(), context.0, lane, eager)?.into_any());
         }
-        if lane != Lane::Normal {
+        let by_factory = slf.get().has_task_factory(py);
+        if lane != Lane::Normal && by_factory {
             return Err(PyTypeError::new_err("a task factory's tasks have no priority"));
         }
+        let mut making = Making { lane, eager: false };
+        let eager_start = match eager_start {
+            // What this Python's `BaseEventLoop.create_task` does not know does not go through it.
+            Given(Some(eager)) if !by_factory && !cfg!(Py_3_14) => {
+                making.eager = eager.try_is_truthy()?;
+                Given::no()
+            }
+            given => given,
+        };
         let keywords = match kwargs {
             Some(kwargs) => kwargs.copy()?,
             None => PyDict::new(py),
@@ -190,6 +244,10 @@ impl Loop {
             if let Given(Some(value)) = given {
                 keywords.set_item(key, value)?;
             }
+        }
+        if is_replaced {
+            let making = (!by_factory).then_some((making.lane as u8, making.eager));
+            return Ok((keywords, making).into_pyobject(py)?.into_any());
         }
         Ok(keywords.into_any())
     }
@@ -207,9 +265,34 @@ impl Loop {
         self.task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)))
     }
 
+    /// Within a `BaseEventLoop.create_task` that somebody has replaced it makes our own tasks.
     #[getter]
-    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.get_task_factory(py)
+    fn _task_factory(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        match slf.get().get_task_factory(py) {
+            None if slf.as_super().get().making.get(py).is_some() => {
+                Ok(Some(slf.try_getattr(pyo3::intern!(py, "_new_task"))?.unbind()))
+            }
+            factory => Ok(factory),
+        }
+    }
+
+    /// A task factory, for that. The direct method calls this one, and goes on with an eager task's first step.
+    #[pyo3(
+        signature = (_loop, coro, *, name = Given::no(), context = Given::no(), eager_start = Given::no()),
+        text_signature = "($self, _loop, coro, *, name=None, context=None, eager_start=None)"
+    )]
+    fn _new_task<'py>(
+        slf: &Bound<'py, Self>,
+        _loop: &Bound<'py, PyAny>,
+        coro: Bound<'py, PyAny>,
+        name: Given<'py>,
+        context: Given<'py>,
+        eager_start: Given<'py>,
+    ) -> PyResult<Bound<'py, Task>> {
+        let Making { lane, eager } = slf.as_super().get().making.get(slf.py()).unwrap_or_default();
+        let eager = eager_start.0.map_or(Ok(eager), |eager| eager.try_is_truthy())?;
+        task::spawn(slf.as_super(), coro, name.0.as_ref(), context.0, lane, eager)
     }
 
     #[setter(_task_factory)]
@@ -412,6 +495,14 @@ impl Loop {
         all.set_item("ready", state.ready.with(py, |ready| ready.len()))?;
         all.set_item("timers", state.timers.with(py, |timers| timers.len()))?;
         Ok(all)
+    }
+
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        above::set_attribute(slf.as_super(), name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        above::set_attribute(slf.as_super(), name, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

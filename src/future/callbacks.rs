@@ -39,6 +39,10 @@ impl TaskWakeup {
     pub fn new(task: Py<PyAny>, wakeup: Option<Wakeup>) -> Self {
         Self { task, wakeup }
     }
+
+    pub fn task(&self, py: Python<'_>) -> Py<PyAny> {
+        self.task.clone_ref(py)
+    }
 }
 
 #[pymethods]
@@ -60,6 +64,12 @@ impl TaskWakeup {
     #[allow(clippy::unused_self, reason = "a property")]
     fn __qualname__(&self) -> &'static str {
         "Task.task_wakeup"
+    }
+
+    #[getter]
+    #[allow(clippy::unused_self, reason = "a property")]
+    fn __name__(&self) -> &'static str {
+        "task_wakeup"
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

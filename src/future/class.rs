@@ -14,6 +14,7 @@ use crate::py::cell::GilCell;
 use crate::py::finalize::Finalize;
 use crate::py::{call, context, error, names};
 use crate::sched::entry::DoneCallback;
+use crate::sched::replaced::Name;
 use crate::sched::state::ours;
 
 /// A future of any event loop, with the whole contract of `asyncio.Future`.
@@ -154,7 +155,9 @@ impl Future {
     fn call_soon(slf: &Bound<'_, Self>, callable: Py<PyAny>, context: Py<PyAny>, shared: bool) -> PyResult<()> {
         let py = slf.py();
         let event_loop = slf.get().event_loop(py)?;
-        if let Some(ours) = ours(&event_loop) {
+        if let Some(ours) = ours(&event_loop)
+            && !ours.get().replaced.has(&event_loop, Name::CallSoon)?
+        {
             let state = ours.get();
             state.check_closed()?;
             if !state.debug.get(py) {

@@ -277,6 +277,36 @@ pub fn call_tuple<'py>(
     }
 }
 
+/// `callable(*args, **keywords)`.
+///
+/// # Errors
+/// What it raises.
+pub fn call_all<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
+    // SAFETY: the Bounds hold the callable, the tuple and the dictionary (or it is NULL) for the call, which gives a new
+    // reference, or NULL with an exception set.
+    unsafe { owned(callable.py(), ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), keywords)) }
+}
+
+/// `object.__setattr__`, or (without a value) `object.__delattr__`.
+///
+/// # Errors
+/// AttributeError; what a descriptor's setter raises.
+pub fn set_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), |value| value.as_ptr());
+    // SAFETY: the Bounds hold the object, the name and the value for the call; NULL means no value.
+    let set = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) };
+    answered(object.py(), set).map(drop)
+}
+
 /// `callable(arg)`.
 #[inline]
 pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -6,14 +6,17 @@
 use std::time::Instant;
 
 use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
 use tokio::task::coop;
 
 use super::entry::{DoneCallback, Entry};
-use super::handle::Handle;
-use super::hooks::step;
+use super::handle::{Handle, Parts};
+use super::hooks::{name_step, queue_again, step};
+use super::replaced::Name;
 use super::slice::Slice;
 use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
+use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::error::Slim;
@@ -67,8 +70,10 @@ fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
         }
         if debug {
             run_entry_timed(event_loop, state, entry)?;
-        } else {
+        } else if state.replaced.is_plain() {
             run_entry(event_loop, state, entry)?;
+        } else {
+            run_by_name(event_loop, state, entry)?;
         }
         if state.polled_rust.get(py) {
             state.polled_rust.set(py, false);
@@ -99,6 +104,10 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             let task = task.into_bound(py);
             match step(event_loop, &task) {
                 Ok(None) => Ok(()),
+                Ok(Some(_)) if !state.replaced.is_plain() => match queue_again(&task) {
+                    Ok(()) => Ok(()),
+                    Err(raised) => step_failed(event_loop, &task, Box::new(raised)),
+                },
                 Ok(Some(lane)) => {
                     state.push_to(py, lane, Entry::Step(task.unbind()));
                     Ok(())
@@ -114,6 +123,74 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         Entry::Native(callable) => run_native(&callable.into_bound(py)),
         Entry::Foreign(handle) => run_foreign(py, &handle),
     }
+}
+
+/// As `run_entry`, if `asyncio.Handle._run` is asyncio's own. If not, it is called, each entry being given a handle.
+#[cold]
+fn run_by_name(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
+    let py = event_loop.py();
+    if !state.replaced.has(event_loop.as_any(), Name::Run)? {
+        return run_entry(event_loop, state, entry);
+    }
+    let names = asyncio(py)?;
+    let handle = match entry {
+        Entry::Step(task) => match name_step(task.bind(py))? {
+            Some(parts) => Handle::new(parts, event_loop)?,
+            None => return Ok(()),
+        },
+        Entry::Done(done) => match state.unbox(py, done) {
+            Some(done) => Handle::new(named_done(py, done)?, event_loop)?,
+            None => return Ok(()),
+        },
+        Entry::Handle(handle) => handle.into_bound(py),
+        Entry::Watcher(handle) => handle.into_bound(py),
+        Entry::ThreadSafe(handle) => {
+            let handle = handle.into_bound(py);
+            leave_all(event_loop, state)?;
+            let ran = ThreadSafeHandle::run_with(&handle, || run_named(handle.as_super(), &names.handle_class));
+            Handle::end_waiting(handle.as_super());
+            return ran;
+        }
+        Entry::Timer(handle) => {
+            let handle = handle.into_bound(py);
+            leave_all(event_loop, state)?;
+            if TimerHandle::stands_for_another(&handle)? {
+                return run_once(handle.as_super());
+            }
+            let ran = run_named(handle.as_super(), &names.timer_handle_class);
+            Handle::end_waiting(handle.as_super());
+            return ran;
+        }
+        // asyncio knows no handle of the one, and the other is its own.
+        Entry::Native(_) | Entry::Foreign(_) => return run_entry(event_loop, state, entry),
+    };
+    leave_all(event_loop, state)?;
+    let ran = run_named(&handle, &names.handle_class);
+    Handle::end_waiting(&handle);
+    ran
+}
+
+fn leave_all(event_loop: &Bound<'_, LoopState>, state: &LoopState) -> PyResult<()> {
+    state.snapshots.leave(event_loop.py());
+    state.leave_task(event_loop.py(), event_loop.as_any())
+}
+
+/// `handle._run()`, as asyncio's class has it. What comes out of it ends the run, as in asyncio.
+fn run_named(handle: &Bound<'_, Handle>, class: &Py<PyType>) -> Slim<()> {
+    let py = handle.py();
+    if handle.get().is_cancelled(py) {
+        return Ok(());
+    }
+    asyncio(py)?.helper(py, "run_handle")?.try_call((class, handle))?;
+    Ok(())
+}
+
+/// A done callback as a handle has it.
+fn named_done(py: Python<'_>, done: DoneCallback) -> PyResult<Parts<'_>> {
+    let context = done.context.into_bound(py);
+    let context = if done.shared { context::copy(&context)? } else { context };
+    let args = PyTuple::new(py, [done.future])?;
+    Ok(Parts { callable: done.callback.into_bound(py), args: Some(args), context: Some(context) })
 }
 
 /// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step is
@@ -220,7 +297,7 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
         Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
     };
     let began = Instant::now();
-    let ran = run_entry(event_loop, state, entry);
+    let ran = run_by_name(event_loop, state, entry);
     let took = began.elapsed().as_secs_f64();
     state.snapshots.leave(py);
     let limit = event_loop.try_getattr(pyo3::intern!(py, "slow_callback_duration"))?.try_float()?;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 
+use super::handle::Parts;
 use super::state::LoopState;
 use crate::core::ready::Lane;
 use crate::py::error::Slim;
@@ -25,6 +26,26 @@ pub fn step_with(step: Step) {
 #[inline]
 pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
     STEP.get().map_or(Ok(None), |step| step(event_loop, task))
+}
+
+/// A task's next step as asyncio gives it to `call_soon`.
+pub type NameStep = for<'py> fn(&Bound<'py, PyAny>) -> PyResult<Parts<'py>>;
+
+static NAME_STEP: OnceLock<(NameStep, WakeTask)> = OnceLock::new();
+
+/// Have a step made a callback by `name`, and the next step of one that gave way queued by `queue` (a higher layer's).
+pub fn name_steps_with(name: NameStep, queue: WakeTask) {
+    NAME_STEP.get_or_init(|| (name, queue));
+}
+
+/// Make a callback of a task's step. None: nobody can.
+pub(super) fn name_step<'py>(task: &Bound<'py, PyAny>) -> PyResult<Option<Parts<'py>>> {
+    NAME_STEP.get().map(|(name, _)| name(task)).transpose()
+}
+
+/// Queue the next step of a task that gave way, by name if need be.
+pub(super) fn queue_again(task: &Bound<'_, PyAny>) -> PyResult<()> {
+    NAME_STEP.get().map_or(Ok(()), |(_, queue)| queue(task.py(), task))
 }
 
 static AT_BEGIN: OnceLock<fn()> = OnceLock::new();

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod handle;
 pub mod hooks;
 pub mod reactor;
+pub mod replaced;
 pub mod run;
 pub mod runtime;
 pub mod schedule;

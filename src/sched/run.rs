@@ -42,6 +42,7 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     let reactor = state.reactor.with(py, |reactor| reactor.clone());
     let prepared = engine(py, state).and_then(|engine| engine.prepare(py, reactor.as_deref()).map(|()| engine));
     let engine = prepared.inspect_err(|_| state.shared.lifecycle.end())?;
+    state.replaced.doubt_dictionary(event_loop.as_any()).inspect_err(|_| state.shared.lifecycle.end())?;
     let outer = state.shared.begin_here(thread_ident());
     hooks::run_begins();
     pool::keep_all::<Handle>(py);

@@ -11,6 +11,7 @@ use super::state::LoopState;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::accel::collector::Hidden;
+use crate::core::ready::Lane;
 
 /// The loop's clock, in seconds.
 pub fn time() -> f64 {
@@ -32,22 +33,40 @@ pub fn parts<'py>(
 /// A handle in the ready queue.
 #[inline(always)]
 fn soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
+    soon_in(state, Lane::Normal, parts)
+}
+
+/// `BaseEventLoop._call_soon`, in a lane.
+///
+/// # Errors
+/// MemoryError.
+#[inline(always)]
+pub fn soon_in<'py>(state: &Bound<'py, LoopState>, lane: Lane, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     let handle = Handle::new(parts, state)?;
     // Nothing runs between this and the push: no run can end in between.
     Handle::begin_waiting(&handle);
-    state.get().push(state.py(), Entry::Handle(Hidden::new(handle.clone().unbind())));
+    state.get().push_to(state.py(), lane, Entry::Handle(Hidden::new(handle.clone().unbind())));
     state.get().wake_if_away();
     Ok(handle)
 }
 
 #[inline]
 pub fn call_soon<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
+    call_soon_in(state, Lane::Normal, parts)
+}
+
+/// `call_soon` in a lane: the step of a task that has a priority.
+///
+/// # Errors
+/// As `call_soon`.
+#[inline(always)]
+pub fn call_soon_in<'py>(state: &Bound<'py, LoopState>, lane: Lane, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     state.get().check_closed()?;
     if state.get().debug.get(state.py()) {
         state.get().check_thread()?;
         check_callback(&parts.callable, "call_soon")?;
     }
-    soon(state, parts)
+    soon_in(state, lane, parts)
 }
 
 /// So many callbacks in the queue, and another thread that adds one lets the loop have the GIL first.

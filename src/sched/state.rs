@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::entry::{DoneCallback, Entry};
 use super::handle::Handle;
 use super::reactor::Reactor;
+use super::replaced::Replaced;
 use super::runtime::EngineRef;
 use super::shared::LoopShared;
 use super::snapshots::Snapshots;
@@ -44,6 +45,13 @@ pub struct Tasks {
     pub resting: Vec<Py<PyAny>>,
 }
 
+/// What `BaseEventLoop.create_task` does not pass on to the tasks that are made by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Making {
+    pub lane: Lane,
+    pub eager: bool,
+}
+
 /// The state of one loop.
 #[pyclass(frozen, subclass, name = "_LoopState", module = "pyloop._native")]
 pub struct LoopState {
@@ -60,6 +68,9 @@ pub struct LoopState {
     pub polled_rust: GilCell<bool>,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
     pub snapshots: Snapshots,
+    pub replaced: Replaced,
+    /// A task is being made by `BaseEventLoop.create_task`, which somebody has replaced.
+    pub making: GilCell<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
     pub counters: GilCell<Counters>,
     /// The boxes of done callbacks that have run.
@@ -85,6 +96,8 @@ impl Default for LoopState {
             polled_rust: GilCell::default(),
             reactor: GilCell::default(),
             snapshots: Snapshots::default(),
+            replaced: Replaced::default(),
+            making: GilCell::default(),
             engine: GilCell::default(),
             counters: GilCell::default(),
             spare: GilCell::default(),
@@ -212,7 +225,7 @@ impl LoopState {
     }
 
     /// What is in the box, which is kept for the next one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unbox(&self, py: Python<'_>, mut boxed: Box<Option<DoneCallback>>) -> Option<DoneCallback> {
         let done = boxed.take();
         self.spare.with(py, |spare| {

@@ -55,10 +55,16 @@ impl ThreadSafeHandle {
     /// Run it, by the turn or by hand. The error is one that ends the run.
     #[inline]
     pub(super) fn run_by(slf: &Bound<'_, Self>, turn: bool) -> Slim<()> {
+        Self::run_with(slf, || Handle::run_by(slf.as_super(), turn))
+    }
+
+    /// As `run_by`, by `run`.
+    #[inline]
+    pub(super) fn run_with(slf: &Bound<'_, Self>, run: impl FnOnce() -> Slim<()>) -> Slim<()> {
         let (py, this) = (slf.py(), slf.get());
         let started = Running { thread: thread_ident(), gate: None };
         let outer = this.running.replace(py, Some(started));
-        let ran = Handle::run_by(slf.as_super(), turn);
+        let ran = run();
         let ended = this.running.replace(py, outer);
         match ended.and_then(|ended| ended.gate) {
             None => ran,

@@ -18,7 +18,7 @@ use crate::py::cell::GilCell;
 #[pyclass(frozen, extends = Handle, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
-    /// What `call_at` was given, if that was no float.
+    /// What `call_at` was given, if that was no float; of one that stands for a timer of asyncio's own class, that timer.
     given: Option<Py<PyAny>>,
     /// In the loop's heap.
     scheduled: GilCell<bool>,
@@ -48,6 +48,13 @@ impl TimerHandle {
         let in_heap = Hidden::new(handle.clone().unbind());
         event_loop.get().timers.with(py, |timers| timers.push(nanos(when), in_heap));
         Ok(handle)
+    }
+
+    /// Whether it stands for a timer of asyncio's own class, which it queues.
+    pub(super) fn stands_for_another(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let class = asyncio(py)?.timer_handle_class.bind(py);
+        slf.get().given.as_ref().map_or(Ok(false), |given| given.bind(py).try_is_instance(class))
     }
 
     /// It came out of the heap.

@@ -132,7 +132,17 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
             return Ok(());
         }
     }
-    drive::schedule(task)
+    match drive::schedule(task) {
+        Ok(()) => Ok(()),
+        Err(raised) => refused(task, home, raised),
+    }
+}
+
+/// Somebody's `call_soon` has refused it: it is as if it had not been made, but for the report of its end.
+#[cold]
+fn refused(task: &Bound<'_, Task>, home: Option<&LoopState>, raised: PyErr) -> PyResult<()> {
+    drop(registry::unregister(task, home));
+    Err(raised)
 }
 
 /// An eager task's first step may make the next eager task.
@@ -290,6 +300,11 @@ impl Task {
 
     #[pyo3(signature = (value, /))]
     fn set_name(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Before CPython 3.14 `BaseEventLoop.create_task` gives a factory's tasks their names: None, if there is none.
+        let making = |state: &TaskState| state.home.as_ref().is_some_and(|home| home.get().making.get(py).is_some());
+        if value.is_none() && self.state.with(py, |state| making(state)) {
+            return Ok(());
+        }
         let name = Name::Given(value.try_str()?.unbind());
         drop(self.state.with(py, |state| std::mem::replace(&mut state.name, name)));
         Ok(())

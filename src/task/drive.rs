@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::PyDict;
 
+use super::named;
 use super::object::Task;
 use super::registry;
 use super::state::Wait;
@@ -26,6 +27,8 @@ use crate::py::exit::outlast;
 use crate::py::refs::WeakRef;
 use crate::py::{call, context, depth, error, names};
 use crate::sched::entry::Entry;
+use crate::sched::handle::Parts;
+use crate::sched::replaced::Name;
 use crate::sched::state::{LoopState, ours};
 
 /// Queue the next step.
@@ -35,21 +38,25 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
     match this.home(py) {
         Some(home) => {
             let state = home.get();
+            if state.replaced.has(home.as_any(), Name::CallSoon)? {
+                return named::schedule(task, home.as_any(), STEPS);
+            }
             state.check_thread_in_debug_mode(py)?;
             let lane = this.state.with(py, |state| state.lane);
             state.push_to(py, lane, Entry::Step(task.clone().into_any().unbind()));
             state.wake_if_away();
             Ok(())
         }
-        None => {
-            let event_loop = task.as_super().get().event_loop(py)?;
-            let context = this.context(py)?;
-            let callback = Bound::new(py, StepCall { task: task.clone().unbind() })?;
-            let keywords = pyo3::types::PyDict::new(py);
-            keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), (callback,), &keywords).map(drop)
-        }
+        None => named::schedule(task, &task.as_super().get().event_loop(py)?, STEPS),
     }
+}
+
+const STEPS: named::Steps = named::Steps { step: step_by_name, wake: wake_by_name };
+
+/// A step that is in the queue, as asyncio gives it to `call_soon`.
+pub(crate) fn name_step<'py>(task: &Bound<'py, PyAny>) -> PyResult<Parts<'py>> {
+    // SAFETY: only `schedule` makes such entries, always with a task.
+    named::step_of(unsafe { call::cast::<Task>(task) }, STEPS)
 }
 
 /// The turn's `Entry::Step`.
@@ -61,6 +68,12 @@ pub(crate) fn run_step(home: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>) -> 
     registry::enter(names, home.get(), home.as_any(), task.as_any())?;
     let context = task.get().context(py)?;
     step_in(task, names, home.as_any(), Some(home.get()), &context)
+}
+
+/// The turn's `Entry::Step` has given way.
+pub(crate) fn queue_again<'py>(_py: Python<'py>, task: &Bound<'py, PyAny>) -> PyResult<()> {
+    // SAFETY: only `schedule` makes such entries, always with a task.
+    schedule(unsafe { call::cast::<Task>(task) })
 }
 
 /// One of our futures that the task waited for is done.
@@ -100,32 +113,6 @@ fn wake_from_rust(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     }
 }
 
-/// The step as a Python callable, for loops that are not ours.
-#[pyclass(frozen, module = "pyloop._native")]
-pub struct StepCall {
-    task: Py<Task>,
-}
-
-#[pymethods]
-impl StepCall {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        step_elsewhere(self.task.bind(py))
-    }
-
-    #[getter]
-    fn __self__(&self, py: Python<'_>) -> Py<Task> {
-        self.task.clone_ref(py)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<TaskStep {}>", self.task.bind(py).try_repr()?))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.task)
-    }
-}
-
 /// A future that is not ours is done: the step itself, as in asyncio. Its loop has entered the task's context.
 fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `wait_for_other` makes callbacks with this function, always with a task.
@@ -145,13 +132,56 @@ fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyR
         return Ok(());
     }
     match task.get().home(py) {
-        Some(home) => {
-            let names = asyncio(py)?;
-            registry::enter(names, home.get(), home.as_any(), task.as_any())?;
-            schedule_next(task, one_step(task, names, home.as_any(), Some(home.get())))
-        }
+        Some(home) => step_called(task, &home),
         None => step_elsewhere(task),
     }
+}
+
+/// One of our futures is done, and `call_soon` was called for the task that waited for it. Called twice, it does nothing
+/// the second time.
+fn wake_by_name(task: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: only `named::step_of` makes callbacks with this function, always with a task.
+    let task = unsafe { call::cast::<Task>(task) };
+    let py = task.py();
+    let waits = |wait: &Wait| matches!(wait, Wait::Woken(known) if known.is(future));
+    if !task.get().state.with(py, |state| waits(&state.wait)) {
+        return Ok(());
+    }
+    step_by_name(task)
+}
+
+/// A step that a callback makes.
+fn step_by_name(task: &Bound<'_, Task>) -> PyResult<()> {
+    match task.get().home(task.py()) {
+        Some(home) => step_by_call(task, &home),
+        None => step_elsewhere(task),
+    }
+}
+
+/// A step of a task of this loop that a callback makes: the turn has left every task, and the context is the task's.
+///
+/// # Errors
+/// RuntimeError in asyncio's words when the callback is called in a step; what ends the run.
+fn step_by_call(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> PyResult<()> {
+    let (py, state) = (task.py(), home.get());
+    let current = state.task_is_current.with(py, |current| current.as_ref().map(|current| current.clone_ref(py)));
+    if let Some(current) = current.map(|current| current.into_bound(py)) {
+        let in_step = |task: &Bound<'_, Task>| task.get().state.with(py, |state| matches!(state.wait, Wait::Running));
+        if current.cast::<Task>().is_ok_and(in_step) {
+            let (task, current) = (task.try_repr()?, current.try_repr()?);
+            let text = format!("Cannot enter into task {task} while another task {current} is being executed.");
+            return Err(PyRuntimeError::new_err(text));
+        }
+    }
+    // A tool's function around the callback sees no current task.
+    let stepped = step_called(task, home);
+    stepped.and(state.leave_task(py, home.as_any()))
+}
+
+fn step_called(task: &Bound<'_, Task>, home: &Bound<'_, LoopState>) -> PyResult<()> {
+    let names = asyncio(task.py())?;
+    registry::enter(names, home.get(), home.as_any(), task.as_any())?;
+    schedule_next(task, one_step(task, names, home.as_any(), Some(home.get())))
 }
 
 /// After a step that the turn did not make itself.
@@ -458,7 +488,7 @@ pub(super) fn cancel_any(awaited: &Bound<'_, PyAny>, message: Option<Py<PyAny>>)
     }
     // It may be a task, which cancels what it waits for.
     let _deeper = depth::enter_call(py, c" while cancelling a task")?;
-    let keywords = pyo3::types::PyDict::new(py);
+    let keywords = PyDict::new(py);
     keywords.set_item(pyo3::intern!(py, "msg"), message)?;
     awaited.try_call_method_with(pyo3::intern!(py, "cancel"), (), &keywords)?.try_is_truthy()
 }

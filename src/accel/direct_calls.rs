@@ -1,0 +1,83 @@
+//! Whether anybody may have put a function of their own in the place of one that asyncio calls by its name.
+//!
+//! asyncio looks `loop.call_soon` up for each step of a task, and `handle._run` for each callback. Our loop goes past these
+//! names as long as what is found there is its own, or CPython's (`sched::replaced`). CPython tells when a class changes, or
+//! one of its bases: the loops' and the handles' are watched (`PyType_Watch`), and a change makes every loop look again.
+//!
+//! Plain path: by name, each time.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::{Acceleration, Probed, expect, raised};
+use crate::py::call::Object;
+use crate::py::error;
+
+pub static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
+
+// CPython's, which PyO3 does not name.
+unsafe extern "C" {
+    fn PyType_AddWatcher(callback: unsafe extern "C" fn(*mut ffi::PyTypeObject) -> c_int) -> c_int;
+    fn PyType_Watch(watcher: c_int, class: *mut ffi::PyObject) -> c_int;
+    fn PyUnstable_Type_AssignVersionTag(class: *mut ffi::PyTypeObject) -> c_int;
+}
+
+/// How often a watched class was changed, from 1.
+static CHANGES: AtomicUsize = AtomicUsize::new(1);
+/// CPython's number of our watcher.
+static WATCHER: AtomicI32 = AtomicI32::new(-1);
+
+/// A number that is another one when a watched class was, or is about to be, changed. Never 0.
+#[inline(always)]
+pub fn changes() -> usize {
+    CHANGES.load(Ordering::Relaxed)
+}
+
+unsafe extern "C" fn changed(_class: *mut ffi::PyTypeObject) -> c_int {
+    CHANGES.fetch_add(1, Ordering::Relaxed);
+    0
+}
+
+/// Have the next change of this class noticed, or of one of its bases. To be called again after it: CPython tells once
+/// until somebody has looked something up. False: it will not be noticed (a class that was changed a thousand times).
+pub fn watch(class: &Bound<'_, PyType>) -> bool {
+    let watcher = WATCHER.load(Ordering::Relaxed);
+    if watcher < 0 {
+        return false;
+    }
+    // SAFETY: the Bound holds the class for the call; CPython gave the number, and knows it for good.
+    let watched = unsafe { error::answered(class.py(), PyType_Watch(watcher, class.as_ptr())) };
+    // SAFETY: the Bound holds the class for the call.
+    watched.is_ok() && unsafe { PyUnstable_Type_AssignVersionTag(class.as_type_ptr()) } == 1
+}
+
+fn class(bases: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyType>> {
+    let py = bases.py();
+    let made = py.get_type::<PyType>().try_call(("Scratch", bases, PyDict::new(py)))?;
+    Ok(made.cast_into::<PyType>()?)
+}
+
+/// A class of its own and one below it: each change of the upper one is noticed.
+pub(super) fn probe(py: Python<'_>) -> Probed {
+    if WATCHER.load(Ordering::Relaxed) < 0 {
+        // SAFETY: the GIL is held, and the function stays where it is.
+        let watcher = unsafe { error::answered(py, PyType_AddWatcher(changed)) }.map_err(raised)?;
+        WATCHER.store(watcher, Ordering::Relaxed);
+    }
+    let upper = class(PyTuple::empty(py)).map_err(raised)?;
+    let lower = PyTuple::new(py, [&upper]).and_then(class).map_err(raised)?;
+    for value in 0..3 {
+        expect(watch(&lower), "a class cannot be watched")?;
+        let before = changes();
+        upper.try_setattr("name", value).map_err(raised)?;
+        expect(changes() != before, "a change of a class is not noticed")?;
+    }
+    expect(watch(&lower), "a class cannot be watched")?;
+    let before = changes();
+    upper.as_any().delattr("name").map_err(raised)?;
+    expect(changes() != before, "a change of a class is not noticed")
+}
