@@ -90,6 +90,34 @@ asyncio.run(main(), loop_factory=pyloop.new_event_loop)
     assert printed == "shown\n"
 
 
+def test_a_program_that_has_all_the_watchers_of_classes_has_its_functions_called_by_name() -> None:
+    printed = output(
+        "asyncio",
+        """
+import ctypes
+watcher = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(lambda cls: 0)
+added = 0
+try:
+    while ctypes.pythonapi.PyType_AddWatcher(watcher) >= 0:
+        added += 1
+except RuntimeError:
+    assert added
+import pyloop
+assert pyloop.accelerations()["direct_calls"].startswith("off: RuntimeError"), pyloop.accelerations()
+
+async def main():
+    loop, seen = asyncio.get_running_loop(), []
+    usual = loop.call_soon
+    loop.call_soon = lambda *args, **kwargs: seen.append(args) or usual(*args, **kwargs)
+    await asyncio.create_task(asyncio.sleep(0))
+    print(len(seen))
+asyncio.run(main(), loop_factory=pyloop.new_event_loop)
+""",
+        PYLOOP_ACCEL="",
+    )
+    assert printed == "3\n"
+
+
 MIXED = """
 import contextvars, gc, pyloop
 variable = contextvars.ContextVar("variable", default=0)
