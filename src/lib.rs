@@ -114,6 +114,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::hooks::at_end(task::rest);
     sched::hooks::step_with(task::run_step);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
+    sched::hooks::transports_with(io::stream::run_ready, io::stream::run_transition);
     bridge::capsule::install(module)?;
     accel::pool::install::<future::Future>(py);
     accel::pool::install::<task::Task>(py);
@@ -132,6 +133,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::fast::install_native(py)?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
+    module.add_class::<io::stream::state::Stream>()?;
     module.add_class::<sched::handle::Handle>()?;
     module.add_class::<sched::thread_safe_handle::ThreadSafeHandle>()?;
     module.add_class::<sched::timer_handle::TimerHandle>()?;
@@ -141,6 +143,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
     module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;

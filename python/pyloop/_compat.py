@@ -6,6 +6,7 @@ its share from here too, once, at the first use.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import contextvars
@@ -19,13 +20,16 @@ from asyncio import (
     base_events,
     base_futures,
     base_tasks,
+    constants,
     coroutines,
     events,
     exceptions,
     format_helpers,
     futures,
     selector_events,
+    sslproto,
     tasks,
+    transports,
     unix_events,
 )
 from asyncio.log import logger
@@ -139,7 +143,17 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     # What the transports and the methods in `AsyncioTransports` ask of their loop.
     "SelectorEventLoop": ("_csock", "_handle_signal", "_selector", "_signal_handlers", "_ssock"),
+    "BaseTransport": ("_extra",),
     "BaseSubprocessTransport": ("_closed", "_connect_pipes", "_process_exited", "_wait"),
+    "_SelectorSocketTransport": (
+        "_fatal_error",
+        "_force_close",
+        "_make_empty_waiter",
+        "_maybe_pause_protocol",
+        "_reset_empty_waiter",
+        "_sendfile_compatible",
+        "_start_tls_compatible",
+    ),
     "_UnixDefaultEventLoopPolicy": ("_loop_factory",),
 }
 
@@ -421,6 +435,68 @@ if TYPE_CHECKING:
         ) -> list[tuple[int, int, int, str, Any]]: ...
         def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
         def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+
+
+# --- transports ---
+
+#: What `BaseEventLoop.sendfile` asks a transport to be.
+FlowControl = transports._FlowControlMixin
+SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
+SSL_HANDSHAKE_TIMEOUT: float = constants.SSL_HANDSHAKE_TIMEOUT
+SSL_SHUTDOWN_TIMEOUT: float = constants.SSL_SHUTDOWN_TIMEOUT
+SSLProtocol: Any = sslproto.SSLProtocol
+
+
+def accept(sock: socket.socket) -> tuple[int, Any]:
+    """Accept a connection: its descriptor, and the peer's address (`socket._accept`)."""
+    accepted: tuple[int, Any] = sock._accept()
+    return accepted
+
+
+def kind_of_socket(sock: socket.socket) -> tuple[int, int, int]:
+    """Family, type and protocol, as plain numbers."""
+    return _family(sock), _type(sock), sock.proto
+
+
+_family: Callable[[socket.socket], int] = _socket.socket.family.__get__
+_type: Callable[[socket.socket], int] = _socket.socket.type.__get__
+
+
+def attach_to_server(server: Any, transport: Any) -> None:
+    """The server has one connection more: `Server._attach`, which each Python calls in its own way."""
+    if sys.version_info >= (3, 13):
+        server._attach(transport)
+    else:
+        server._attach()
+
+
+def detach_from_server(server: Any, transport: Any) -> None:
+    """The server has one connection less."""
+    if sys.version_info >= (3, 13):
+        server._detach(transport)
+    else:
+        server._detach()
+
+
+def log_fatal_error(transport: Any, message: str, exc: BaseException) -> None:
+    """The debug mode's line about a connection that the network has ended."""
+    logger.debug("%r: %s", transport, message, exc_info=exc)
+
+
+def log_debug(text: str, *about: Any) -> None:
+    """A line of the debug mode."""
+    logger.debug(text, *about)
+
+
+def log_debug_of(loop: Any, text: str, *about: Any) -> None:
+    """A line of the debug mode, if the loop is in it."""
+    if loop is not None and loop.get_debug():
+        logger.debug(text, *about)
+
+
+def warn_of_lost_write() -> None:
+    """A program goes on writing to a connection that is lost."""
+    logger.warning("socket.send() raised exception.")
 
 
 SendfileNotAvailableError = exceptions.SendfileNotAvailableError

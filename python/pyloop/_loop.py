@@ -19,6 +19,7 @@ from pyloop._forks import Inheritable
 from pyloop._signals import SignalHandlers
 from pyloop._sockets import SocketCalls
 from pyloop._subprocess import Subprocesses
+from pyloop._transports import Transports
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
@@ -50,6 +51,7 @@ class EventLoop(
     SignalHandlers,
     Subprocesses,
     SocketCalls,
+    Transports,
     _Slots,
     _compat.AsyncioTransports,
     asyncio.BaseEventLoop,

@@ -2,7 +2,9 @@
 //! under proptest, loom and criterion as they are.
 
 pub mod fifo;
+pub mod flow;
 pub mod inbox;
 pub mod lifecycle;
+pub mod outgoing;
 pub mod ready;
 pub mod timers;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::accel::collector;
@@ -20,6 +20,8 @@ use crate::io::descriptor::descriptor_of;
 use crate::io::dns;
 use crate::io::sock::{self, Call};
 use crate::io::sock_plain::ReceiveBuffer;
+use crate::io::stream::state::Stream;
+use crate::io::stream::{self, class::Parts};
 use crate::io::watch::Watch;
 use crate::io::watched::Side;
 use crate::py::call::Object;
@@ -28,7 +30,7 @@ use crate::py::context;
 use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
 use crate::sched::replaced::Name;
-use crate::sched::state::Making;
+use crate::sched::state::{Counters, Making};
 use crate::sched::{LoopState, run, schedule};
 use crate::task::{self, Task};
 
@@ -67,7 +69,7 @@ impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyClassInitializer<Self>> {
-        let watch = Watch::new()?;
+        let watch = Watch::new(stream::on_event)?;
         let state = LoopState::with_reactor(watch.clone());
         Ok(PyClassInitializer::from(state).add_subclass(Self {
             task_factory: GilCell::default(),
@@ -441,6 +443,23 @@ impl Loop {
         Self::sock_call(slf, sock, Call::Connect { address, begun: false })
     }
 
+    /// The native part of a transport of a byte stream.
+    fn _new_stream<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Bound<'py, PyAny>,
+        protocol: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        server: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Stream> {
+        let (watch, buffer) = (Self::watch(slf)?, Arc::clone(&slf.get().receive_buffer));
+        Stream::new(Parts { event_loop: slf.as_super().clone(), sock, protocol, waiter, server, watch, buffer })
+    }
+
+    /// The native transport that has a descriptor.
+    fn _transport_of(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+        Self::watch(slf).ok()?.transport(slf.py(), fd.extract().ok()?)
+    }
+
     /// Queue a handle of asyncio's own class.
     fn _add_callback(slf: &Bound<'_, Self>, handle: Py<PyAny>) {
         let state = slf.as_super().get();
@@ -485,13 +504,9 @@ impl Loop {
     /// `messages` (wakes of Rust futures and from threads), `ready`, `timers`.
     fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let (py, state) = (slf.py(), slf.as_super().get());
-        let counters = state.counters.get(py);
-        let all = PyDict::new(py);
-        all.set_item("turns", counters.turns)?;
-        all.set_item("callbacks", counters.callbacks)?;
-        all.set_item("steps", counters.steps)?;
-        all.set_item("timers_fired", counters.timers_fired)?;
-        all.set_item("messages", counters.messages)?;
+        let Counters { turns, callbacks, steps, timers_fired, messages } = state.counters.get(py);
+        let all = [("turns", turns), ("callbacks", callbacks), ("steps", steps), ("timers_fired", timers_fired)];
+        let all = all.into_iter().chain([("messages", messages)]).into_py_dict(py)?;
         all.set_item("ready", state.ready.with(py, |ready| ready.len()))?;
         all.set_item("timers", state.timers.with(py, |timers| timers.len()))?;
         Ok(all)

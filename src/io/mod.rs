@@ -1,14 +1,16 @@
 //! Layer 7, descriptors: `poller` (epoll or kqueue, nested in tokio's), `registrations` (what it is told, and when),
 //! `table` and `watched` (what is known of each descriptor), `watch` (who waits for which one), `sock` and `sock_plain`
-//! (the `sock_*` calls as Rust futures), `descriptor` (which one an object is), `dns` (numeric addresses without a
-//! thread).
+//! (the `sock_*` calls as Rust futures), `stream` (transports), `descriptor` and `protocol_of` (which one an object is, and
+//! what kind of socket), `dns` (numeric addresses without a thread).
 
 pub mod descriptor;
 pub mod dns;
 pub mod poller;
+pub mod protocol_of;
 pub mod registrations;
 pub mod sock;
 pub mod sock_plain;
+pub mod stream;
 pub mod table;
 pub mod watch;
 pub mod watched;

@@ -24,11 +24,15 @@ use super::poller::{EVENTS_AT_ONCE, Event, Interest, Poller, REPORTS_CLOSED, Reg
 use super::table::Table;
 use super::watched::{Data, Side, Watched};
 use crate::rt::process::ProcessBound;
+use crate::sched::clock::clock;
 use crate::sched::handle::Handle;
 
 /// A wait is checked when it has taken one to two of these, in nanoseconds: long for a busy connection, short for whoever
 /// waits in vain.
 const CHECK_AFTER: u64 = 100_000_000;
+
+/// How long a turn may see nothing of what arrives, in nanoseconds.
+const LOOK_AFTER: u64 = 5_000;
 
 /// Looks between two at the clock in a loop that never sleeps.
 const LOOKS_PER_CHECK: u32 = 64;
@@ -104,6 +108,7 @@ fn closed() -> io::Error {
 pub struct Found {
     pub handles: Vec<Py<Handle>>,
     pub wakers: Vec<Waker>,
+    pub transports: Vec<(Py<PyAny>, Event)>,
 }
 
 /// The watched descriptors of one loop.
@@ -124,6 +129,11 @@ pub struct Registrations {
     looks: u32,
     /// Events of registrations that cannot be taken back, since the poller was made.
     in_vain: usize,
+    /// How many transports the kernel tells of.
+    transports: usize,
+    /// When the last look was, by the loop's clock; how many events it has found.
+    looked_at: u64,
+    found: usize,
     /// A level-triggered descriptor was ready in the last look and may be so still.
     look_again: bool,
 }
@@ -142,6 +152,9 @@ impl Registrations {
             period: 0,
             looks: 0,
             in_vain: 0,
+            transports: 0,
+            looked_at: 0,
+            found: 0,
             look_again: false,
         })
     }
@@ -159,6 +172,7 @@ impl Registrations {
     pub fn close(&mut self) -> Table<Watched> {
         drop(self.kernel.nested.take());
         self.kernel.registered = 0;
+        self.transports = 0;
         std::mem::take(&mut self.watched)
     }
 
@@ -240,7 +254,8 @@ impl Registrations {
     #[must_use = "what is dropped may run Python code: say where"]
     pub fn forget_large(&mut self, fd: RawFd) -> Option<Box<Watched>> {
         let watched = self.watched.get_mut(fd)?;
-        if watched.told.is_empty() && watched.wanted().is_empty() { self.watched.remove_large(fd) } else { None }
+        let is_known = watched.has_transport() || !watched.told.is_empty() || !watched.wanted().is_empty();
+        if !is_known { self.watched.remove_large(fd) } else { None }
     }
 
     /// Whether to look: something may be ready.
@@ -266,7 +281,11 @@ impl Registrations {
         let Some(nested) = &self.kernel.nested else { return Ok(false) };
         let poller = Arc::clone(&nested.poller);
         self.look_again = false;
+        if self.transports > 0 {
+            self.looked_at = clock();
+        }
         let count = poller.look(|event| self.take(py, event, found))?;
+        self.found = count;
         self.look_again |= count == EVENTS_AT_ONCE;
         if REPORTS_CLOSED && self.in_vain > 0 && self.in_vain * RENEWED_PER_EVENT >= self.kernel.registered {
             self.in_vain = 0;
@@ -277,6 +296,37 @@ impl Registrations {
             }
         }
         Ok(self.look_again)
+    }
+
+    /// Whether the kernel tells of transports.
+    pub fn has_transports(&self) -> bool {
+        self.transports > 0
+    }
+
+    /// Whether the last look was a while ago.
+    pub fn is_look_due(&self, clock: impl Fn() -> u64) -> bool {
+        clock() - self.looked_at >= LOOK_AFTER
+    }
+
+    /// Whether the last look has found several.
+    pub fn expects_more(&self) -> bool {
+        self.found > 1
+    }
+
+    /// The kernel is to tell this descriptor's transport, or no more.
+    ///
+    /// # Errors
+    /// The kernel's: it is not told then.
+    pub fn tell_transport(&mut self, fd: RawFd, tells: bool) -> io::Result<()> {
+        let before = self.entry(fd).tells_transport;
+        self.entry(fd).tells_transport = tells;
+        let told = self.tell(fd);
+        if told.is_err() {
+            self.entry(fd).tells_transport = false;
+        }
+        let now = self.entry(fd).tells_transport;
+        self.transports = self.transports + usize::from(now) - usize::from(before);
+        told
     }
 
     fn take(&mut self, py: Python<'_>, event: Event, found: &mut Found) {
@@ -290,6 +340,11 @@ impl Registrations {
             watched.data = Data::Always;
         } else if event.ready.read && watched.data == Data::Drained {
             watched.data = Data::Perhaps;
+        }
+        if watched.tells_transport
+            && let Some(transport) = watched.transport(py)
+        {
+            found.transports.push((transport.unbind(), event));
         }
         let unwanted = event.ready.and(watched.told).without(watched.wanted());
         for side in Side::BOTH {

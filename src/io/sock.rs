@@ -179,7 +179,7 @@ impl Trying {
             Some(fd) => fd,
             None => descriptor_of(&sock.try_call_method(pyo3::intern!(py, "fileno"), ())?)?,
         };
-        if self.watch.callbacks(py, fd) != 0
+        if (self.watch.callbacks(py, fd) != 0 || self.watch.transport(py, fd).is_some())
             && let Some(event_loop) = self.watch.event_loop(py)
         {
             // asyncio's words for a descriptor that a transport uses; somebody else's callback is no obstacle.

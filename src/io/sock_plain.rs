@@ -168,6 +168,16 @@ impl ReceiveBuffer {
         (1..=BUFFER).contains(&size)
     }
 
+    /// Have `f` fill the buffer, and take from it what is to be kept. `f` runs no Python code.
+    pub fn fill<R>(&self, py: Python<'_>, size: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.0.with(py, |buffer| {
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            f(&mut buffer[..size])
+        })
+    }
+
     pub fn recv(&self, watch: &Watch, sock: &Bound<'_, PyAny>, fd: RawFd, size: usize) -> PyResult<Tried> {
         let py = sock.py();
         if watch.is_drained(sock, fd) {

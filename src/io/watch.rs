@@ -13,9 +13,10 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::descriptor;
-use super::poller::SHORT_MEANS_DRAINED;
+use super::poller::{Event, SHORT_MEANS_DRAINED};
+use super::protocol_of::is_tcp;
 use super::registrations::{Found, Registrations};
-use super::watched::{Data, Side, Watched};
+use super::watched::{Data, Holder, Side, Watched};
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -31,17 +32,22 @@ pub struct Watch {
     spare: GilCell<Found>,
     /// The loop, for those who must not keep it alive.
     event_loop: GilCell<Option<Py<PyWeakrefReference>>>,
+    /// Tells a transport of an event.
+    tell: fn(&Bound<'_, PyAny>, Event),
 }
 
 impl Watch {
+    /// `tell`: tells a transport of what happened to its descriptor; it runs no Python code.
+    ///
     /// # Errors
     /// OSError when no poller can be made.
-    pub fn new() -> PyResult<Arc<Self>> {
+    pub fn new(tell: fn(&Bound<'_, PyAny>, Event)) -> PyResult<Arc<Self>> {
         let registrations = Registrations::new().map_err(|failed| error::os_error(&failed))?;
         Ok(Arc::new(Self {
             registrations: GilCell::new(registrations),
             spare: GilCell::default(),
             event_loop: GilCell::default(),
+            tell,
         }))
     }
 
@@ -206,12 +212,77 @@ impl Watch {
         drop((waker, gone));
     }
 
+    /// The descriptor is this transport's; nothing is told of it yet.
+    ///
+    /// # Errors
+    /// ValueError for a negative descriptor.
+    pub fn add_transport(&self, fd: RawFd, transport: Bound<'_, PyAny>) -> PyResult<()> {
+        if fd < 0 {
+            return Err(descriptor::invalid(fd));
+        }
+        let py = transport.py();
+        let transport = Holder::Held(transport.unbind());
+        drop(self.registrations.with(py, |all| all.entry(fd).set_transport(Some(transport))));
+        Ok(())
+    }
+
+    /// Keep the transport of the descriptor alive, or know it only.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn hold_transport(&self, fd: RawFd, transport: &Bound<'_, PyAny>, holds: bool) -> PyResult<()> {
+        let holder = if holds {
+            Holder::Held(transport.clone().unbind())
+        } else {
+            Holder::Known(PyWeakrefReference::new(transport)?.unbind())
+        };
+        drop(self.registrations.with(transport.py(), |all| {
+            let watched = all.get(fd).filter(|watched| watched.is_of(transport));
+            match watched {
+                Some(watched) => watched.set_transport(Some(holder)),
+                None => Some(holder),
+            }
+        }));
+        Ok(())
+    }
+
+    /// Have the kernel tell the transport of the descriptor: once of each thing that begins.
+    ///
+    /// # Errors
+    /// OSError for what cannot be watched.
+    pub fn watch_transport(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
+        let told = self.registrations.with(py, |all| all.tell_transport(fd, true));
+        told.map_err(|failed| error::os_error(&failed))
+    }
+
+    /// The descriptor is the transport's no more.
+    #[must_use = "what is dropped may run Python code: say where"]
+    pub fn remove_transport(&self, py: Python<'_>, fd: RawFd, transport: &Bound<'_, PyAny>) -> Option<Holder> {
+        let (known, gone) = self.registrations.with(py, |all| {
+            let Some(watched) = all.get(fd).filter(|watched| watched.is_of(transport)) else { return (None, None) };
+            let known = watched.set_transport(None);
+            // Closed behind our back: there is nothing to tell.
+            drop(all.tell_transport(fd, false));
+            (known, all.forget_large(fd))
+        });
+        drop(gone);
+        known
+    }
+
+    /// The transport that has the descriptor.
+    pub fn transport(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
+        self.registrations.with(py, |all| all.get(fd)?.transport(py).map(Bound::unbind))
+    }
+
     /// Queue the callbacks and wake the waiters of what is ready. True: look again in the next turn.
     fn harvest(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
         let mut found = self.spare.take(py);
         let looked = self.registrations.with(py, |all| all.look(py, &mut found));
         for handle in found.handles.drain(..) {
             state.push(py, Entry::Watcher(handle));
+        }
+        for (transport, event) in found.transports.drain(..) {
+            (self.tell)(transport.bind(py), event);
         }
         wake(&mut found.wakers);
         drop(self.spare.replace(py, found));
@@ -231,24 +302,6 @@ fn wake(wakers: &mut Vec<Waker>) {
     wakers.drain(..).for_each(Waker::wake);
 }
 
-/// Other streams end a receive early: at the border between two messages with descriptors (Unix), say.
-fn is_tcp(fd: RawFd) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        let mut protocol: libc::c_int = 0;
-        let mut size = size_of::<libc::c_int>() as libc::socklen_t;
-        let place = (&raw mut protocol).cast();
-        // SAFETY: `protocol` and `size` are valid places for the answer, and live until the call returns.
-        let asked = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL, place, &raw mut size) };
-        asked == 0 && protocol == libc::IPPROTO_TCP
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = fd;
-        false
-    }
-}
-
 impl Reactor for Watch {
     fn begin_run(&self, py: Python<'_>) -> PyResult<()> {
         self.registrations.with(py, Registrations::begin).map_err(|failed| error::os_error(&failed))
@@ -259,6 +312,22 @@ impl Reactor for Watch {
             self.registrations.with(py, |all| (all.poll(cx, fresh_run), all.check_while_busy(clock)));
         wake(&mut wakers);
         if ready.map_err(|failed| error::os_error(&failed))? { self.harvest(py, state) } else { Ok(false) }
+    }
+
+    fn has_connections(&self, py: Python<'_>) -> bool {
+        self.registrations.with(py, |all| all.has_transports())
+    }
+
+    fn is_look_due(&self, py: Python<'_>) -> bool {
+        self.registrations.with(py, |all| all.is_look_due(clock))
+    }
+
+    fn look(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
+        self.harvest(py, state)
+    }
+
+    fn expects_more(&self, py: Python<'_>) -> bool {
+        self.registrations.with(py, |all| all.expects_more())
     }
 
     fn before_sleep(&self, py: Python<'_>) -> Option<u64> {

@@ -37,6 +37,15 @@ pub enum Data {
     Always,
 }
 
+/// How a transport is known.
+#[derive(Debug)]
+pub enum Holder {
+    /// It is kept alive.
+    Held(Py<PyAny>),
+    /// It lives as long as somebody else keeps it.
+    Known(Py<PyWeakrefReference>),
+}
+
 /// What is known of a descriptor that is watched, or was a moment ago.
 #[derive(Debug, Default)]
 pub struct Watched {
@@ -45,6 +54,10 @@ pub struct Watched {
     /// it, as its number is gone.
     file: Option<Py<PyAny>>,
     waiting: [Vec<(u64, Waker)>; 2],
+    /// The transport that has the descriptor.
+    transport: Option<Holder>,
+    /// The kernel is to tell the transport of everything, once.
+    pub tells_transport: bool,
     /// What the kernel was told; nothing, when it refused.
     pub told: Interest,
     /// The number of that registration.
@@ -63,7 +76,9 @@ pub struct Watched {
 impl Watched {
     /// What somebody waits for.
     pub fn wanted(&self) -> Interest {
-        let wanted = |side: Side| self.callbacks[side as usize].is_some() || !self.waiting[side as usize].is_empty();
+        let wanted = |side: Side| {
+            self.tells_transport || self.callbacks[side as usize].is_some() || !self.waiting[side as usize].is_empty()
+        };
         Interest { read: wanted(Side::Read), write: wanted(Side::Write) }
     }
 
@@ -107,6 +122,34 @@ impl Watched {
         self.file.as_ref().is_some_and(|file| file.is(object))
     }
 
+    pub fn has_transport(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// The transport, if it is alive.
+    pub fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self.transport.as_ref()? {
+            Holder::Held(transport) => Some(transport.bind(py).clone()),
+            Holder::Known(reference) => reference.bind(py).upgrade(),
+        }
+    }
+
+    /// Whether the descriptor is this transport's. One that is on its end is not found by its weak reference any more.
+    pub fn is_of(&self, transport: &Bound<'_, PyAny>) -> bool {
+        match &self.transport {
+            None => false,
+            Some(Holder::Held(known)) => known.is(transport),
+            // The caller has the object, so the reference that is dropped here is not its last.
+            Some(Holder::Known(known)) => known.bind(transport.py()).upgrade().is_none_or(|known| known.is(transport)),
+        }
+    }
+
+    /// The descriptor is this transport's from now on; the one that had it.
+    #[must_use = "what is dropped may run Python code: say where"]
+    pub fn set_transport(&mut self, transport: Option<Holder>) -> Option<Holder> {
+        std::mem::replace(&mut self.transport, transport)
+    }
+
     pub fn push_waiter(&mut self, side: Side, id: u64, waker: Waker) {
         self.waiting[side as usize].push((id, waker));
     }
@@ -146,6 +189,11 @@ impl Watched {
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
+        match &self.transport {
+            Some(Holder::Held(transport)) => visit.call(transport)?,
+            Some(Holder::Known(reference)) => visit.call(reference)?,
+            None => {}
+        }
         visit.call(&self.file)
     }
 }

@@ -14,13 +14,12 @@
 use std::ffi::CString;
 use std::marker::PhantomData;
 
-use pyo3::Borrowed;
-use pyo3::PyClass;
 use pyo3::exceptions::PySystemError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::{Borrowed, PyTypeInfo};
 
 use super::call::{self, Object};
 use super::error;
@@ -102,10 +101,10 @@ impl<'a, 'py> Args<'a, 'py> {
     }
 }
 
-/// A direct method.
+/// A direct method. What it stands before may be a Python function, too.
 pub trait Direct {
     /// The class whose method it is.
-    type Class: PyClass;
+    type Class: PyTypeInfo;
     /// The name of PyO3's method that it stands before.
     const NAME: &'static str;
     /// What Python is told of its parameters. None: what PyO3's method tells.
@@ -181,7 +180,7 @@ pub fn usual<'py, M: Direct>(slf: &Bound<'py, M::Class>, args: Args<'_, 'py>) ->
 /// MemoryError; AttributeError when PyO3 has no such method.
 pub fn stand_before<M: Direct>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
-    let usual = py.get_type::<M::Class>().try_getattr(M::NAME)?;
+    let usual = class.try_getattr(M::NAME)?;
     let text = |name: &str| usual.try_getattr(name).and_then(|text| text.extract::<String>()).unwrap_or_default();
     let signature = M::SIGNATURE.map_or_else(|| text("__text_signature__"), str::to_owned);
     let words = CString::new(format!("{}{signature}\n--\n\n{}", M::NAME, text("__doc__")))?;

@@ -5,6 +5,8 @@ pub mod answer;
 #[cfg(feature = "loop")]
 pub mod asyncio;
 pub mod attach;
+#[cfg(feature = "loop")]
+pub mod buffer;
 pub mod call;
 pub mod cell;
 pub mod context;

@@ -11,7 +11,7 @@ use tokio::task::coop;
 
 use super::entry::{DoneCallback, Entry};
 use super::handle::{Handle, Parts};
-use super::hooks::{name_step, queue_again, step};
+use super::hooks::{self, name_step, queue_again, step};
 use super::replaced::Name;
 use super::slice::Slice;
 use super::state::LoopState;
@@ -94,7 +94,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         Entry::Handle(_) | Entry::ThreadSafe(_) | Entry::Timer(_) | Entry::Done(_) => {
             state.leave_task(py, event_loop.as_any())?;
         }
-        Entry::Watcher(_) | Entry::Native(_) | Entry::Foreign(_) => {
+        Entry::Watcher(_) | Entry::Native(_) | Entry::Ready(_) | Entry::Transition(_) | Entry::Foreign(_) => {
             state.snapshots.leave(py);
             state.leave_task(py, event_loop.as_any())?;
         }
@@ -121,6 +121,8 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
         Entry::Watcher(handle) => Handle::run(handle.bind(py)),
         Entry::Done(done) => state.unbox(py, done).map_or(Ok(()), |done| run_done(event_loop, done)),
         Entry::Native(callable) => run_native(&callable.into_bound(py)),
+        Entry::Ready(transport) => hooks::ready(event_loop, &transport.into_bound(py)),
+        Entry::Transition(transport) => hooks::transition(event_loop, &transport.into_bound(py)),
         Entry::Foreign(handle) => run_foreign(py, &handle),
     }
 }
@@ -162,7 +164,9 @@ fn run_by_name(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entr
             return ran;
         }
         // asyncio knows no handle of the one, and the other is its own.
-        Entry::Native(_) | Entry::Foreign(_) => return run_entry(event_loop, state, entry),
+        Entry::Native(_) | Entry::Ready(_) | Entry::Transition(_) | Entry::Foreign(_) => {
+            return run_entry(event_loop, state, entry);
+        }
     };
     leave_all(event_loop, state)?;
     let ran = run_named(&handle, &names.handle_class);
@@ -294,7 +298,11 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
         Entry::ThreadSafe(handle) => handle.get().clone_ref(py).into_any(),
         Entry::Timer(handle) => handle.get().clone_ref(py).into_any(),
         Entry::Done(done) => done.as_ref().as_ref().map_or_else(|| py.None(), |done| done.callback.clone_ref(py)),
-        Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => object.clone_ref(py),
+        Entry::Step(object)
+        | Entry::Native(object)
+        | Entry::Ready(object)
+        | Entry::Transition(object)
+        | Entry::Foreign(object) => object.clone_ref(py),
     };
     let began = Instant::now();
     let ran = run_by_name(event_loop, state, entry);

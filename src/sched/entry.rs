@@ -33,6 +33,10 @@ pub enum Entry {
     Step(Py<PyAny>),
     /// What is called as it is, in the loop's own context (a client's callback, reading the wake-up socket).
     Native(Py<PyAny>),
+    /// A transport whose descriptor is ready.
+    Ready(Py<PyAny>),
+    /// A transport whose connection begins or ends.
+    Transition(Py<PyAny>),
     /// A handle of asyncio's own class: its `_run` is called.
     Foreign(Py<PyAny>),
 }

@@ -48,6 +48,26 @@ pub(super) fn queue_again(task: &Bound<'_, PyAny>) -> PyResult<()> {
     NAME_STEP.get().map_or(Ok(()), |(_, queue)| queue(task.py(), task))
 }
 
+/// What a turn does for a transport.
+pub type ForTransport = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<()>;
+
+static READY: OnceLock<ForTransport> = OnceLock::new();
+static TRANSITION: OnceLock<ForTransport> = OnceLock::new();
+
+/// Have a higher layer look after the transports: those that are `ready`, and those whose connection begins or ends.
+pub fn transports_with(ready: ForTransport, transition: ForTransport) {
+    READY.get_or_init(|| ready);
+    TRANSITION.get_or_init(|| transition);
+}
+
+pub(super) fn ready(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    READY.get().map_or(Ok(()), |ready| ready(event_loop, transport))
+}
+
+pub(super) fn transition(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    TRANSITION.get().map_or(Ok(()), |transition| transition(event_loop, transport))
+}
+
 static AT_BEGIN: OnceLock<fn()> = OnceLock::new();
 
 /// Have `f` called at the begin of each run, on the loop's thread with the GIL held (a higher layer's errand).

@@ -24,6 +24,19 @@ pub trait Reactor: Send + Sync {
         cx: &mut std::task::Context<'_>,
         fresh_run: bool,
     ) -> PyResult<bool>;
+    /// Whether there are connections, which are looked at between two polls as well.
+    fn has_connections(&self, py: Python<'_>) -> bool;
+    /// Whether it is time to look at the descriptors between two polls: a turn that began some microseconds after the last
+    /// look sees what has arrived since, as each of asyncio's turns does.
+    fn is_look_due(&self, py: Python<'_>) -> bool;
+    /// As `poll_ready`, without asking the driver. True: look again in the next turn.
+    ///
+    /// # Errors
+    /// As `poll_ready`.
+    fn look(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool>;
+    /// Whether another look may find something before the loop has gone to sleep and come back: the last one has found
+    /// several connections.
+    fn expects_more(&self, py: Python<'_>) -> bool;
     /// The loop is about to sleep. When `check` wants to be called, by the loop's clock.
     fn before_sleep(&self, py: Python<'_>) -> Option<u64>;
     /// The time that `before_sleep` gave has come.

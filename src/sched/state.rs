@@ -121,7 +121,11 @@ impl LoopState {
                         visit.call(&done.future)?;
                         visit.call(&done.context)?;
                     }
-                    Entry::Step(object) | Entry::Native(object) | Entry::Foreign(object) => visit.call(object)?,
+                    Entry::Step(object)
+                    | Entry::Native(object)
+                    | Entry::Ready(object)
+                    | Entry::Transition(object)
+                    | Entry::Foreign(object) => visit.call(object)?,
                 }
             }
         }

@@ -41,6 +41,8 @@ pub(super) struct Turns {
     /// turn sees what has become ready since the last one.
     fresh: bool,
     looked_at_io: bool,
+    /// There were connections when this poll looked at the descriptors.
+    has_connections: bool,
 }
 
 impl Turns {
@@ -53,6 +55,7 @@ impl Turns {
             calls_others: false,
             fresh: true,
             looked_at_io: false,
+            has_connections: false,
         }
     }
 }
@@ -123,6 +126,8 @@ impl Turns {
                 look_again = self.look_at_descriptors(py, state, cx)?;
                 // Those that waited for descriptors.
                 self.take_messages(py, state);
+            } else if self.has_connections {
+                look_again = self.look_between_polls(py, state, |reactor| reactor.is_look_due(py))?;
             }
             fire_timers(py, state);
             if state.ready.with(py, |ready| ready.begin_batch()) {
@@ -140,7 +145,12 @@ impl Turns {
             if state.shared.lifecycle.is_stopping() {
                 return Ok(Next::Stop);
             }
-            if state.ready.with(py, |ready| ready.is_empty()) {
+            let mut is_idle = state.ready.with(py, |ready| ready.is_empty());
+            if is_idle && self.has_connections {
+                look_again |= self.look_between_polls(py, state, |reactor| reactor.expects_more(py))?;
+                is_idle = state.ready.with(py, |ready| ready.is_empty());
+            }
+            if is_idle {
                 state.snapshots.forget(py);
                 state.leave_task(py, event_loop.as_any())?;
                 pool::trim::<Handle>(py);
@@ -200,9 +210,26 @@ impl Turns {
     fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
         let fresh_run = !std::mem::replace(&mut self.looked_at_io, true);
         match &self.reactor {
-            Some(reactor) => reactor.poll_ready(py, state, cx, fresh_run),
+            Some(reactor) => {
+                let look_again = reactor.poll_ready(py, state, cx, fresh_run);
+                self.has_connections = reactor.has_connections(py);
+                look_again
+            }
             None => Ok(false),
         }
+    }
+
+    /// Look at the descriptors, if `when` says so, without asking tokio's driver.
+    fn look_between_polls(
+        &mut self,
+        py: Python<'_>,
+        state: &LoopState,
+        when: impl FnOnce(&dyn Reactor) -> bool,
+    ) -> PyResult<bool> {
+        let Some(reactor) = self.reactor.as_ref().filter(|reactor| when(&***reactor)) else { return Ok(false) };
+        let look_again = reactor.look(py, state);
+        self.take_messages(py, state);
+        look_again
     }
 
     /// Be woken for the earliest timer, or for what the descriptors need looking after. False: it is due already.

@@ -1,0 +1,314 @@
+"""Transports of sockets: native, and of asyncio's classes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+import warnings
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pyloop import _compat, _native
+
+if TYPE_CHECKING:
+    from pyloop._compat import LoopPart
+    from pyloop._loop import EventLoop
+else:
+    LoopPart = object
+
+
+class StreamTransport(_compat.FlowControl, asyncio.Transport):
+    """The transport of a TCP or Unix connection: `asyncio.Transport`, natively.
+
+    What arrives is received and given to the protocol by the loop itself, and what is written is sent at
+    once, as far as the kernel takes it. Each method of the protocol is called in one copy of the context that
+    the connection was made in.
+    """
+
+    _start_tls_compatible = True
+    _sendfile_compatible = _compat.SENDFILE_TRY_NATIVE
+    max_size = 256 * 1024
+    _stream: _native._Stream
+    if TYPE_CHECKING:
+        _extra: dict[str, Any]
+        _high_water: float
+        _low_water: float
+
+        @property
+        def _loop(self) -> EventLoop | None: ...
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.Server | None = None,
+    ) -> None:
+        asyncio.BaseTransport.__init__(self, extra)
+        self._high_water, self._low_water = 64 * 1024, 16 * 1024
+        known = self._extra
+        known["socket"] = TransportSocket(sock)
+        try:
+            known["sockname"] = sock.getsockname()
+        except OSError:
+            known["sockname"] = None
+        if "peername" not in known:
+            try:
+                known["peername"] = sock.getpeername()
+            except OSError:
+                known["peername"] = None
+        self._stream = loop._new_stream(sock, protocol, waiter, server)
+        if server is not None:
+            _compat.attach_to_server(server, self)
+        self._stream.begin(self, isinstance(protocol, asyncio.BufferedProtocol))
+
+    def __repr__(self) -> str:
+        stream = self._stream
+        info = [type(self).__name__]
+        if stream.sock is None:
+            info.append("closed")
+        elif stream.closing:
+            info.append("closing")
+        info.append(f"fd={stream.fd}")
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            info.append(f"read={'polling' if stream.polls_read else 'idle'}")
+            info.append(f"write=<{'polling' if stream.size else 'idle'}, bufsize={stream.size}>")
+        return f"<{' '.join(info)}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        stream = getattr(self, "_stream", None)
+        if stream is not None and stream.sock is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            stream.release(self)
+
+    # What is written.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, or keep them until they can be sent; those of a mutable buffer are copied.
+
+        Raises TypeError for what is no bytes, RuntimeError after `write_eof` and while a file is sent.
+        """
+        self._stream.write(self, data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several pieces, in one system call where the kernel takes them."""
+        self._stream.writelines(self, list_of_data)
+
+    def write_eof(self) -> None:
+        """Send the end of the stream when everything else has been sent; reading goes on."""
+        self._stream.write_eof(self)
+
+    def can_write_eof(self) -> bool:
+        """True."""
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent."""
+        return self._stream.size
+
+    def _maybe_pause_protocol(self) -> None:
+        # Of the class above: `set_write_buffer_limits` calls it. The limits may be any numbers.
+        high, low = (
+            sys.maxsize if limit > sys.maxsize else int(limit)
+            for limit in (self._high_water, self._low_water)
+        )
+        self._stream.set_limits(self, high, low)
+
+    # What arrives.
+
+    def pause_reading(self) -> None:
+        """Receive nothing until `resume_reading`."""
+        if self._stream.pause(self):
+            _compat.log_debug_of(self._loop, "%r pauses reading", self)
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        if self._stream.resume(self):
+            _compat.log_debug_of(self._loop, "%r resumes reading", self)
+
+    def is_reading(self) -> bool:
+        """Whether what arrives is received."""
+        return not self._stream.closing and not self._stream.paused
+
+    # The connection.
+
+    def close(self) -> None:
+        """Close the connection when what waits has been sent."""
+        self._stream.close(self)
+
+    def abort(self) -> None:
+        """Close the connection now: what waits is lost."""
+        self._stream.force_close(self, None)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        return self._stream.closing
+
+    def get_protocol(self) -> asyncio.BaseProtocol | None:  # type: ignore[override]
+        """The protocol; None when the connection is over."""
+        return self._stream.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Give what arrives from now on to another protocol."""
+        self._stream.set_protocol(protocol, isinstance(protocol, asyncio.BufferedProtocol))
+
+    # What asyncio's own code, and libraries, find in its transports under private names.
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        self._stream.force_close(self, exc)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        self._stream.fail(self, exc, message)
+
+    def _make_empty_waiter(self) -> asyncio.Future[None]:
+        loop = self._stream.event_loop
+        if loop is None:
+            raise ConnectionError("Connection is closed by peer")
+        waiter: asyncio.Future[None] = loop.create_future()
+        if self._stream.set_empty_waiter(waiter):
+            waiter.set_result(None)
+        return waiter
+
+    def _reset_empty_waiter(self) -> None:
+        self._stream.set_empty_waiter(None)
+
+    if not TYPE_CHECKING:
+        _loop = property(lambda self: self._stream.event_loop)
+        _sock = property(lambda self: self._stream.sock)
+        _sock_fd = property(lambda self: self._stream.fd)
+        _protocol = property(lambda self: self._stream.protocol)
+        _server = property(lambda self: self._stream.server)
+        _closing = property(lambda self: self._stream.closing)
+        _conn_lost = property(lambda self: self._stream.lost)
+        _paused = property(lambda self: self._stream.paused)
+        _eof = property(lambda self: self._stream.eof_written)
+        _empty_waiter = property(lambda self: self._stream.empty_waiter)
+        _protocol_paused = property(lambda self: self._stream.writing_paused)
+
+
+_native.install_transport_methods(StreamTransport)
+
+
+class Transports(LoopPart):
+    """The transports of sockets, for asyncio's own code that makes connections and servers."""
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.Server | None = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)  # type: ignore[arg-type]
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.Server | None = None,
+        ssl_handshake_timeout: float | None = _compat.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = _compat.SSL_SHUTDOWN_TIMEOUT,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = _compat.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)  # type: ignore[arg-type]
+        transport: asyncio.Transport = ssl_protocol._app_transport
+        return transport
+
+    def _accept_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: asyncio.Server | None = None,
+        backlog: int = 100,
+        *timeouts: float | None,
+    ) -> None:
+        """Accept what waits at a listening socket: asyncio's own, without a task for each connection."""
+        if sslcontext is not None or self._debug or type(sock) is not socket.socket:
+            accept = _compat.AsyncioTransports._accept_connection
+            accept(self, protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+            return
+        kind = _compat.kind_of_socket(sock)
+        for _ in range(backlog):
+            try:
+                fd, address = _compat.accept(sock)
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # asyncio's method meets it again, and knows what to do.
+                accept = _compat.AsyncioTransports._accept_connection
+                accept(self, protocol_factory, sock, sslcontext, server, backlog, *timeouts)
+                return
+            connection = socket.socket(*kind, fileno=fd)
+            try:
+                connection.setblocking(False)
+                protocol = protocol_factory()
+                StreamTransport(self, connection, protocol, None, {"peername": address}, server)  # type: ignore[arg-type]
+            except (SystemExit, KeyboardInterrupt):
+                connection.close()
+                raise
+            except BaseException:
+                # asyncio says nothing of it, but in debug mode.
+                connection.close()
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)
+        transport = self._transport_of(fd if isinstance(fd, int) else fd.fileno())
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not isinstance(transp, StreamTransport):
+            sent: int = await _compat.AsyncioTransports._sendfile_native(self, transp, file, offset, count)
+            return sent
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        stream, sock = transp._stream, transp._stream.sock
+        if sock is None:
+            raise ConnectionError("Connection is closed by peer")
+        stream.lend(transp)
+        transp._reset_empty_waiter()
+        ended: asyncio.Future[None] = self.create_future()
+        stream.set_empty_waiter(ended)
+        sending = self.create_task(self.sock_sendfile(sock, file, offset, count, fallback=False))
+        try:
+            await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                ended.result()
+            return sending.result()
+        finally:
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait((sending,))
+            if not ended.cancel() and not ended.cancelled():
+                ended.exception()  # it is told by the sending, too
+            stream.take_back(transp)
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()

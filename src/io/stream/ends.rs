@@ -1,0 +1,192 @@
+//! How a connection begins and ends: `connection_made`, errors, `connection_lost`.
+
+use pyo3::exceptions::{PyConnectionError, PyOSError};
+use pyo3::prelude::*;
+
+use super::state::{Stage, Transport};
+use crate::io::watched::Side;
+use crate::py::asyncio::asyncio;
+use crate::py::call::Object;
+use crate::py::context;
+use crate::py::error::{self, Slim};
+
+/// An exception came out of one of the protocol's methods that asyncio calls as a callback: it is for the exception
+/// handler, and the connection goes on.
+///
+/// # Errors
+/// KeyboardInterrupt and SystemExit, which end the run.
+#[cold]
+fn report(of: Transport<'_, '_>, method: &str, argument: &Bound<'_, PyAny>, raised: PyErr) -> Slim<()> {
+    let py = of.py();
+    if error::ends_the_run(py, &raised) {
+        return Err(Box::new(raised));
+    }
+    let Some(event_loop) = of.part(|objects| &objects.event_loop) else { return Ok(()) };
+    let (Some(protocol), Some(context)) = (of.part(|objects| &objects.protocol), of.part(|objects| &objects.context))
+    else {
+        return Ok(());
+    };
+    let callback = protocol.try_getattr(method).unwrap_or(protocol);
+    let debug = event_loop.get().debug.get(py);
+    let names = asyncio(py)?;
+    let text = names.helper(py, "format_callback_source")?.try_call((&callback, (argument,), debug))?;
+    // The handler runs in the handle's context, and this one is entered.
+    let context = context::copy(&context)?;
+    let handle = names.helper(py, "done_handle")?.try_call((&callback, argument, &event_loop, &context))?;
+    let exception = raised.into_value(py).into_bound(py).into_any();
+    let items = [("exception", &exception), ("handle", &handle)];
+    Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in callback {text}"), &items)?)
+}
+
+/// `connection_made`, then reading begins, then whoever waits for the connection goes on.
+///
+/// # Errors
+/// What ends the run.
+pub fn connected(of: Transport<'_, '_>) -> Slim<()> {
+    let py = of.py();
+    of.with(|state| state.stage = Stage::Connected);
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let made = match protocol.try_call_method(pyo3::intern!(py, "connection_made"), (of.object,)) {
+        Ok(_) => Ok(()),
+        Err(raised) => report(of, "connection_made", of.object, raised),
+    };
+    watch(of)?;
+    let waiter = of.with(|state| state.objects.as_mut().and_then(|objects| objects.waiter.take()));
+    if let Some(waiter) = waiter.map(|waiter| waiter.into_bound(py))
+        && !waiter.try_call_method(pyo3::intern!(py, "cancelled"), ())?.try_is_truthy()?
+    {
+        waiter.try_call_method(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    }
+    made
+}
+
+/// Have the kernel tell what happens to the connection.
+///
+/// # Errors
+/// What ends the run.
+pub fn watch(of: Transport<'_, '_>) -> Slim<()> {
+    let py = of.py();
+    let wanted = |state: &mut super::state::State| {
+        let wanted = state.stage == Stage::Connected && (!state.closing || !state.outgoing.is_empty());
+        state.objects.as_ref().filter(|_| wanted).map(|objects| (objects.watch.clone(), state.fd))
+    };
+    let Some((watch, fd)) = of.with(wanted) else { return Ok(()) };
+    match watch.watch_transport(py, fd) {
+        Ok(()) => Ok(()),
+        Err(raised) => failed(of, raised, "Fatal error on transport"),
+    }
+}
+
+/// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the connection
+/// is over.
+///
+/// # Errors
+/// KeyboardInterrupt and SystemExit, which end the run; what the exception handler lets out.
+#[cold]
+pub fn failed(of: Transport<'_, '_>, raised: PyErr, message: &str) -> Slim<()> {
+    let py = of.py();
+    if error::ends_the_run(py, &raised) {
+        return Err(Box::new(raised));
+    }
+    let exception = raised.value(py).as_any().clone();
+    if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
+        if raised.is_instance_of::<PyOSError>(py) {
+            if event_loop.get().debug.get(py) {
+                asyncio(py)?.helper(py, "log_fatal_error")?.try_call((of.object, message, &exception))?;
+            }
+        } else {
+            let protocol = of.part(|objects| &objects.protocol).map(Bound::into_any);
+            let protocol = protocol.unwrap_or_else(|| py.None().into_bound(py));
+            let items = [("exception", &exception), ("transport", of.object), ("protocol", &protocol)];
+            error::call_exception_handler(event_loop.as_any(), message, &items)?;
+        }
+    }
+    Ok(force_close(of, Some(exception))?)
+}
+
+/// asyncio's `_force_close`: what is left to send is forgotten, and the protocol told why.
+///
+/// # Errors
+/// RuntimeError when the loop is closed.
+pub fn force_close(of: Transport<'_, '_>, reason: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    let reason = reason.map(Bound::unbind);
+    let dropped = of.with(|state| {
+        if state.lost > 0 || state.objects.is_none() {
+            return None;
+        }
+        state.closing = true;
+        state.lost = 1;
+        Some((state.outgoing.clear(), std::mem::replace(&mut state.reason, reason)))
+    });
+    match dropped {
+        Some(_) => of.queue_transition(),
+        None => Ok(()),
+    }
+}
+
+/// `close()`: what is left to send goes out first.
+///
+/// # Errors
+/// RuntimeError when the loop is closed.
+pub fn close(of: Transport<'_, '_>) -> PyResult<()> {
+    let is_over = of.with(|state| {
+        if std::mem::replace(&mut state.closing, true) || state.objects.is_none() || !state.outgoing.is_empty() {
+            return false;
+        }
+        state.lost += 1;
+        true
+    });
+    if is_over { of.queue_transition() } else { Ok(()) }
+}
+
+/// `connection_lost`; the socket is closed, and everything let go of.
+///
+/// # Errors
+/// What ends the run.
+pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
+    let py = of.py();
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let reason = of.with(|state| {
+        if std::mem::replace(&mut state.stage, Stage::Over) == Stage::Over { None } else { Some(state.reason.take()) }
+    });
+    let Some(reason) = reason else { return Ok(()) };
+    let reason = reason.map_or_else(|| py.None().into_bound(py), |reason| reason.into_bound(py));
+    let told = match protocol.try_call_method(pyo3::intern!(py, "connection_lost"), (&reason,)) {
+        Ok(_) => Ok(()),
+        Err(raised) => report(of, "connection_lost", &reason, raised),
+    };
+    let released = release(of);
+    told.and(released)
+}
+
+/// The socket is closed, the server told, and everything let go of.
+///
+/// # Errors
+/// What closing the socket raises, or the server.
+pub fn release(of: Transport<'_, '_>) -> Slim<()> {
+    let py = of.py();
+    let (objects, fd, lent, chunks) =
+        of.with(|state| (state.objects.take(), state.fd, state.lent, state.outgoing.clear()));
+    drop(chunks);
+    let Some(objects) = objects else { return Ok(()) };
+    if lent {
+        // Who sends a file by it may wait for it.
+        objects.watch.remove(py, fd, Side::Write);
+    } else {
+        drop(objects.watch.remove_transport(py, fd, of.object));
+    }
+    let sock = objects.sock.into_bound(py);
+    let closed = sock.try_call_method(pyo3::intern!(py, "close"), ());
+    let detached = match objects.server.map(|server| server.into_bound(py)) {
+        Some(server) => asyncio(py)?.helper(py, "detach_from_server")?.try_call((server, of.object)).map(drop),
+        None => Ok(()),
+    };
+    if let Some(waiter) = objects.empty_waiter.map(|waiter| waiter.into_bound(py))
+        && !waiter.try_call_method(pyo3::intern!(py, "done"), ())?.try_is_truthy()?
+    {
+        let gone = PyConnectionError::new_err("Connection is closed by peer");
+        waiter.try_call_method(pyo3::intern!(py, "set_exception"), (gone.into_value(py),))?;
+    }
+    closed?;
+    Ok(detached?)
+}

@@ -1,0 +1,65 @@
+//! Transports of byte streams: TCP and Unix sockets. The way of a byte is a straight line: `watch` sees the event, the
+//! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
+//!
+//! `state`: what a transport knows; `ends`: how a connection begins and ends; `class`: what Python asks for.
+
+pub mod class;
+mod ends;
+mod read;
+pub mod state;
+mod write;
+
+use pyo3::prelude::*;
+
+use self::state::{Stage, Transport, stream_of};
+use super::poller::Event;
+use crate::py::context;
+use crate::py::error::Slim;
+use crate::sched::LoopState;
+
+/// The kernel has told of a transport's descriptor.
+pub fn on_event(transport: &Bound<'_, PyAny>, event: Event) {
+    let Ok(stream) = stream_of(transport) else { return };
+    let of = Transport { object: transport, stream: &stream };
+    let worth = of.with(|state| {
+        state.readable |= event.ready.read && !state.eof_received;
+        state.more_than_data |= event.more_than_data;
+        state.writable |= event.ready.write;
+        let reads = state.readable && !state.paused && !state.closing;
+        state.stage == Stage::Connected && (reads || (state.writable && !state.outgoing.is_empty()))
+    });
+    if worth {
+        of.queue();
+    }
+}
+
+/// What a turn does for a transport that is ready.
+///
+/// # Errors
+/// What ends the run.
+pub fn run_ready(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    let stream = stream_of(transport)?;
+    let of = Transport { object: transport, stream: &stream };
+    of.with(|state| state.queued = false);
+    let Some(context) = of.part(|objects| &objects.context) else { return Ok(()) };
+    let _inside = context::inside(&context)?;
+    let read = read::ready(of);
+    let written = if of.with(|state| state.writable && !state.outgoing.is_empty()) { write::flush(of) } else { Ok(()) };
+    read.and(written)
+}
+
+/// What a turn does for a transport whose connection begins or ends.
+///
+/// # Errors
+/// What ends the run.
+pub fn run_transition(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    let stream = stream_of(transport)?;
+    let of = Transport { object: transport, stream: &stream };
+    let Some(context) = of.part(|objects| &objects.context) else { return Ok(()) };
+    let _inside = context::inside(&context)?;
+    match of.with(|state| state.stage) {
+        Stage::New => ends::connected(of),
+        Stage::Connected => ends::lost(of),
+        Stage::Over => Ok(()),
+    }
+}

@@ -1,0 +1,197 @@
+//! The way of a received byte: from the kernel to the protocol, once a turn.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::ends;
+use super::state::{Transport, Wants};
+use crate::io::protocol_of::Short;
+use crate::io::sock_plain::ReceiveBuffer;
+use crate::py::asyncio::asyncio;
+use crate::py::buffer::View;
+use crate::py::call::Object;
+use crate::py::error::{self, Slim};
+
+/// The most that one turn receives of a connection: asyncio's `max_size`.
+const MOST: usize = 256 * 1024;
+
+/// What a receive came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub count: usize,
+    /// It ended early, and the kernel may have more all the same: descriptors came with the bytes, say.
+    pub ended_early: bool,
+}
+
+/// Receive into `room`. None: there is nothing now.
+///
+/// # Safety
+/// `room` may be written to for `size` bytes, and nobody else does until this returns.
+unsafe fn receive(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Result<Option<Received>> {
+    loop {
+        let (count, ended_early) = if short == Short::DrainedUnlessMore {
+            let mut place = libc::iovec { iov_base: room.cast(), iov_len: size };
+            // SAFETY: an all-zero msghdr is a valid one.
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = &raw mut place;
+            message.msg_iovlen = 1;
+            // SAFETY: the caller says that `room` may be written to for `size` bytes, and the message names that place alone.
+            let count = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
+            // There was no room for what came beside the bytes.
+            (count, message.msg_flags & libc::MSG_CTRUNC != 0)
+        } else {
+            // SAFETY: the caller says that `room` may be written to for `size` bytes.
+            (unsafe { libc::recv(fd, room.cast(), size, libc::MSG_DONTWAIT) }, false)
+        };
+        if count >= 0 {
+            return Ok(Some(Received { count: count.cast_unsigned(), ended_early }));
+        }
+        let failed = io::Error::last_os_error();
+        match failed.kind() {
+            io::ErrorKind::WouldBlock => return Ok(None),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(failed),
+        }
+    }
+}
+
+/// The descriptor is ready: receive once, and hand it to the protocol.
+///
+/// # Errors
+/// What ends the run.
+pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
+    let wants = of.with(|state| {
+        let is_reading = state.readable && !state.closing && !state.paused && state.lost == 0 && !state.lent;
+        is_reading.then_some((state.wants, state.fd, state.short))
+    });
+    let Some((wants, fd, short)) = wants else { return Ok(()) };
+    let done = match wants {
+        Wants::Data => to_data_received(of, fd, short),
+        Wants::Buffer => to_buffer(of, fd, short),
+    };
+    if of.with(|state| state.readable && !state.closing && !state.paused && state.lost == 0) {
+        of.queue();
+    }
+    done
+}
+
+/// Note what a receive says of what there is left.
+#[inline]
+fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
+    of.with(|state| {
+        let drained = match received {
+            None => true,
+            Some(Received { count, ended_early }) => {
+                count < size && !ended_early && !state.more_than_data && state.short != Short::Unknown
+            }
+        };
+        state.readable = !drained;
+    });
+}
+
+fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
+    let py = of.py();
+    let buffer = of.with(|state| state.objects.as_ref().map(|objects| objects.buffer.clone()));
+    let Some(buffer) = buffer else { return Ok(()) };
+    let tried = buffer.fill(py, MOST, |room| {
+        // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
+        let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
+        Ok(received.map(|received| (received, PyBytes::new(py, &room[..received.count]))))
+    });
+    drop::<std::sync::Arc<ReceiveBuffer>>(buffer);
+    let (received, data) = match tried {
+        Ok(Some((received, data))) => (Some(received), Some(data)),
+        Ok(None) => (None, None),
+        Err(failed) => return read_failed(of, &failed),
+    };
+    note(of, received, MOST);
+    let Some(data) = data else { return Ok(()) };
+    if data.as_bytes().is_empty() {
+        return at_end(of);
+    }
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    match protocol.try_call_method(pyo3::intern!(py, "data_received"), (data,)) {
+        Ok(_) => Ok(()),
+        Err(raised) => ends::failed(of, raised, "Fatal error: protocol.data_received() call failed."),
+    }
+}
+
+#[cold]
+fn read_failed(of: Transport<'_, '_>, failed: &io::Error) -> Slim<()> {
+    ends::failed(of, error::os_error(failed), "Fatal read error on socket transport")
+}
+
+fn to_buffer(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
+    let py = of.py();
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let room = protocol.try_call_method(pyo3::intern!(py, "get_buffer"), (-1,)).and_then(|buffer| {
+        if buffer.try_len()? == 0 {
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+        }
+        Ok(buffer)
+    });
+    let room = match room {
+        Ok(room) => room,
+        Err(raised) => return ends::failed(of, raised, "Fatal error: protocol.get_buffer() call failed."),
+    };
+    let view = match View::new(&room, true) {
+        Ok(view) => view,
+        Err(raised) => return ends::failed(of, raised, "Fatal read error on socket transport"),
+    };
+    // `get_buffer` may have closed the connection.
+    if of.with(|state| state.lost > 0 || state.objects.is_none()) {
+        return Ok(());
+    }
+    let size = view.len();
+    // SAFETY: the view keeps `size` bytes at this address, which may be written to; the GIL is held, so no Python code
+    // touches them.
+    let tried = unsafe { receive(fd, view.address(), size, short) };
+    drop(view);
+    let received = match tried {
+        Ok(received) => received,
+        Err(failed) => return read_failed(of, &failed),
+    };
+    note(of, received, size);
+    match received {
+        None => Ok(()),
+        Some(Received { count: 0, .. }) => at_end(of),
+        Some(Received { count, .. }) => match protocol.try_call_method(pyo3::intern!(py, "buffer_updated"), (count,)) {
+            Ok(_) => Ok(()),
+            Err(raised) => ends::failed(of, raised, "Fatal error: protocol.buffer_updated() call failed."),
+        },
+    }
+}
+
+/// The peer sends no more.
+fn at_end(of: Transport<'_, '_>) -> Slim<()> {
+    let py = of.py();
+    of.with(|state| {
+        state.readable = false;
+        state.eof_received = true;
+    });
+    let debug = of.part(|objects| &objects.event_loop).is_some_and(|event_loop| event_loop.get().debug.get(py));
+    if debug {
+        asyncio(py)?.helper(py, "log_debug")?.try_call(("%r received EOF", of.object))?;
+    }
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let kept = protocol
+        .try_call_method(pyo3::intern!(py, "eof_received"), ())
+        .and_then(|keeps_open| keeps_open.try_is_truthy());
+    match kept {
+        Ok(true) => Ok(()),
+        Ok(false) => Ok(ends::close(of)?),
+        Err(raised) if error::ends_the_run(py, &raised) => {
+            // It has not heard of it: the next run tells it.
+            of.with(|state| {
+                state.readable = true;
+                state.eof_received = false;
+            });
+            Err(Box::new(raised))
+        }
+        Err(raised) => ends::failed(of, raised, "Fatal error: protocol.eof_received() call failed."),
+    }
+}
