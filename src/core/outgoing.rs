@@ -123,7 +123,7 @@ mod tests {
         #[test]
         fn bytes_go_out_once_and_in_their_order(steps in steps(), places in 1..5_usize) {
             let mut outgoing = Outgoing::default();
-            let (mut given, mut sent) = (Vec::new(), Vec::new());
+            let (mut given, mut sent) = (Vec::<u8>::new(), Vec::<u8>::new());
             for step in steps {
                 match step {
                     Step::Push(chunk) => {
@@ -140,7 +140,7 @@ mod tests {
                 prop_assert_eq!(outgoing.size(), given.len() - sent.len());
                 prop_assert_eq!(outgoing.is_empty(), given.len() == sent.len());
                 prop_assert!(given.starts_with(&sent));
-                let offered = next(&outgoing, usize::MAX.min(100));
+                let offered = next(&outgoing, 100);
                 prop_assert_eq!(&offered[..], &given[sent.len()..]);
             }
         }
