@@ -480,7 +480,8 @@ def test_a_panic_in_a_batch_is_reported_and_takes_no_callback_with_it(
     assert seen == ["before", "step", (None, "nothing")]
     assert task.result() == "its result"
     [context] = handled
-    assert context["message"] == "Panic in the event loop"
+    # Where steps go by name (PYLOOP_ACCEL=none), a step is a callback.
+    assert context["message"].startswith(("Panic in the event loop", "Exception in callback"))
     assert (type(context["exception"]).__name__, str(context["exception"])) == (
         "PanicException",
         "on purpose",
