@@ -91,8 +91,8 @@ def everything(run: Run, found: list[Python]) -> None:
     if not built:
         return
     python_lint(run, built[0])
-    # One Python each is enough for the debug mode and for the plain paths: the newest, and the oldest.
-    chosen = suites(built, USUAL, []) + suites(built[:1], DEBUG, []) + suites(built[-1:], PLAIN, [])
+    # One Python is enough for the plain paths.
+    chosen = suites(built, USUAL, []) + suites(built, DEBUG, []) + suites(built[-1:], PLAIN, [])
     run.together(
         [
             *(partial(suite.run, run, False) for suite in chosen),

@@ -10,7 +10,6 @@ use pyo3::types::PyBytes;
 use super::ends;
 use super::state::{Transport, Wants};
 use crate::io::protocol_of::Short;
-use crate::io::sock_plain::ReceiveBuffer;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer::View;
 use crate::py::call::Object;
@@ -95,14 +94,15 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
 
 fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let py = of.py();
-    let buffer = of.with(|state| state.objects.as_ref().map(|objects| objects.buffer.clone()));
-    let Some(buffer) = buffer else { return Ok(()) };
-    let tried = buffer.fill(py, MOST, |room| {
-        // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
-        let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
-        Ok(received.map(|received| (received, PyBytes::new(py, &room[..received.count]))))
+    // To make bytes runs no Python code.
+    let tried = of.with(|state| {
+        let Some(objects) = &state.objects else { return Ok(None) };
+        objects.buffer.fill(py, MOST, |room| {
+            // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
+            let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
+            Ok(received.map(|received| (received, PyBytes::new(py, &room[..received.count]))))
+        })
     });
-    drop::<std::sync::Arc<ReceiveBuffer>>(buffer);
     let (received, data) = match tried {
         Ok(Some((received, data))) => (Some(received), Some(data)),
         Ok(None) => (None, None),
