@@ -28,6 +28,7 @@ from asyncio import (
     futures,
     selector_events,
     sslproto,
+    streams,
     tasks,
     transports,
     unix_events,
@@ -278,6 +279,33 @@ def handles_are_replaced() -> bool:
     """Whether the `_run` of asyncio's handles is somebody else's."""
     own = _is_asyncios(vars(events.Handle).get("_run"), events, "Handle._run")
     return not own or "_run" in vars(events.TimerHandle)
+
+
+#: What pyloop does itself where asyncio calls it: the methods of each class of streams, and the attributes in
+#: which its instances have their state.
+_STREAMS: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    streams.StreamReader: (
+        ("feed_data", "_wakeup_waiter"),
+        ("_buffer", "_eof", "_limit", "_paused", "_transport", "_waiter"),
+    ),
+    streams.StreamReaderProtocol: (("data_received",), ("_stream_reader_wr",)),
+}
+_STREAM_READER = vars(streams.StreamReaderProtocol)["_stream_reader"]
+_ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__")
+
+
+def streams_are_replaced(*classes: type) -> bool:
+    """Whether a method of these classes is somebody else's, or their instances have their state elsewhere."""
+    for cls in classes:
+        methods, attributes = _STREAMS[cls]
+        for name in methods:
+            owner = next((each for each in cls.__mro__ if name in vars(each)), None)
+            if owner is None or not _is_asyncios(vars(owner)[name], streams, f"{owner.__name__}.{name}"):
+                return True
+        for name in (*attributes, *_ACCESS):
+            if any(name in vars(each) for each in cls.__mro__[:-1]):
+                return True
+    return vars(streams.StreamReaderProtocol).get("_stream_reader") is not _STREAM_READER
 
 
 def run_handle(cls: type[events.Handle], handle: events.Handle) -> None:

@@ -60,7 +60,7 @@ impl Future {
     }
 
     #[inline]
-    pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
+    pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.is_cancelled())
     }
 

@@ -16,6 +16,13 @@ use super::answer::{answered, fetch, owned};
 
 type Pointer = *mut ffi::PyObject;
 
+// CPython's, which PyO3 does not name.
+unsafe extern "C" {
+    static PyMethod_Type: ffi::PyTypeObject;
+    fn PyMethod_Function(method: Pointer) -> Pointer;
+    fn PyMethod_Self(method: Pointer) -> Pointer;
+}
+
 /// The arguments of a call: a tuple of what becomes Python objects.
 pub trait Arguments<'py> {
     /// Give `f` the arguments, with a place before the first that is `f`'s to use.
@@ -375,6 +382,26 @@ pub unsafe fn cast_into<T: PyTypeCheck>(object: Bound<'_, PyAny>) -> Bound<'_, T
 pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
     // SAFETY: the Bound `object` holds the object, whose class is only compared.
     std::ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }.cast::<ffi::PyObject>(), class.as_ptr())
+}
+
+/// Whether `object.name` is this function, bound to the object: that of its class, and none of its own.
+///
+/// # Errors
+/// AttributeError.
+#[inline]
+pub fn has_method(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    function: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let found = object.try_getattr(name)?;
+    // SAFETY: the Bound `found` holds a bound method where its class says so, and that its function and its object, which are
+    // only compared.
+    unsafe {
+        Ok(std::ptr::eq(ffi::Py_TYPE(found.as_ptr()), &raw const PyMethod_Type)
+            && std::ptr::eq(PyMethod_Function(found.as_ptr()), function.as_ptr())
+            && std::ptr::eq(PyMethod_Self(found.as_ptr()), object.as_ptr()))
+    }
 }
 
 /// `__class__`: asyncio's class for exactly ours (`isinstance` holds against both), for a Python subclass the real one.

@@ -136,3 +136,12 @@ def test_what_is_taken_over_of_asyncios_loop_is_a_function() -> None:
 def test_what_serves_runs_asyncios_own_code(name: str) -> None:
     stock = getattr(asyncio.SelectorEventLoop, name)
     assert getattr(pyloop.EventLoop, name).__code__ is stock.__code__
+
+
+def test_the_streams_are_asyncios_own_and_have_their_state_where_pyloop_looks() -> None:
+    for cls, (methods, attributes) in _compat._STREAMS.items():
+        assert not _compat.streams_are_replaced(cls)
+        makers = [vars(each).get("__init__") for each in cls.__mro__[:-1]]
+        made = [each.__code__.co_names for each in makers if each is not None]
+        assert set(attributes) <= set().union(*made)
+        assert all(callable(getattr(cls, name)) for name in methods)

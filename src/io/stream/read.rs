@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use super::ends;
 use super::state::{Transport, Wants};
 use crate::io::protocol_of::Short;
+use crate::io::reader::feed;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer::View;
 use crate::py::call::Object;
@@ -92,30 +93,43 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
     });
 }
 
+/// What was received, and where it is.
+enum Arrived<'py> {
+    /// In the reader that the protocol has.
+    Appended,
+    Bytes(Bound<'py, PyBytes>),
+}
+
 fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let py = of.py();
-    // To make bytes runs no Python code.
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let target = feed::target(&protocol);
+    // To make bytes, or to append them, runs no Python code.
     let tried = of.with(|state| {
         let Some(objects) = &state.objects else { return Ok(None) };
         objects.buffer.fill(py, MOST, |room| {
             // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
-            let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
-            Ok(received.map(|received| (received, PyBytes::new(py, &room[..received.count]))))
+            let Some(received) = (unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? }) else { return Ok(None) };
+            let bytes = &room[..received.count];
+            let is_appended = !bytes.is_empty() && target.as_ref().is_some_and(|target| target.append(bytes));
+            let arrived = if is_appended { Arrived::Appended } else { Arrived::Bytes(PyBytes::new(py, bytes)) };
+            Ok(Some((received, arrived)))
         })
     });
-    let (received, data) = match tried {
-        Ok(Some((received, data))) => (Some(received), Some(data)),
+    let (received, arrived) = match tried {
+        Ok(Some((received, arrived))) => (Some(received), Some(arrived)),
         Ok(None) => (None, None),
         Err(failed) => return read_failed(of, &failed),
     };
     note(of, received, MOST);
-    let Some(data) = data else { return Ok(()) };
-    if data.as_bytes().is_empty() {
-        return at_end(of);
-    }
-    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
-    match protocol.try_call_method(pyo3::intern!(py, "data_received"), (data,)) {
-        Ok(_) => Ok(()),
+    let given = match arrived {
+        None => return Ok(()),
+        Some(Arrived::Bytes(data)) if data.as_bytes().is_empty() => return at_end(of),
+        Some(Arrived::Bytes(data)) => protocol.try_call_method(pyo3::intern!(py, "data_received"), (data,)).map(drop),
+        Some(Arrived::Appended) => target.map_or(Ok(()), |target| target.appended()),
+    };
+    match given {
+        Ok(()) => Ok(()),
         Err(raised) => ends::failed(of, raised, "Fatal error: protocol.data_received() call failed."),
     }
 }
