@@ -204,7 +204,10 @@ def _lent(factory: Callable[[], Loop]) -> Iterator[Loop]:
     watch_for_a_stuck_process()
     left: list[str] = []
     if not loop.is_closed():
-        left = loops.settle(loop)
+        try:
+            left = loops.settle(loop)
+        except Hung as hung:  # pytest would leave all other fixtures as they are, for the tests to come
+            left = [str(hung)]
     _fail(left)
 
 

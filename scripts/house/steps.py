@@ -13,6 +13,8 @@ from house.counts import Counts
 from house.process import environment, tee
 from house.settings import CORES, REPORTS, ROOT
 
+LAST_LINES = 40
+
 
 @dataclass
 class Result:
@@ -24,6 +26,7 @@ class Result:
     counts: Counts | None = None
     note: str = ""
     failures: list[str] = field(default_factory=list)  # pytest's lines of what failed
+    last: list[str] = field(default_factory=list)  # where there are none: the last lines of the output
 
     def __bool__(self) -> bool:
         return self.ok
@@ -63,7 +66,9 @@ class Run:
             print("\n".join(lines if note else lines[-5:]), flush=True)
         failures = re.findall(r"^(?:FAILED|ERROR) tests/.*", output, re.M)
         seconds = time.monotonic() - began
-        result = Result(name, code == 0 and not note, seconds, count(output), note, failures)
+        # A run that ended before it named what failed: its last lines say where it was.
+        last = output.splitlines()[-LAST_LINES:] if note and not failures else []
+        result = Result(name, code == 0 and not note, seconds, count(output), note, failures, last)
         self.results.append(result)
         if note:
             print(f"=== {name}: FAILED: {note}", flush=True)
@@ -95,7 +100,7 @@ class Run:
                 "\nFailed: " + ", ".join(r.step for r in bad) + f"  (full output: {REPORTS.name}/<step>.log)"
             )
         for r in self.results:
-            print("".join(f"\n{r.step}: {line}" for line in r.failures), end="")
+            print("".join(f"\n{r.step}: {line}" for line in r.failures or r.last), end="")
         passed = sum(r.counts.passed for r in self.results if r.counts)
         # A step that failed without saying how many of its tests did counts as one.
         failed = sum(max(r.counts.failed if r.counts else 0, 0 if r.ok else 1) for r in self.results)

@@ -70,6 +70,12 @@ async def after_a_pause(future: asyncio.Future[Any]) -> Any:
     return await directly(future)
 
 
+@pytest.fixture(autouse=True)
+def _short_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio's debug mode keeps one line of where each of the many was made, not ten."""
+    monkeypatch.setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 1)
+
+
 @pytest.fixture
 def loop(pyloop_loop: Loop) -> Loop:
     """asyncio has nothing to do with this."""
