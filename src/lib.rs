@@ -114,7 +114,12 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::hooks::at_end(task::rest);
     sched::hooks::step_with(task::run_step);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
-    sched::hooks::transports_with(io::stream::run_ready, io::stream::run_transition);
+    sched::hooks::transports_with(sched::hooks::ForTransports {
+        ready: io::stream::run_ready,
+        transition: io::stream::run_transition,
+        uncork: io::stream::uncork,
+        forget_corked: io::stream::forget_corked,
+    });
     bridge::capsule::install(module)?;
     accel::pool::install::<future::Future>(py);
     accel::pool::install::<task::Task>(py);

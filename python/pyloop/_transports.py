@@ -110,7 +110,9 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """How many bytes wait to be sent."""
-        return self._stream.size
+        stream = self._stream
+        stream.uncork(self)
+        return stream.size
 
     def _maybe_pause_protocol(self) -> None:
         # Of the class above: `set_write_buffer_limits` calls it. The limits may be any numbers.
@@ -171,12 +173,12 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         if loop is None:
             raise ConnectionError("Connection is closed by peer")
         waiter: asyncio.Future[None] = loop.create_future()
-        if self._stream.set_empty_waiter(waiter):
+        if self._stream.set_empty_waiter(self, waiter):
             waiter.set_result(None)
         return waiter
 
     def _reset_empty_waiter(self) -> None:
-        self._stream.set_empty_waiter(None)
+        self._stream.set_empty_waiter(self, None)
 
     if not TYPE_CHECKING:
         _loop = property(lambda self: self._stream.event_loop)
@@ -295,7 +297,7 @@ class Transports(LoopPart):
         stream.lend(transp)
         transp._reset_empty_waiter()
         ended: asyncio.Future[None] = self.create_future()
-        stream.set_empty_waiter(ended)
+        stream.set_empty_waiter(transp, ended)
         sending = self.create_task(self.sock_sendfile(sock, file, offset, count, fallback=False))
         try:
             await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)

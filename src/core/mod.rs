@@ -1,6 +1,7 @@
 //! Layer 0, pure: what the loop is made of before Python or a runtime comes in. No pyo3, no tokio: these parts run
 //! under proptest, loom and criterion as they are.
 
+pub mod cork;
 pub mod fifo;
 pub mod flow;
 pub mod inbox;

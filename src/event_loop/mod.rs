@@ -484,7 +484,7 @@ impl Loop {
 
     /// A forked child: what waits in the loop is the parent's.
     fn _leave_to_parent(slf: &Bound<'_, Self>) {
-        slf.as_super().get().leave_to_parent(slf.py());
+        run::leave_to_parent(slf.as_super());
     }
 
     /// Drop what the loop owns natively; true when this call closed it.

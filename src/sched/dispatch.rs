@@ -33,13 +33,28 @@ pub(super) fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -
     error::call_exception_handler(event_loop.as_any(), "Panic in the event loop", &[("exception", &exception)])
 }
 
+/// Send what the callback has gathered.
+///
+/// # Errors
+/// What ends the run.
+#[inline(never)]
+pub(super) fn uncork(event_loop: &Bound<'_, LoopState>) -> Slim<()> {
+    let mut done = Ok(());
+    while let Some(transport) = event_loop.get().after.next_corked(event_loop.py()) {
+        done = done.and(hooks::uncork(event_loop, &transport));
+    }
+    done
+}
+
 /// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
 #[inline(always)]
 pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
     let mut ran = Ran::default();
+    state.after.begin(py, state.counters.with(py, |counters| counters.turns + 1));
     let finished = run_entries(event_loop, &mut ran);
+    state.after.end(py);
     if finished.is_err() {
         state.ready.with(py, |ready| ready.give_batch_up());
     }
@@ -68,18 +83,20 @@ fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
             Entry::Step(_) => ran.steps += 1,
             _ => ran.callbacks += 1,
         }
-        if debug {
-            run_entry_timed(event_loop, state, entry)?;
+        let mut done = if debug {
+            run_entry_timed(event_loop, state, entry)
         } else if state.replaced.is_plain() {
-            run_entry(event_loop, state, entry)?;
+            run_entry(event_loop, state, entry)
         } else {
-            run_by_name(event_loop, state, entry)?;
+            run_by_name(event_loop, state, entry)
+        };
+        let left = state.after.take(py);
+        if left.corked {
+            done = done.and(uncork(event_loop));
         }
-        if state.polled_rust.get(py) {
-            state.polled_rust.set(py, false);
-            if !coop::has_budget_remaining() {
-                return Ok(false);
-            }
+        done?;
+        if left.polled_rust && !coop::has_budget_remaining() {
+            return Ok(false);
         }
     }
     Ok(true)

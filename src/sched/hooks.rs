@@ -51,21 +51,41 @@ pub(super) fn queue_again(task: &Bound<'_, PyAny>) -> PyResult<()> {
 /// What a turn does for a transport.
 pub type ForTransport = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<()>;
 
-static READY: OnceLock<ForTransport> = OnceLock::new();
-static TRANSITION: OnceLock<ForTransport> = OnceLock::new();
+/// What a higher layer does for the transports.
+pub struct ForTransports {
+    /// For one that is ready.
+    pub ready: ForTransport,
+    /// For one whose connection begins or ends.
+    pub transition: ForTransport,
+    /// For one whose writes the callback has gathered, when it ends.
+    pub uncork: ForTransport,
+    /// For such a one in a forked child: what was gathered is the parent's to send. It runs no Python code.
+    pub forget_corked: for<'py> fn(&Bound<'py, PyAny>),
+}
 
-/// Have a higher layer look after the transports: those that are `ready`, and those whose connection begins or ends.
-pub fn transports_with(ready: ForTransport, transition: ForTransport) {
-    READY.get_or_init(|| ready);
-    TRANSITION.get_or_init(|| transition);
+static TRANSPORTS: OnceLock<ForTransports> = OnceLock::new();
+
+/// Have a higher layer look after the transports.
+pub fn transports_with(what: ForTransports) {
+    TRANSPORTS.get_or_init(|| what);
 }
 
 pub(super) fn ready(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
-    READY.get().map_or(Ok(()), |ready| ready(event_loop, transport))
+    TRANSPORTS.get().map_or(Ok(()), |known| (known.ready)(event_loop, transport))
 }
 
 pub(super) fn transition(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
-    TRANSITION.get().map_or(Ok(()), |transition| transition(event_loop, transport))
+    TRANSPORTS.get().map_or(Ok(()), |known| (known.transition)(event_loop, transport))
+}
+
+pub(super) fn uncork(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    TRANSPORTS.get().map_or(Ok(()), |known| (known.uncork)(event_loop, transport))
+}
+
+pub(super) fn forget_corked(transport: &Bound<'_, PyAny>) {
+    if let Some(known) = TRANSPORTS.get() {
+        (known.forget_corked)(transport);
+    }
 }
 
 static AT_BEGIN: OnceLock<fn()> = OnceLock::new();

@@ -1,6 +1,7 @@
 //! Layer 3, the loop itself: its state, its runtime, one turn, one run. It knows callbacks and entries; what a task or
 //! a descriptor is, higher layers tell it through `entry`, `hooks`, `reactor` and `Deliver`.
 
+mod after;
 mod alarm;
 pub mod clock;
 mod dispatch;

@@ -65,6 +65,17 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     ended?.map_err(|failed| error::os_error(&failed))?
 }
 
+/// A forked child: what waits in the loop is its parent's (`LoopState::leave_to_parent`), gathered writes included.
+pub fn leave_to_parent(event_loop: &Bound<'_, LoopState>) {
+    let py = event_loop.py();
+    let state = event_loop.get();
+    while let Some(transport) = state.after.next_corked(py) {
+        hooks::forget_corked(&transport);
+        std::mem::forget(transport);
+    }
+    state.leave_to_parent(py);
+}
+
 /// Close the loop; true when this call did it.
 ///
 /// # Errors

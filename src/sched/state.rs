@@ -9,6 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::after::After;
 use super::entry::{DoneCallback, Entry};
 use super::handle::Handle;
 use super::reactor::Reactor;
@@ -64,8 +65,7 @@ pub struct LoopState {
     /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
     pub task_is_current: GilCell<Option<Py<PyAny>>>,
     pub tasks: GilCell<Tasks>,
-    /// A step polled a Rust future: tokio's cooperative budget may be used up.
-    pub polled_rust: GilCell<bool>,
+    pub after: After,
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
     pub snapshots: Snapshots,
     pub replaced: Replaced,
@@ -93,7 +93,7 @@ impl Default for LoopState {
             debug: GilCell::default(),
             task_is_current: GilCell::default(),
             tasks: GilCell::default(),
-            polled_rust: GilCell::default(),
+            after: After::default(),
             reactor: GilCell::default(),
             snapshots: Snapshots::default(),
             replaced: Replaced::default(),

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use tokio::task::coop;
 
 use super::clock::clock;
-use super::dispatch::{report_panic, run_batch};
+use super::dispatch::{report_panic, run_batch, uncork};
 use super::entry::Entry;
 use super::handle::Handle;
 use super::reactor::Reactor;
@@ -85,7 +85,9 @@ impl Future for Turns {
                 Ok(ran) => ran,
                 // The other entries, or messages, are next.
                 Err(panicked) if std::mem::take(&mut this.calls_others) => {
-                    report_panic(&event_loop, panicked).map(|()| Next::Again)
+                    state.after.end(py);
+                    let sent = uncork(&event_loop).map_err(|raised| *raised);
+                    report_panic(&event_loop, panicked).and(sent).map(|()| Next::Again)
                 }
                 // A mistake of ours ends the run in an orderly way.
                 Err(panicked) => Err(panicked),

@@ -331,7 +331,7 @@ fn share_elsewhere(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>) {
 #[inline(always)]
 fn note_polled(py: Python<'_>, home: Option<&LoopState>) {
     if let Some(home) = home {
-        home.polled_rust.set(py, true);
+        home.after.note_polled(py);
     }
 }
 

@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::state::{Objects, Stage, State, Stream, Transport, Wants, stream_of};
 use super::{ends, write};
 use crate::accel::methods;
+use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
 use crate::io::protocol_of::{self, Short};
@@ -73,6 +74,7 @@ impl Stream {
             lent: false,
             outgoing: Outgoing::default(),
             flow: Flow::default(),
+            cork: Cork::default(),
             reason: None,
         };
         Ok(Self { state: GilCell::new(state) })
@@ -130,7 +132,12 @@ impl Stream {
     }
 
     /// Keep who waits for everything to have been sent; whether it has been.
-    fn set_empty_waiter(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>) -> PyResult<bool> {
+    fn set_empty_waiter(
+        slf: &Bound<'_, Self>,
+        transport: &Bound<'_, PyAny>,
+        waiter: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        ends::uncork(of(slf, transport)).map_err(|raised| *raised)?;
         let (old, is_empty) = slf
             .get()
             .state
@@ -182,9 +189,15 @@ impl Stream {
         })
     }
 
+    /// How many bytes the kernel has not taken yet.
     #[getter]
     fn size(slf: &Bound<'_, Self>) -> usize {
-        slf.get().state.with(slf.py(), |state| state.outgoing.size())
+        slf.get().state.with(slf.py(), |state| if state.cork.is_in() { 0 } else { state.outgoing.size() })
+    }
+
+    /// Send now what has been gathered.
+    fn uncork(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        ends::uncork(of(slf, transport)).map_err(|raised| *raised)
     }
 
     #[getter]
@@ -193,8 +206,10 @@ impl Stream {
     }
 
     fn set_limits(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, high: usize, low: usize) -> PyResult<()> {
-        slf.get().state.with(slf.py(), |state| (state.flow.high, state.flow.low) = (high, low));
-        write::grown(of(slf, transport)).map_err(|raised| *raised)
+        let of = of(slf, transport);
+        ends::uncork(of).map_err(|raised| *raised)?;
+        of.with(|state| (state.flow.high, state.flow.low) = (high, low));
+        write::grown(of).map_err(|raised| *raised)
     }
 
     fn write(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {

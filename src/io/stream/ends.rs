@@ -3,7 +3,9 @@
 use pyo3::exceptions::{PyConnectionError, PyOSError};
 use pyo3::prelude::*;
 
+use super::send::send_waiting;
 use super::state::{Stage, Transport};
+use crate::core::cork::Cork;
 use crate::io::watched::Side;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
@@ -104,6 +106,24 @@ pub fn failed(of: Transport<'_, '_>, raised: PyErr, message: &str) -> Slim<()> {
     Ok(force_close(of, Some(exception))?)
 }
 
+/// Send now what has been gathered.
+///
+/// # Errors
+/// What ends the run.
+pub fn uncork(of: Transport<'_, '_>) -> Slim<()> {
+    let sent = of.with(|state| if state.cork.is_in() { send_waiting(state).map(|()| true) } else { Ok(false) });
+    match sent {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            if of.with(|state| state.writable) {
+                of.queue();
+            }
+            Ok(of.hold()?)
+        }
+        Err(error) => failed(of, error::os_error(&error), "Fatal write error on socket transport"),
+    }
+}
+
 /// asyncio's `_force_close`: what is left to send is forgotten, and the protocol told why.
 ///
 /// # Errors
@@ -113,6 +133,10 @@ pub fn force_close(of: Transport<'_, '_>, reason: Option<Bound<'_, PyAny>>) -> P
     let dropped = of.with(|state| {
         if state.lost > 0 || state.objects.is_none() {
             return None;
+        }
+        if state.cork.is_in() {
+            // It was written before: the kernel has it, on asyncio. What the kernel does not take is lost here and there.
+            drop(send_waiting(state));
         }
         state.closing = true;
         state.lost = 1;
@@ -129,6 +153,7 @@ pub fn force_close(of: Transport<'_, '_>, reason: Option<Bound<'_, PyAny>>) -> P
 /// # Errors
 /// RuntimeError when the loop is closed.
 pub fn close(of: Transport<'_, '_>) -> PyResult<()> {
+    uncork(of).map_err(|raised| *raised)?;
     let is_over = of.with(|state| {
         if std::mem::replace(&mut state.closing, true) || state.objects.is_none() || !state.outgoing.is_empty() {
             return false;
@@ -165,8 +190,10 @@ pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
 /// What closing the socket raises, or the server.
 pub fn release(of: Transport<'_, '_>) -> Slim<()> {
     let py = of.py();
-    let (objects, fd, lent, chunks) =
-        of.with(|state| (state.objects.take(), state.fd, state.lent, state.outgoing.clear()));
+    let (objects, fd, lent, chunks) = of.with(|state| {
+        state.cork = Cork::default();
+        (state.objects.take(), state.fd, state.lent, state.outgoing.clear())
+    });
     drop(chunks);
     let Some(objects) = objects else { return Ok(()) };
     if lent {

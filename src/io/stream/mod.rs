@@ -1,11 +1,12 @@
 //! Transports of byte streams: TCP and Unix sockets. The way of a byte is a straight line: `watch` sees the event, the
 //! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
 //!
-//! `state`: what a transport knows; `ends`: how a connection begins and ends; `class`: what Python asks for.
+//! `state`: what a transport knows; `send`: what is asked of the kernel; `ends`: how a connection begins and ends; `class`: what Python asks for.
 
 pub mod class;
 mod ends;
 mod read;
+mod send;
 pub mod state;
 mod write;
 
@@ -46,6 +47,30 @@ pub fn run_ready(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny
     let read = read::ready(of);
     let written = if of.with(|state| state.writable && !state.outgoing.is_empty()) { write::flush(of) } else { Ok(()) };
     read.and(written)
+}
+
+/// The callback in which a transport has gathered writes has ended: send them.
+///
+/// # Errors
+/// What ends the run.
+pub fn uncork(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
+    let stream = stream_of(transport)?;
+    ends::uncork(Transport { object: transport, stream: &stream })
+}
+
+/// In a forked child: what a transport has gathered is its parent's to send.
+pub fn forget_corked(transport: &Bound<'_, PyAny>) {
+    let Ok(stream) = stream_of(transport) else { return };
+    let gathered = stream.get().state.with(transport.py(), |state| {
+        if state.cork.is_in() {
+            state.cork.pull();
+            Some(state.outgoing.clear())
+        } else {
+            None
+        }
+    });
+    // The bytes are the child's own copies: nothing of anybody's goes with them.
+    drop(gathered);
 }
 
 /// What a turn does for a transport whose connection begins or ends.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
 use crate::io::protocol_of::Short;
@@ -83,6 +84,7 @@ pub struct State {
     pub lent: bool,
     pub outgoing: Outgoing<PyBackedBytes>,
     pub flow: Flow,
+    pub cork: Cork,
     /// What `connection_lost` is to be told.
     pub reason: Option<Py<PyAny>>,
 }
@@ -91,6 +93,14 @@ pub struct State {
 #[pyclass(frozen, name = "_Stream", module = "pyloop._native")]
 pub struct Stream {
     pub state: GilCell<State>,
+}
+
+impl State {
+    /// The turn that a write is made in, if it is made in a callback or a step of the loop.
+    #[inline]
+    pub fn turn(&self, py: Python<'_>) -> Option<u64> {
+        self.objects.as_ref()?.event_loop.get().after.turn(py)
+    }
 }
 
 impl Stream {

@@ -1,6 +1,6 @@
 //! The way of a written byte: sent at once, or kept and sent when the kernel takes more.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -9,6 +9,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView};
 
 use super::ends;
+use super::send::{send, send_waiting};
 use super::state::{State, Transport};
 use crate::core::flow::Tell;
 use crate::py::asyncio::asyncio;
@@ -16,65 +17,51 @@ use crate::py::buffer::{self, View};
 use crate::py::call::Object;
 use crate::py::error::{self, Slim};
 
-/// How many chunks one system call sends.
-const AT_ONCE: usize = 64;
-
-/// How many system calls send before others have their turn: a peer that reads as fast would keep the loop for ever.
-const CALLS_AT_ONCE: usize = 16;
-
 /// From so many writes to a lost connection on each is reported (asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`).
 const TOO_MANY_WRITES: u32 = 5;
 
-#[cfg(target_os = "linux")]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT;
-
-/// How much the kernel took: None when it takes nothing now.
-fn taken(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
-    loop {
-        let count = call();
-        if count >= 0 {
-            return Ok(Some(count.cast_unsigned()));
-        }
-        let failed = io::Error::last_os_error();
-        match failed.kind() {
-            io::ErrorKind::WouldBlock => return Ok(None),
-            io::ErrorKind::Interrupted => {}
-            _ => return Err(failed),
-        }
-    }
-}
-
-fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
-    // SAFETY: `bytes` is valid for its length.
-    taken(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), FLAGS) })
-}
-
-fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-    if let [only] = pieces {
-        return send(fd, only);
-    }
-    // SAFETY: an all-zero msghdr is a valid one.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = pieces.as_ptr().cast_mut().cast();
-    message.msg_iovlen = pieces.len() as _;
-    // SAFETY: an IoSlice is an iovec (as std promises), and each is valid for its length; sendmsg only reads.
-    taken(|| unsafe { libc::sendmsg(fd, &raw const message, FLAGS) })
-}
+/// The most that is gathered: as much as asyncio keeps before it has the protocol pause.
+const MOST_GATHERED: usize = 64 * 1024;
 
 /// What `write` found when it looked.
 enum Found {
     /// Send at once by this descriptor.
     Idle(RawFd),
-    /// Others wait to be sent.
+    /// Behind others that wait to be sent.
     Busy,
+    /// Behind what has been gathered, if anything, until the callback ends.
+    Gathers,
+    /// Behind what has been gathered, and now: it is too much to wait.
+    Full,
     /// The connection is lost; so many writes came since.
     Lost(u32),
 }
 
-/// The checks that open `write` and `writelines`.
-fn look(of: Transport<'_, '_>, name: &str, while_sending: &str) -> PyResult<Found> {
+/// Where so many bytes go.
+#[inline]
+fn place(py: Python<'_>, state: &mut State, length: usize) -> Found {
+    // So the protocol is told to pause in the very write in which asyncio tells it.
+    let most = MOST_GATHERED.min(state.flow.high);
+    if state.cork.is_in() {
+        return if state.outgoing.size() + length <= most { Found::Gathers } else { Found::Full };
+    }
+    if !state.outgoing.is_empty() {
+        return Found::Busy;
+    }
+    if length > 0
+        && let Some(turn) = state.turn(py)
+    {
+        if state.cork.is_worth_it() && length <= most {
+            return Found::Gathers;
+        }
+        state.cork.wrote(turn);
+    }
+    Found::Idle(state.fd)
+}
+
+/// The checks that open `write` and `writelines`. `length`: how many bytes are to be written; 0 when it is only looked.
+fn look(of: Transport<'_, '_>, name: &str, while_sending: &str, length: usize) -> PyResult<Found> {
+    let py = of.py();
     let found = of.with(|state| {
         if state.eof_written {
             return Err(format!("Cannot call {name}() after write_eof()"));
@@ -87,7 +74,7 @@ fn look(of: Transport<'_, '_>, name: &str, while_sending: &str) -> PyResult<Foun
             state.lost = before.saturating_add(1);
             return Ok(Found::Lost(before));
         }
-        Ok(if state.outgoing.is_empty() { Found::Idle(state.fd) } else { Found::Busy })
+        Ok(place(py, state, length))
     });
     found.map_err(PyRuntimeError::new_err)
 }
@@ -107,10 +94,12 @@ fn dropped(py: Python<'_>, writes: u32) -> PyResult<()> {
 #[inline]
 pub fn write(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-        if let Some(fd) = idle(of, bytes.as_bytes().is_empty())? {
-            return sent(of, send(fd, bytes.as_bytes()), bytes.as_bytes().len(), |gone| (bytes.clone(), gone));
-        }
-        return keep(of, bytes.clone());
+        let length = bytes.as_bytes().len();
+        return match look_once(of, length)? {
+            Some(Found::Idle(fd)) => sent(of, send(fd, bytes.as_bytes()), length, |gone| (bytes.clone(), gone)),
+            Some(found) => keep(of, &found, [PyBackedBytes::from(bytes.clone())]),
+            None => Ok(()),
+        };
     }
     let known = data.is_instance_of::<PyBytes>() || data.is_instance_of::<PyByteArray>();
     if !known && !data.is_instance_of::<PyMemoryView>() {
@@ -118,30 +107,30 @@ pub fn write(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         return Err(PyTypeError::new_err(text));
     }
     match View::new(data, false) {
-        Ok(view) => match idle(of, view.len() == 0)? {
-            Some(fd) => {
+        Ok(view) => match look_once(of, view.len())? {
+            Some(Found::Idle(fd)) => {
                 let tried = view.with(|bytes| send(fd, bytes));
                 sent(of, tried, view.len(), |gone| (view.copy_from(gone), 0))
             }
-            None => keep(of, view.copy_from(0)),
+            Some(found) => keep(of, &found, [PyBackedBytes::from(view.copy_from(0))]),
+            None => Ok(()),
         },
         Err(_scattered) => write(of, buffer::gathered(data)?.as_any()),
     }
 }
 
-/// The descriptor to send by, if nothing waits to be sent, and there is something.
+/// Where a write of so many bytes goes; None: nowhere.
 #[inline]
-fn idle(of: Transport<'_, '_>, is_empty: bool) -> PyResult<Option<RawFd>> {
-    if is_empty {
+fn look_once(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>> {
+    if length == 0 {
         // It counts as no write, but is refused like one.
         let refused =
             of.with(|state| state.eof_written || state.objects.as_ref().is_some_and(|it| it.empty_waiter.is_some()));
-        return if refused { look(of, "write", "write").map(|_| None) } else { Ok(None) };
+        return if refused { look(of, "write", "write", 0).map(|_| None) } else { Ok(None) };
     }
-    match look(of, "write", "write")? {
-        Found::Idle(fd) => Ok(Some(fd)),
-        Found::Busy => Ok(None),
+    match look(of, "write", "write", length)? {
         Found::Lost(writes) => dropped(of.py(), writes).map(|()| None),
+        found => Ok(Some(found)),
     }
 }
 
@@ -167,17 +156,28 @@ fn sent<'py>(
     }
 }
 
-/// Behind what waits to be sent.
-fn keep(of: Transport<'_, '_>, chunk: Bound<'_, PyBytes>) -> PyResult<()> {
-    let chunk = PyBackedBytes::from(chunk);
-    let kept = of.with(|state| {
-        let is_kept = !state.outgoing.is_empty() && state.lost == 0;
-        if is_kept {
-            state.outgoing.push(chunk);
-        }
-        is_kept
+/// Put what cannot, or need not, be sent at once behind what waits to be sent.
+fn keep(of: Transport<'_, '_>, found: &Found, chunks: impl IntoIterator<Item = PyBackedBytes>) -> PyResult<()> {
+    let first = of.with(|state| {
+        chunks.into_iter().for_each(|chunk| state.outgoing.push(chunk));
+        matches!(found, Found::Gathers) && state.cork.put_in()
     });
-    if kept { grown(of).map_err(|raised| *raised) } else { Ok(()) }
+    match found {
+        Found::Gathers if first => uncork_later(of),
+        Found::Gathers => {}
+        Found::Idle(_) | Found::Full => {
+            flush(of).and_then(|()| grown(of)).map_err(|raised| *raised)?;
+        }
+        Found::Busy | Found::Lost(_) => grown(of).map_err(|raised| *raised)?,
+    }
+    Ok(())
+}
+
+/// Have what is gathered sent when the callback ends.
+fn uncork_later(of: Transport<'_, '_>) {
+    if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
+        event_loop.get().after.uncork_later(of.object);
+    }
 }
 
 /// `transport.writelines(list)`.
@@ -187,7 +187,7 @@ fn keep(of: Transport<'_, '_>, chunk: Bound<'_, PyBytes>) -> PyResult<()> {
 pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<()> {
     // asyncio looks at these before it looks at the list.
     if of.with(|state| state.lost == 0) || of.with(|state| state.eof_written) {
-        look(of, "writelines", "writelines")?;
+        look(of, "writelines", "writelines", 0)?;
     }
     let mut chunks = Vec::new();
     let lines = lines.py().get_type::<PyList>().as_any().try_call((lines,))?.cast_into::<PyList>()?;
@@ -198,37 +198,14 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
         };
         chunks.push(PyBackedBytes::from(bytes));
     }
-    if chunks.iter().all(|chunk| chunk.is_empty()) {
+    let length = chunks.iter().map(|chunk| chunk.len()).sum();
+    if length == 0 {
         return Ok(());
     }
-    let found = look(of, "writelines", "writelines")?;
-    if let Found::Lost(writes) = found {
-        return dropped(of.py(), writes);
+    match look(of, "writelines", "writelines", length)? {
+        Found::Lost(writes) => dropped(of.py(), writes),
+        found => keep(of, &found, chunks),
     }
-    of.with(|state| chunks.into_iter().for_each(|chunk| state.outgoing.push(chunk)));
-    if matches!(found, Found::Idle(_)) {
-        flush(of).map_err(|raised| *raised)?;
-    }
-    grown(of).map_err(|raised| *raised)
-}
-
-/// Send what waits, as far as the kernel takes it. True: it would take more, and others are to have their turn.
-fn send_waiting(state: &mut State) -> io::Result<bool> {
-    for _ in 0..CALLS_AT_ONCE {
-        let mut places = [IoSlice::new(&[]); AT_ONCE];
-        let count = state.outgoing.fill(&mut places);
-        if count == 0 {
-            return Ok(false);
-        }
-        let offered: usize = places[..count].iter().map(|place| place.len()).sum();
-        let taken = send_all(state.fd, &places[..count])?.unwrap_or(0);
-        // Bytes of no subclass are let go of: no Python code runs.
-        state.outgoing.advance(taken, drop);
-        if taken < offered {
-            return Ok(false);
-        }
-    }
-    Ok(!state.outgoing.is_empty())
 }
 
 /// Send what waits, and do what is to be done then.
@@ -241,7 +218,7 @@ pub fn flush(of: Transport<'_, '_>) -> Slim<()> {
         if state.objects.is_none() || state.lost > 0 || state.outgoing.is_empty() {
             return Ok(false);
         }
-        state.writable = send_waiting(state)?;
+        send_waiting(state)?;
         Ok(true)
     });
     match tried {
@@ -297,6 +274,7 @@ fn settle(waiter: Option<Bound<'_, PyAny>>, method: &str, value: &Bound<'_, PyAn
 /// # Errors
 /// OSError: there is no connection any more.
 pub fn write_eof(of: Transport<'_, '_>) -> PyResult<()> {
+    ends::uncork(of).map_err(|raised| *raised)?;
     let now = of.with(|state| {
         if state.closing || state.objects.is_none() || std::mem::replace(&mut state.eof_written, true) {
             return false;

@@ -1,0 +1,73 @@
+//! When the writes of a connection are gathered: of one that writes a message in several pieces, a head and a body say, so
+//! that each piece would be a system call and a packet of its own.
+//!
+//! A connection learns it: two writes in one turn say that the next callback in which it writes may bring several, too; a
+//! callback that brings one says the opposite. While it is *corked* its writes wait for the end of the callback.
+
+/// What a connection knows of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cork {
+    /// The turn that it last wrote in at once; 0 when in none.
+    wrote_in: u64,
+    in_pieces: bool,
+    /// How many writes wait for the end of the callback.
+    gathered: usize,
+}
+
+impl Cork {
+    /// Something was sent at once, in this turn (from 1 on).
+    #[inline]
+    pub fn wrote(&mut self, turn: u64) {
+        self.in_pieces |= self.wrote_in == turn;
+        self.wrote_in = turn;
+    }
+
+    /// Whether what is written now, with nothing waiting to be sent, is to wait for more.
+    #[inline]
+    pub fn is_worth_it(&self) -> bool {
+        self.in_pieces
+    }
+
+    /// What is written waits for the end of the callback. True: it is the first that does.
+    #[must_use = "somebody has to pull it"]
+    pub fn put_in(&mut self) -> bool {
+        self.gathered += 1;
+        self.gathered == 1
+    }
+
+    /// Whether what has not been sent waits for the end of the callback, and not for the kernel.
+    #[inline]
+    pub fn is_in(&self) -> bool {
+        self.gathered > 0
+    }
+
+    /// What was gathered goes out now.
+    pub fn pull(&mut self) {
+        self.in_pieces = self.gathered > 1;
+        self.gathered = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_wrote_twice_in_a_turn_is_corked_until_it_writes_once() {
+        let mut cork = Cork::default();
+        cork.wrote(1);
+        cork.wrote(2);
+        assert!(!cork.is_worth_it());
+        cork.wrote(2);
+        assert!(cork.is_worth_it() && !cork.is_in());
+        for writes in [2, 5, 1] {
+            assert!(cork.is_worth_it());
+            for number in 0..writes {
+                assert_eq!(cork.put_in(), number == 0);
+                assert!(cork.is_in());
+            }
+            cork.pull();
+        }
+        assert!(!cork.is_worth_it() && !cork.is_in());
+    }
+}

@@ -1,0 +1,82 @@
+//! What is asked of the kernel to send: a piece, or what waits.
+
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+
+use super::state::State;
+
+/// How many chunks one system call sends.
+const AT_ONCE: usize = 64;
+
+/// How many system calls send before others have their turn: a peer that reads as fast would keep the loop for ever.
+const CALLS_AT_ONCE: usize = 16;
+
+#[cfg(target_os = "linux")]
+const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const FLAGS: libc::c_int = libc::MSG_DONTWAIT;
+
+/// How much the kernel took: None when it takes nothing now.
+fn taken(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
+    loop {
+        let count = call();
+        if count >= 0 {
+            return Ok(Some(count.cast_unsigned()));
+        }
+        let failed = io::Error::last_os_error();
+        match failed.kind() {
+            io::ErrorKind::WouldBlock => return Ok(None),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(failed),
+        }
+    }
+}
+
+/// How much of it the kernel took: None when it takes nothing now.
+///
+/// # Errors
+/// The connection is broken.
+pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    // SAFETY: `bytes` is valid for its length.
+    taken(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), FLAGS) })
+}
+
+fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    if let [only] = pieces {
+        return send(fd, only);
+    }
+    // SAFETY: an all-zero msghdr is a valid one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len() as _;
+    // SAFETY: an IoSlice is an iovec (as std promises), and each is valid for its length; sendmsg only reads.
+    taken(|| unsafe { libc::sendmsg(fd, &raw const message, FLAGS) })
+}
+
+/// Send what waits, as far as the kernel takes it. It notes in `writable` whether the kernel would take more, and others
+/// are to have their turn.
+///
+/// # Errors
+/// The connection is broken.
+pub fn send_waiting(state: &mut State) -> io::Result<()> {
+    if state.cork.is_in() {
+        state.cork.pull();
+    }
+    state.writable = false;
+    for _ in 0..CALLS_AT_ONCE {
+        let mut places = [IoSlice::new(&[]); AT_ONCE];
+        let count = state.outgoing.fill(&mut places);
+        if count == 0 {
+            return Ok(());
+        }
+        let offered: usize = places[..count].iter().map(|place| place.len()).sum();
+        let taken = send_all(state.fd, &places[..count])?.unwrap_or(0);
+        // Bytes of no subclass are let go of: no Python code runs.
+        state.outgoing.advance(taken, drop);
+        if taken < offered {
+            return Ok(());
+        }
+    }
+    state.writable = !state.outgoing.is_empty();
+    Ok(())
+}
