@@ -15,6 +15,11 @@ from house.steps import Result, Run
 SECOND_TRIES = 3
 # What is the same for each Python and in each variant: with the first one, as a user runs it.
 ONCE = ["--ignore=tests/docs/test_rust_main.py", "--ignore=tests/docs/test_rust_library.py"]
+# Programs of others that bring servers and processes: with each Python, but not in each variant.
+LONG = [
+    f"--ignore=tests/ecosystem/test_with_{name}.py"
+    for name in ("asyncpg", "distributed", "grpc", "redis", "uvicorn")
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,13 @@ USUAL = Variant("pytest")
 DEBUG = Variant("pytest-debug", ("-X", "dev"), {"PYTHONASYNCIODEBUG": "1"})
 # Without what pyloop knows of CPython's insides: the plain paths.
 PLAIN = Variant("pytest-plain", (), {"PYLOOP_ACCEL": "none"})
+
+
+def left_out(variant: Variant, is_first: bool) -> list[str]:
+    """pytest's options for what does not run in this variant; `is_first`: on the first Python."""
+    if variant is not USUAL:
+        return ONCE + LONG
+    return [] if is_first else ONCE
 
 
 @dataclass(frozen=True)

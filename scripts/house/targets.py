@@ -12,7 +12,7 @@ from house.pythons import Python, pythons
 from house.rust import rust_test
 from house.settings import ARGS, ROOT
 from house.steps import Run
-from house.suites import DEBUG, ONCE, PLAIN, USUAL, Suite, Variant, conformance, fuzz
+from house.suites import DEBUG, PLAIN, USUAL, Suite, Variant, conformance, fuzz, left_out
 
 PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG, "py-test-plain": PLAIN}
 TARGETS = [
@@ -80,8 +80,7 @@ def build(run: Run, found: list[Python]) -> list[Python]:
 
 def suites(built: list[Python], variant: Variant, args: list[str]) -> list[Suite]:
     """The suite on each of these Pythons; what is the same on all of them with the first alone."""
-    usual = variant is USUAL
-    return [Suite(py, variant, (*(() if usual and py is built[0] else ONCE), *args)) for py in built]
+    return [Suite(py, variant, (*left_out(variant, py is built[0]), *args)) for py in built]
 
 
 def everything(run: Run, found: list[Python]) -> None:
