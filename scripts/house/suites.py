@@ -93,7 +93,7 @@ def fuzz(run: Run, py: Python, args: list[str], plain: bool = False, show: bool 
     run.step(f"{py.version} fuzz{'-plain' if plain else ''}", command, env, count_words, show=show)
 
 
-def conformance(run: Run, py: Python, args: list[str]) -> None:
+def conformance(run: Run, py: Python, args: list[str], show: bool = True) -> None:
     if subprocess.run([py.exe, "-c", "import test.test_asyncio"], capture_output=True).returncode:
         allowed = allowed_skips()("conformance:no-test-package")
         why = f"skipped: no test package here (Debian: apt install libpython{py.version}-testsuite)"
@@ -102,4 +102,4 @@ def conformance(run: Run, py: Python, args: list[str]) -> None:
         )
         return
     command = [py.exe, "-m", "tests.conformance", *args]
-    run.step(f"{py.version} conformance", command, py.env(), count_words, minutes=25)
+    run.step(f"{py.version} conformance", command, py.env(), count_words, minutes=25, show=show)

@@ -102,8 +102,7 @@ def everything(run: Run, found: list[Python]) -> None:
     )
     for suite in chosen:
         suite.second_try(run)
-    for py in built:
-        conformance(run, py, [])
+    run.together(partial(conformance, run, py, [], show=False) for py in built)
 
 
 def demo(run: Run, py: Python) -> int:
