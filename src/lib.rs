@@ -149,6 +149,11 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(io::stream::tls_write::install_tls_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(io::stream::tls::_know_tls, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::tls::_probe_tls, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::tls::_tls_session, module)?)?;
+    module.add("_TLS_SLOTS", io::stream::tls::slots(py)?)?;
     module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;

@@ -472,7 +472,33 @@ FlowControl = transports._FlowControlMixin
 SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
 SSL_HANDSHAKE_TIMEOUT: float = constants.SSL_HANDSHAKE_TIMEOUT
 SSL_SHUTDOWN_TIMEOUT: float = constants.SSL_SHUTDOWN_TIMEOUT
+
+# --- TLS ---
+
 SSLProtocol: Any = sslproto.SSLProtocol
+SSLProtocolTransport: Any = sslproto._SSLProtocolTransport
+SSLProtocolState: Any = sslproto.SSLProtocolState
+
+
+def current_ssl_protocol() -> Any:
+    """What asyncio's own code would make for a connection now."""
+    return sslproto.SSLProtocol
+
+
+#: What asyncio calls for each packet, and ours does in its place.
+_TLS_METHODS = (
+    "_control_app_writing _control_ssl_reading _do_read _do_read__buffered _do_read__copied _do_write"
+    " _get_read_buffer_size _get_write_buffer_size _process_outgoing _write_appdata buffer_updated get_buffer"
+)
+
+
+def tls_is_asyncios() -> bool:
+    """Whether these methods are CPython's own."""
+    owners = [(SSLProtocol, name) for name in _TLS_METHODS.split()]
+    owners += [(SSLProtocolTransport, "write"), (SSLProtocolTransport, "writelines")]
+    return all(
+        _is_asyncios(vars(owner).get(name), sslproto, f"{owner.__name__}.{name}") for owner, name in owners
+    )
 
 
 def accept(sock: socket.socket) -> tuple[int, Any]:

@@ -19,6 +19,7 @@ from pyloop._forks import Inheritable
 from pyloop._signals import SignalHandlers
 from pyloop._sockets import SocketCalls
 from pyloop._subprocess import Subprocesses
+from pyloop._tls import TlsConnections
 from pyloop._transports import Transports
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class EventLoop(
     SignalHandlers,
     Subprocesses,
     SocketCalls,
+    TlsConnections,
     Transports,
     _Slots,
     _compat.AsyncioTransports,

@@ -7,6 +7,7 @@ from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import _Address, _RetAddress, socket
+from ssl import MemoryBIO, SSLObject
 from traceback import StackSummary
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import (
@@ -30,9 +31,11 @@ from typing_extensions import disjoint_base
 from pyloop._loop import EventLoop
 from pyloop._run import Priority
 from pyloop._sync import BroadcastSender, Receiver, Sender, WatchSender
+from pyloop._tls import TlsProtocol, TlsTransport
 from pyloop._transports import StreamTransport
 
 __all__ = [
+    "_TLS_SLOTS",
     "Future",
     "Handle",
     "Loop",
@@ -44,10 +47,14 @@ __all__ = [
     "_Stream",
     "__version__",
     "_acceleration_is_wanted",
+    "_know_tls",
+    "_probe_tls",
     "_settle_acceleration",
     "_testing",
+    "_tls_session",
     "accelerations",
     "install_fast_methods",
+    "install_tls_methods",
     "install_transport_methods",
     "is_numeric_address",
     "sleep",
@@ -229,6 +236,22 @@ class _Stream:
     def release(self, transport: StreamTransport) -> None: ...
 
 def install_transport_methods(class_: type[StreamTransport], /) -> None: ...
+def install_tls_methods(class_: type[TlsTransport], /) -> None: ...
+def _know_tls(
+    protocol: TlsProtocol,
+    transport: TlsTransport,
+    stream_transport: type[StreamTransport],
+    wrapped: object,
+    is_whole: Callable[[], bool],
+) -> None: ...
+def _probe_tls(path: str, ssl_object: SSLObject, incoming: MemoryBIO, outgoing: MemoryBIO) -> None: ...
+def _tls_session(ssl_object: SSLObject) -> _TlsSession | None: ...
+
+_TLS_SLOTS: Final[tuple[str, ...]]
+
+@final
+@type_check_only
+class _TlsSession: ...
 
 class Handle(asyncio.Handle):
     @property

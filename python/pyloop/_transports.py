@@ -212,35 +212,6 @@ class Transports(LoopPart):
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)  # type: ignore[arg-type]
 
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
-        waiter: asyncio.Future[None] | None = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: asyncio.Server | None = None,
-        ssl_handshake_timeout: float | None = _compat.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: float | None = _compat.SSL_SHUTDOWN_TIMEOUT,
-    ) -> asyncio.Transport:
-        self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = _compat.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
-        )
-        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)  # type: ignore[arg-type]
-        transport: asyncio.Transport = ssl_protocol._app_transport
-        return transport
-
     def _accept_connection(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],

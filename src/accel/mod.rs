@@ -22,6 +22,8 @@ pub mod pool;
 pub mod slots;
 pub mod stop_iteration;
 mod switch;
+#[cfg(feature = "loop")]
+pub mod tls;
 
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
@@ -80,7 +82,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 12] = [
+static ALL: [&Acceleration; 13] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -102,6 +104,10 @@ static ALL: [&Acceleration; 12] = [
     &TASK_REGISTER,
     &CURRENT_TASK,
     &LOOP_SLOTS,
+    #[cfg(feature = "loop")]
+    &tls::TLS,
+    #[cfg(not(feature = "loop"))]
+    &TLS,
 ];
 
 #[cfg(not(feature = "loop"))]
@@ -110,6 +116,8 @@ static METHODS: Acceleration = Acceleration::new("methods");
 static ASYNC_EXC: Acceleration = Acceleration::new("async_exc");
 #[cfg(not(feature = "loop"))]
 static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
+#[cfg(not(feature = "loop"))]
+static TLS: Acceleration = Acceleration::new("tls");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.

@@ -18,6 +18,8 @@ pub mod exit;
 #[cfg(feature = "loop")]
 pub mod finalize;
 pub mod iter;
+#[cfg(feature = "loop")]
+pub mod memory;
 pub mod names;
 pub mod refs;
 

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import ssl
 from pathlib import Path
 
@@ -27,3 +30,55 @@ def client_context() -> ssl.SSLContext:
 def distrustful_context() -> ssl.SSLContext:
     """For a client that trusts nobody."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class TlsPeer:
+    """A client over a plain socket whose records are made and sent by hand."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self.loop, self.sock = loop, sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    async def flush(self) -> None:
+        """Send the records that there are."""
+        await self.loop.sock_sendall(self.sock, self.outgoing.read())
+
+    async def _more(self) -> None:
+        await self.flush()
+        self.incoming.write(await self.loop.sock_recv(self.sock, 2**18))
+
+    async def handshake(self) -> None:
+        """Shake hands; what the server sends after it is left."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._more()
+            else:
+                return await self.flush()
+
+    def write_all(self, data: bytes) -> None:
+        """Make records of it, without sending them."""
+        while data:
+            data = data[self.tls.write(data) :]
+
+    async def send(self, data: bytes) -> None:
+        """Make records of it and send them."""
+        self.write_all(data)
+        await self.flush()
+
+    async def receive(self, length: int) -> bytes:
+        """So many bytes."""
+        got = bytearray()
+        while len(got) < length:
+            try:
+                got += self.tls.read(length - len(got))
+            except ssl.SSLWantReadError:
+                await self._more()
+        return bytes(got)
+
+    def close_notify(self) -> None:
+        """Make the record that says that no more will come."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()

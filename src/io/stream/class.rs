@@ -8,6 +8,7 @@ use pyo3::types::{PyBool, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::state::{Objects, Stage, State, Stream, Transport, Wants, stream_of};
+use super::tls::Known;
 use super::{ends, write};
 use crate::accel::methods;
 use crate::core::cork::Cork;
@@ -90,7 +91,9 @@ impl Stream {
     /// Have `connection_made` called in the next turn.
     fn begin(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, buffered: bool) -> PyResult<()> {
         let of = of(slf, transport);
-        Self::set_protocol_kind(slf, buffered);
+        if let Some(protocol) = of.part(|objects| &objects.protocol) {
+            Self::set_protocol_kind(slf, &protocol, buffered);
+        }
         let watch = of.with(|state| state.objects.as_ref().map(|objects| (Arc::clone(&objects.watch), state.fd)));
         let Some((watch, fd)) = watch else { return Ok(()) };
         watch.add_transport(fd, transport.clone())?;
@@ -103,7 +106,7 @@ impl Stream {
     }
 
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Py<PyAny>, buffered: bool) {
-        Self::set_protocol_kind(slf, buffered);
+        Self::set_protocol_kind(slf, protocol.bind(slf.py()), buffered);
         let old = slf.get().state.with(slf.py(), |state| match &mut state.objects {
             Some(objects) => std::mem::replace(&mut objects.protocol, protocol),
             None => protocol,
@@ -317,8 +320,12 @@ impl Stream {
 }
 
 impl Stream {
-    fn set_protocol_kind(slf: &Bound<'_, Self>, buffered: bool) {
-        let wants = if buffered { Wants::Buffer } else { Wants::Data };
+    fn set_protocol_kind(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>, buffered: bool) {
+        let wants = match Known::get(slf.py()) {
+            Some(known) if known.is_tls(protocol) => Wants::Tls,
+            _ if buffered => Wants::Buffer,
+            _ => Wants::Data,
+        };
         slf.get().state.with(slf.py(), |state| state.wants = wants);
     }
 

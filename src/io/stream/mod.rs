@@ -1,13 +1,16 @@
 //! Transports of byte streams: TCP and Unix sockets. The way of a byte is a straight line: `watch` sees the event, the
 //! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
 //!
-//! `state`: what a transport knows; `send`: what is asked of the kernel; `ends`: how a connection begins and ends; `class`: what Python asks for.
+//! `state`: what a transport knows; `send`: what is asked of the kernel; `ends`: how a connection begins and ends;
+//! `class`: what Python asks for; `tls`, `tls_write`: the same way through TLS.
 
 pub mod class;
 mod ends;
 mod read;
 mod send;
 pub mod state;
+pub mod tls;
+pub mod tls_write;
 mod write;
 
 use pyo3::prelude::*;

@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::ends;
 use super::state::{Transport, Wants};
+use super::tls::{self, Known, Wrapped};
 use crate::io::protocol_of::Short;
 use crate::io::reader::feed;
 use crate::py::asyncio::asyncio;
@@ -72,6 +73,7 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     let done = match wants {
         Wants::Data => to_data_received(of, fd, short),
         Wants::Buffer => to_buffer(of, fd, short),
+        Wants::Tls => to_tls(of, fd, short),
     };
     if of.with(|state| state.readable && !state.closing && !state.paused && state.lost == 0) {
         of.queue();
@@ -177,6 +179,42 @@ fn to_buffer(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
             Ok(_) => Ok(()),
             Err(raised) => ends::failed(of, raised, "Fatal error: protocol.buffer_updated() call failed."),
         },
+    }
+}
+
+/// Ciphertext: into the connection's memory BIO, and on from there.
+fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
+    let py = of.py();
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let Some(known) = Known::get(py) else { return to_buffer(of, fd, short) };
+    let (wrapped, session) = match Wrapped::of(known, &protocol) {
+        Ok(Some(found)) => found,
+        Ok(None) => return to_buffer(of, fd, short),
+        Err(raised) => return ends::failed(of, raised, "Fatal read error on socket transport"),
+    };
+    let session = session.get();
+    // To put bytes into a memory BIO runs no Python code.
+    let tried = of.with(|state| {
+        let Some(objects) = &state.objects else { return Ok(None) };
+        objects.buffer.fill(py, MOST, |room| {
+            // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
+            let Some(received) = (unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? }) else { return Ok(None) };
+            Ok(Some((received, session.feed(py, &room[..received.count]))))
+        })
+    });
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(failed) => return read_failed(of, &failed),
+    };
+    note(of, tried.map(|(received, _)| received), MOST);
+    match tried {
+        None => Ok(()),
+        Some((Received { count: 0, .. }, _)) => at_end(of),
+        Some((_, true)) => tls::answer(of, wrapped, session),
+        Some((_, false)) => {
+            let raised = PyMemoryError::new_err(());
+            ends::failed(of, raised, "Fatal error: protocol.buffer_updated() call failed.")
+        }
     }
 }
 

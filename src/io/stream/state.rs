@@ -25,6 +25,8 @@ pub enum Wants {
     Data,
     /// Into its own buffer: `get_buffer(-1)`, `buffer_updated(count)` (`asyncio.BufferedProtocol`).
     Buffer,
+    /// As ciphertext (`pyloop._tls.TlsProtocol`), while there is nothing out of the ordinary; else as `Buffer`.
+    Tls,
 }
 
 /// Where a transport is in its life.
