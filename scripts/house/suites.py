@@ -15,11 +15,9 @@ from house.steps import Result, Run
 SECOND_TRIES = 3
 # What is the same for each Python and in each variant: with the first one, as a user runs it.
 ONCE = ["--ignore=tests/docs/test_rust_main.py", "--ignore=tests/docs/test_rust_library.py"]
-# Programs of others that bring servers and processes: with each Python, but not in each variant.
-LONG = [
-    f"--ignore=tests/ecosystem/test_with_{name}.py"
-    for name in ("asyncpg", "distributed", "grpc", "redis", "uvicorn")
-]
+# Programs of others with much traffic, servers and processes: with each Python, but not in each variant.
+_LONG = "aiosqlite asyncpg distributed grpc httpx redis tornado uvicorn websockets"
+LONG = [f"--ignore=tests/ecosystem/test_with_{name}.py" for name in _LONG.split()]
 
 
 @dataclass(frozen=True)

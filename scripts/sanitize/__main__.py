@@ -48,6 +48,10 @@ TESTS = [
     ),  # they build Rust themselves
     "--ignore=tests/tasks/test_scale.py",  # time and memory
     "--ignore=tests/docs/test_examples.py",  # time
+    # Several processes each, or another library's threads.
+    "--ignore=tests/ecosystem/test_with_distributed.py",
+    "--ignore=tests/ecosystem/test_with_grpc.py",
+    "--deselect=tests/ecosystem/test_with_uvicorn.py::test_several_workers_share_a_socket",
     # Memory: of CPython's own blocks AddressSanitizer leaves none, and it keeps what is freed.
     "--deselect=tests/package/test_references.py::test_a_reference_that_is_left_behind_is_seen",
     "--deselect=tests/loop/test_timers.py::test_cancelled_timers_do_not_pile_up",
