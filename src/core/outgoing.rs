@@ -25,6 +25,11 @@ impl<T: AsRef<[u8]>> Outgoing<T> {
         self.size
     }
 
+    /// How many chunks are left.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }

@@ -8,6 +8,9 @@ use super::state::State;
 /// How many chunks one system call sends.
 const AT_ONCE: usize = 64;
 
+/// Mostly it is a head and a body: for so many chunks no more places are made ready.
+const FEW: usize = 4;
+
 /// How many system calls send before others have their turn: a peer that reads as fast would keep the loop for ever.
 const CALLS_AT_ONCE: usize = 16;
 
@@ -53,6 +56,17 @@ fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
     taken(|| unsafe { libc::sendmsg(fd, &raw const message, FLAGS) })
 }
 
+/// Send the next chunks that wait, with one system call: how many bytes were offered, and how many of them taken.
+fn send_next<const PLACES: usize>(state: &mut State) -> io::Result<(usize, usize)> {
+    let mut places = [IoSlice::new(&[]); PLACES];
+    let count = state.outgoing.fill(&mut places);
+    let offered = places[..count].iter().map(|place| place.len()).sum();
+    let taken = send_all(state.fd, &places[..count])?.unwrap_or(0);
+    // Bytes of no subclass are let go of: no Python code runs.
+    state.outgoing.advance(taken, drop);
+    Ok((offered, taken))
+}
+
 /// Send what waits, as far as the kernel takes it. It notes in `writable` whether the kernel would take more, and others
 /// are to have their turn.
 ///
@@ -64,15 +78,11 @@ pub fn send_waiting(state: &mut State) -> io::Result<()> {
     }
     state.writable = false;
     for _ in 0..CALLS_AT_ONCE {
-        let mut places = [IoSlice::new(&[]); AT_ONCE];
-        let count = state.outgoing.fill(&mut places);
-        if count == 0 {
-            return Ok(());
-        }
-        let offered: usize = places[..count].iter().map(|place| place.len()).sum();
-        let taken = send_all(state.fd, &places[..count])?.unwrap_or(0);
-        // Bytes of no subclass are let go of: no Python code runs.
-        state.outgoing.advance(taken, drop);
+        let (offered, taken) = match state.outgoing.count() {
+            0 => return Ok(()),
+            1..=FEW => send_next::<FEW>(state)?,
+            _ => send_next::<AT_ONCE>(state)?,
+        };
         if taken < offered {
             return Ok(());
         }
