@@ -139,6 +139,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<io::stream::state::Stream>()?;
+    module.add_class::<io::stream::accept::Listener>()?;
     module.add_class::<sched::handle::Handle>()?;
     module.add_class::<sched::thread_safe_handle::ThreadSafeHandle>()?;
     module.add_class::<sched::timer_handle::TimerHandle>()?;
@@ -147,6 +148,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::transports::new_stream, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::transports::new_listener, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls_write::install_tls_methods, module)?)?;

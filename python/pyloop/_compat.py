@@ -501,10 +501,27 @@ def tls_is_asyncios() -> bool:
     )
 
 
-def accept(sock: socket.socket) -> tuple[int, Any]:
-    """Accept a connection: its descriptor, and the peer's address (`socket._accept`)."""
-    accepted: tuple[int, Any] = sock._accept()
-    return accepted
+def socket_of(fd: int, kind: tuple[int, int, int]) -> socket.socket:
+    """A socket object of a descriptor that does not block."""
+    sock = socket.socket(*kind, fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def accepted_natively(sock: Any) -> tuple[int, int, int] | None:
+    """Family, type and protocol of a listening socket; None for one that is asked by its own methods."""
+    plain = type(sock) is socket.socket and sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    return kind_of_socket(sock) if plain else None
+
+
+def closed_socket(kind: tuple[int, int, int]) -> socket.socket:
+    """A socket object whose descriptor is closed."""
+    try:
+        sock = socket.socket(*kind)
+    except OSError:  # no descriptor is left
+        return socket.socket.__new__(socket.socket)
+    sock.close()
+    return sock
 
 
 def kind_of_socket(sock: socket.socket) -> tuple[int, int, int]:

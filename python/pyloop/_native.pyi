@@ -43,6 +43,7 @@ __all__ = [
     "Task",
     "ThreadSafeHandle",
     "TimerHandle",
+    "_Listener",
     "_LoopState",
     "_Stream",
     "__version__",
@@ -57,6 +58,8 @@ __all__ = [
     "install_tls_methods",
     "install_transport_methods",
     "is_numeric_address",
+    "new_listener",
+    "new_stream",
     "sleep",
 ]
 
@@ -179,14 +182,24 @@ class Loop(_LoopState):
     def _sock_accept(self, sock: socket) -> RustFuture[tuple[socket, _RetAddress]]: ...
     def _sock_connect(self, sock: socket, address: _Address) -> RustFuture[None]: ...
     # Transports.
-    def _new_stream(
-        self,
-        sock: socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: asyncio.Future[None] | None,
-        server: asyncio.AbstractServer | None,
-    ) -> _Stream: ...
     def _transport_of(self, fd: object) -> StreamTransport | None: ...
+
+def new_stream(
+    event_loop: EventLoop,
+    sock: socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None,
+    server: asyncio.AbstractServer | None,
+) -> _Stream: ...
+def new_listener(
+    event_loop: EventLoop,
+    class_: type[StreamTransport],
+    otherwise: Callable[..., object],
+) -> _Listener: ...
+
+@final
+class _Listener:
+    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
 
 @final
 class _Stream:
@@ -194,6 +207,8 @@ class _Stream:
     def protocol(self) -> asyncio.BaseProtocol | None: ...
     @property
     def sock(self) -> socket | None: ...
+    @property
+    def open(self) -> bool: ...
     @property
     def event_loop(self) -> EventLoop | None: ...
     @property
@@ -216,6 +231,7 @@ class _Stream:
     def size(self) -> int: ...
     @property
     def writing_paused(self) -> bool: ...
+    def known(self) -> tuple[socket | None, tuple[int, int, int], Any, Any] | None: ...
     def begin(self, transport: StreamTransport, buffered: bool) -> None: ...
     def set_protocol(self, protocol: asyncio.BaseProtocol, buffered: bool) -> None: ...
     def set_empty_waiter(self, transport: StreamTransport, waiter: asyncio.Future[None] | None) -> bool: ...

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import sys
 import warnings
 from asyncio.trsock import TransportSocket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _compat, _native
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from pyloop._loop import EventLoop
 else:
     LoopPart = object
+
+
+#: Where `asyncio.BaseTransport` has it.
+_extra: Any = vars(asyncio.BaseTransport)["_extra"]
 
 
 class StreamTransport(_compat.FlowControl, asyncio.Transport):
@@ -32,10 +35,10 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
     _sendfile_compatible = _compat.SENDFILE_TRY_NATIVE
     max_size = 256 * 1024
     _stream: _native._Stream
+    _high_water: float = 64 * 1024
+    _low_water: float = 16 * 1024
     if TYPE_CHECKING:
         _extra: dict[str, Any]
-        _high_water: float
-        _low_water: float
 
         @property
         def _loop(self) -> EventLoop | None: ...
@@ -49,9 +52,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         extra: dict[str, Any] | None = None,
         server: asyncio.Server | None = None,
     ) -> None:
-        asyncio.BaseTransport.__init__(self, extra)
-        self._high_water, self._low_water = 64 * 1024, 16 * 1024
-        known = self._extra
+        known = self._extra = {} if extra is None else extra
         known["socket"] = TransportSocket(sock)
         try:
             known["sockname"] = sock.getsockname()
@@ -62,7 +63,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
                 known["peername"] = sock.getpeername()
             except OSError:
                 known["peername"] = None
-        self._stream = loop._new_stream(sock, protocol, waiter, server)
+        self._stream = _native.new_stream(loop, sock, protocol, waiter, server)
         if server is not None:
             _compat.attach_to_server(server, self)
         self._stream.begin(self, isinstance(protocol, asyncio.BufferedProtocol))
@@ -70,7 +71,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
     def __repr__(self) -> str:
         stream = self._stream
         info = [type(self).__name__]
-        if stream.sock is None:
+        if not stream.open:
             info.append("closed")
         elif stream.closing:
             info.append("closing")
@@ -83,7 +84,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         stream = getattr(self, "_stream", None)
-        if stream is not None and stream.sock is not None:
+        if stream is not None and stream.open:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             stream.release(self)
 
@@ -181,6 +182,24 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         self._stream.set_empty_waiter(self, None)
 
     if not TYPE_CHECKING:
+
+        @property
+        def _extra(self) -> dict[str, Any]:
+            """What `get_extra_info` knows: of an accepted connection made when somebody asks."""
+            try:
+                return _extra.__get__(self)
+            except AttributeError:
+                known = self._stream.known()
+            sock, kind, sockname, peername = known
+            sock = _compat.closed_socket(kind) if sock is None else sock
+            extra = {"peername": peername, "socket": TransportSocket(sock), "sockname": sockname}
+            _extra.__set__(self, extra)
+            return extra
+
+        @_extra.setter
+        def _extra(self, extra: dict[str, Any]) -> None:
+            _extra.__set__(self, extra)
+
         _loop = property(lambda self: self._stream.event_loop)
         _sock = property(lambda self: self._stream.sock)
         _sock_fd = property(lambda self: self._stream.fd)
@@ -197,8 +216,20 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
 _native.install_transport_methods(StreamTransport)
 
 
+class _AcceptConnection:
+    """`loop._accept_connection`: native, with a state of its own for each listening socket."""
+
+    def __get__(self, loop: EventLoop | None, owner: type | None = None) -> Any:
+        accept: Any = _compat.AsyncioTransports._accept_connection
+        if loop is None:
+            return accept
+        return _native.new_listener(loop, StreamTransport, accept.__get__(loop))
+
+
 class Transports(LoopPart):
     """The transports of sockets, for asyncio's own code that makes connections and servers."""
+
+    _accept_connection: Any = _AcceptConnection()
 
     def _make_socket_transport(
         self,
@@ -211,43 +242,6 @@ class Transports(LoopPart):
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)  # type: ignore[arg-type]
-
-    def _accept_connection(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        sock: socket.socket,
-        sslcontext: ssl.SSLContext | None = None,
-        server: asyncio.Server | None = None,
-        backlog: int = 100,
-        *timeouts: float | None,
-    ) -> None:
-        """Accept what waits at a listening socket: asyncio's own, without a task for each connection."""
-        if sslcontext is not None or self._debug or type(sock) is not socket.socket:
-            accept = _compat.AsyncioTransports._accept_connection
-            accept(self, protocol_factory, sock, sslcontext, server, backlog, *timeouts)
-            return
-        kind = _compat.kind_of_socket(sock)
-        for _ in range(backlog):
-            try:
-                fd, address = _compat.accept(sock)
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                # asyncio's method meets it again, and knows what to do.
-                accept = _compat.AsyncioTransports._accept_connection
-                accept(self, protocol_factory, sock, sslcontext, server, backlog, *timeouts)
-                return
-            connection = socket.socket(*kind, fileno=fd)
-            try:
-                connection.setblocking(False)
-                protocol = protocol_factory()
-                StreamTransport(self, connection, protocol, None, {"peername": address}, server)  # type: ignore[arg-type]
-            except (SystemExit, KeyboardInterrupt):
-                connection.close()
-                raise
-            except BaseException:
-                # asyncio says nothing of it, but in debug mode.
-                connection.close()
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)

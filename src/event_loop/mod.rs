@@ -4,6 +4,7 @@
 mod above;
 pub(crate) mod direct;
 pub(crate) mod fast;
+pub(crate) mod transports;
 
 use std::sync::Arc;
 
@@ -20,8 +21,7 @@ use crate::io::descriptor::descriptor_of;
 use crate::io::dns;
 use crate::io::sock::{self, Call};
 use crate::io::sock_plain::ReceiveBuffer;
-use crate::io::stream::state::Stream;
-use crate::io::stream::{self, class::Parts};
+use crate::io::stream;
 use crate::io::watch::Watch;
 use crate::io::watched::Side;
 use crate::py::call::Object;
@@ -441,18 +441,6 @@ impl Loop {
     /// To an address that is resolved.
     fn _sock_connect<'py>(slf: &Bound<'py, Self>, sock: Py<PyAny>, address: Py<PyAny>) -> Awaitable<'py> {
         Self::sock_call(slf, sock, Call::Connect { address, begun: false })
-    }
-
-    /// The native part of a transport of a byte stream.
-    fn _new_stream<'py>(
-        slf: &Bound<'py, Self>,
-        sock: Bound<'py, PyAny>,
-        protocol: Bound<'py, PyAny>,
-        waiter: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Stream> {
-        let (watch, buffer) = (Self::watch(slf)?, Arc::clone(&slf.get().receive_buffer));
-        Stream::new(Parts { event_loop: slf.as_super().clone(), sock, protocol, waiter, server, watch, buffer })
     }
 
     /// The native transport that has a descriptor.

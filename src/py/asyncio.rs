@@ -17,6 +17,7 @@ pub struct Asyncio {
     pub timer_handle_class: Py<PyType>,
     /// Of `call_soon_threadsafe`: before CPython 3.14 `Handle`, as of `call_soon`.
     pub thread_safe_handle_class: Py<PyType>,
+    pub buffered_protocol_class: Py<PyType>,
     pub iscoroutine: Py<PyAny>,
     pub get_event_loop: Py<PyAny>,
     /// Whether `set_exception(StopIteration())` is wrapped (gh-112182) or refused.
@@ -67,6 +68,7 @@ impl Asyncio {
             handle_class: class("Handle")?,
             timer_handle_class: class("TimerHandle")?,
             thread_safe_handle_class: compat.try_getattr("thread_safe_handle")?.cast_into::<PyType>()?.unbind(),
+            buffered_protocol_class: class("BufferedProtocol")?,
             iscoroutine: asyncio.try_getattr("iscoroutine")?.unbind(),
             get_event_loop: asyncio.try_getattr("get_event_loop")?.unbind(),
             wraps_stop_iteration: compat.try_getattr("wraps_stop_iteration")?.extract()?,

@@ -6,7 +6,7 @@
 
 use std::ffi::c_int;
 
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -415,6 +415,22 @@ pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<
 pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// `object.__new__(class)`: an instance whose `__init__` is not called.
+///
+/// # Errors
+/// MemoryError; what the `__new__` of a class that has one raises.
+#[inline]
+pub fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    // SAFETY: the Bound holds the class, whose slot is read.
+    let new =
+        unsafe { (*class.as_type_ptr()).tp_new }.ok_or_else(|| PyTypeError::new_err("cannot create instances"))?;
+    let nothing = PyTuple::empty(py);
+    // SAFETY: the Bounds hold the class and the tuple for the call, and the GIL. A `tp_new` gives a new reference, or NULL with
+    // an exception set.
+    unsafe { owned(py, new(class.as_type_ptr(), nothing.as_ptr(), std::ptr::null_mut())) }
 }
 
 /// `class.__bases__`, of a class that a program makes.

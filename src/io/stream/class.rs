@@ -1,5 +1,6 @@
 //! What `pyloop._transports.StreamTransport` asks of its native part, and its methods that skip PyO3's wrapper.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -7,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::seen;
+use super::socket::{Accepted, Socket};
 use super::state::{Objects, Stage, State, Stream, Transport, Wants, stream_of};
 use super::tls::Known;
 use super::{ends, write};
@@ -15,18 +18,22 @@ use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
 use crate::io::protocol_of::{self, Short};
-use crate::io::sock_plain::{self, ReceiveBuffer};
+use crate::io::sock_plain::ReceiveBuffer;
 use crate::io::watch::Watch;
 use crate::py::cell::GilCell;
-use crate::py::context;
 use crate::py::direct::{Args, Direct, keeps_usual};
 use crate::sched::LoopState;
 
 /// What a transport is made of.
 pub struct Parts<'py> {
     pub event_loop: Bound<'py, LoopState>,
-    pub sock: Bound<'py, PyAny>,
+    pub fd: RawFd,
+    pub socket: Socket,
+    pub accepted: Option<Arc<Accepted>>,
+    pub short: Short,
     pub protocol: Bound<'py, PyAny>,
+    /// What its methods are called in.
+    pub context: Bound<'py, PyAny>,
     pub waiter: Option<Bound<'py, PyAny>>,
     pub server: Option<Bound<'py, PyAny>>,
     pub watch: Arc<Watch>,
@@ -35,30 +42,26 @@ pub struct Parts<'py> {
 
 impl Stream {
     /// The native part of a transport; `begin` makes it one.
-    ///
-    /// # Errors
-    /// What the socket's `fileno` raises; MemoryError.
-    pub fn new(parts: Parts<'_>) -> PyResult<Self> {
-        let py = parts.sock.py();
-        let fd = sock_plain::fileno(&parts.sock)?;
+    pub fn new(parts: Parts<'_>) -> Self {
+        let Parts { fd, accepted, short, .. } = parts;
         let objects = Objects {
             event_loop: parts.event_loop.unbind(),
-            sock: parts.sock.unbind(),
+            socket: parts.socket,
             protocol: parts.protocol.unbind(),
-            context: context::copy_current(py)?.unbind(),
+            context: parts.context.unbind(),
             server: parts.server.map(Bound::unbind),
             waiter: parts.waiter.map(Bound::unbind),
             empty_waiter: None,
             watch: parts.watch,
             buffer: parts.buffer,
         };
-        let short = protocol_of::short(fd);
         if short != Short::DrainedUnlessMore {
             protocol_of::send_at_once(fd);
         }
         let state = State {
             objects: Some(objects),
             fd,
+            accepted,
             stage: Stage::New,
             wants: Wants::Data,
             short,
@@ -78,7 +81,7 @@ impl Stream {
             cork: Cork::default(),
             reason: None,
         };
-        Ok(Self { state: GilCell::new(state) })
+        Self { state: GilCell::new(state) }
     }
 }
 
@@ -94,10 +97,7 @@ impl Stream {
         if let Some(protocol) = of.part(|objects| &objects.protocol) {
             Self::set_protocol_kind(slf, &protocol, buffered);
         }
-        let watch = of.with(|state| state.objects.as_ref().map(|objects| (Arc::clone(&objects.watch), state.fd)));
-        let Some((watch, fd)) = watch else { return Ok(()) };
-        watch.add_transport(fd, transport.clone())?;
-        of.queue_transition()
+        ends::begin(of)
     }
 
     #[getter]
@@ -114,9 +114,21 @@ impl Stream {
         drop(old);
     }
 
+    /// The `socket.socket`; None when the connection is over.
     #[getter]
-    fn sock<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
-        Self::part(slf, |objects| Some(&objects.sock))
+    fn sock<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        seen::sock_of(slf)
+    }
+
+    /// Whether there is a socket.
+    #[getter]
+    fn open(slf: &Bound<'_, Self>) -> bool {
+        slf.get().state.with(slf.py(), |state| state.objects.is_some())
+    }
+
+    /// What there is to know of a connection that was accepted natively.
+    fn known<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<seen::Known<'py>>> {
+        seen::known_of(slf)
     }
 
     #[getter]
@@ -320,7 +332,7 @@ impl Stream {
 }
 
 impl Stream {
-    fn set_protocol_kind(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>, buffered: bool) {
+    pub(super) fn set_protocol_kind(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>, buffered: bool) {
         let wants = match Known::get(slf.py()) {
             Some(known) if known.is_tls(protocol) => Wants::Tls,
             _ if buffered => Wants::Buffer,

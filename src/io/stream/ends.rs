@@ -40,6 +40,17 @@ fn report(of: Transport<'_, '_>, method: &str, argument: &Bound<'_, PyAny>, rais
     Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in callback {text}"), &items)?)
 }
 
+/// The descriptor is the transport's, and `connection_made` is called in the next turn.
+///
+/// # Errors
+/// RuntimeError when the loop is closed.
+pub fn begin(of: Transport<'_, '_>) -> PyResult<()> {
+    let watch = of.with(|state| state.objects.as_ref().map(|objects| (objects.watch.clone(), state.fd)));
+    let Some((watch, fd)) = watch else { return Ok(()) };
+    watch.add_transport(fd, of.object.clone())?;
+    of.queue_transition()
+}
+
 /// `connection_made`, then reading begins, then whoever waits for the connection goes on.
 ///
 /// # Errors
@@ -202,8 +213,7 @@ pub fn release(of: Transport<'_, '_>) -> Slim<()> {
     } else {
         drop(objects.watch.remove_transport(py, fd, of.object));
     }
-    let sock = objects.sock.into_bound(py);
-    let closed = sock.try_call_method(pyo3::intern!(py, "close"), ());
+    let closed = objects.socket.close(py);
     let detached = match objects.server.map(|server| server.into_bound(py)) {
         Some(server) => asyncio(py)?.helper(py, "detach_from_server")?.try_call((server, of.object)).map(drop),
         None => Ok(()),

@@ -1,13 +1,17 @@
 //! Transports of byte streams: TCP and Unix sockets. The way of a byte is a straight line: `watch` sees the event, the
 //! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
 //!
-//! `state`: what a transport knows; `send`: what is asked of the kernel; `ends`: how a connection begins and ends;
-//! `class`: what Python asks for; `tls`, `tls_write`: the same way through TLS.
+//! `state`: what a transport knows; `accept`: how a server comes by one; `ends`: how a connection begins and ends;
+//! `send`: what is asked of the kernel; `socket`: who has the descriptor; `seen`: what of it Python sees; `class`: what
+//! Python asks for; `tls`, `tls_write`: the same way through TLS.
 
+pub mod accept;
 pub mod class;
 mod ends;
 mod read;
+mod seen;
 mod send;
+pub mod socket;
 pub mod state;
 pub mod tls;
 pub mod tls_write;

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::socket::{Accepted, Socket};
 use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
@@ -42,7 +43,7 @@ pub enum Stage {
 /// The objects of a transport, which are gone when its connection is.
 pub struct Objects {
     pub event_loop: Py<LoopState>,
-    pub sock: Py<PyAny>,
+    pub socket: Socket,
     pub protocol: Py<PyAny>,
     /// The context that the protocol's methods are called in: a copy of the one that the transport was made in.
     pub context: Py<PyAny>,
@@ -59,6 +60,8 @@ pub struct Objects {
 pub struct State {
     pub objects: Option<Objects>,
     pub fd: RawFd,
+    /// Of a connection that was accepted natively.
+    pub accepted: Option<Arc<Accepted>>,
     pub stage: Stage,
     pub wants: Wants,
     pub short: Short,
@@ -111,7 +114,9 @@ impl Stream {
         visit.call(&state.reason)?;
         let Some(objects) = &state.objects else { return Ok(()) };
         visit.call(&objects.event_loop)?;
-        visit.call(&objects.sock)?;
+        if let Socket::Python(sock) = &objects.socket {
+            visit.call(sock)?;
+        }
         visit.call(&objects.protocol)?;
         visit.call(&objects.context)?;
         visit.call(&objects.server)?;
