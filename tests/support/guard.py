@@ -115,6 +115,7 @@ class Guard:
         self._threads = set(threading.enumerate())
         self._kernel_threads = kernel_threads()
         self._descriptors = descriptors()
+        self._origins = sys.get_coroutine_origin_tracking_depth()
         return self
 
     def __exit__(
@@ -142,6 +143,9 @@ class Guard:
             found.append(f"descriptor {fd} was closed, which the test did not open: {self._descriptors[fd]}")
         for thread in set(threading.enumerate()) - self._threads:
             found.append(f"thread was left running: {thread}")
+        if (origins := sys.get_coroutine_origin_tracking_depth()) != self._origins:
+            sys.set_coroutine_origin_tracking_depth(self._origins)
+            found.append(f"coroutines keep {origins} lines of where they were made, not {self._origins}")
         if threads > 0:
             found.append(f"{threads} threads unknown to Python were left running")
         if "unraisable" not in self.expect:
