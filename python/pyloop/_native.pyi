@@ -31,7 +31,7 @@ from typing_extensions import disjoint_base
 from pyloop._loop import EventLoop
 from pyloop._run import Priority
 from pyloop._sync import BroadcastSender, Receiver, Sender, WatchSender
-from pyloop._tls import TlsProtocol, TlsTransport
+from pyloop._tls import SSLProtocol, SSLTransport
 from pyloop._transports import StreamTransport
 
 __all__ = [
@@ -252,10 +252,10 @@ class _Stream:
     def release(self, transport: StreamTransport) -> None: ...
 
 def install_transport_methods(class_: type[StreamTransport], /) -> None: ...
-def install_tls_methods(class_: type[TlsTransport], /) -> None: ...
+def install_tls_methods(class_: type[SSLTransport], /) -> None: ...
 def _know_tls(
-    protocol: TlsProtocol,
-    transport: TlsTransport,
+    protocol: SSLProtocol,
+    transport: SSLTransport,
     stream_transport: type[StreamTransport],
     wrapped: object,
     is_whole: Callable[[], bool],

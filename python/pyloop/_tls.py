@@ -20,7 +20,7 @@ else:
     LoopPart = object
 
 
-class TlsProtocol(_compat.SSLProtocol):  # type: ignore[misc]
+class SSLProtocol(_compat.SSLProtocol):  # type: ignore[misc]
     """asyncio's `SSLProtocol`. What the native half asks for each packet is in slots.
 
     Once the handshake is done, records are read and written natively; everything else, from the handshake to
@@ -40,12 +40,12 @@ class TlsProtocol(_compat.SSLProtocol):  # type: ignore[misc]
 
     def _get_app_transport(self) -> Any:
         if self._app_transport is None and not self._app_transport_created:
-            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return super()._get_app_transport()
 
 
-class TlsTransport(_compat.SSLProtocolTransport):  # type: ignore[misc]
+class SSLTransport(_compat.SSLProtocolTransport):  # type: ignore[misc]
     """asyncio's transport of an encrypted connection, whose writes are native."""
 
     __slots__ = ("_ssl_protocol",)
@@ -86,11 +86,11 @@ def _tls() -> str | None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname="localhost")
     _native._probe_tls(path, client, incoming, outgoing)
-    protocol, transport = TlsProtocol.__new__(TlsProtocol), TlsTransport.__new__(TlsTransport)
+    protocol, transport = SSLProtocol.__new__(SSLProtocol), SSLTransport.__new__(SSLTransport)
     transport._closed = True
     wrapped = _compat.SSLProtocolState.WRAPPED
     _native._know_tls(protocol, transport, StreamTransport, wrapped, _compat.tls_is_asyncios)
-    _native.install_tls_methods(TlsTransport)
+    _native.install_tls_methods(SSLTransport)
     return None
 
 
@@ -145,7 +145,7 @@ class TlsConnections(LoopPart):
     def _make_tls_protocol(self, *args: Any, **kwargs: Any) -> Any:
         """asyncio's `SSLProtocol` between a transport and a protocol, or what stands in its place."""
         current = _compat.current_ssl_protocol()
-        cls = TlsProtocol if _TLS and current is _compat.SSLProtocol else current
+        cls = SSLProtocol if _TLS and current is _compat.SSLProtocol else current
         return cls(self, *args, **kwargs)
 
     if not TYPE_CHECKING:

@@ -404,7 +404,7 @@ def test_a_plain_connection_is_pumped_natively(pyloop_loop: Loop) -> None:
         await echoed(*all_of_it[:2])
         private: Any = all_of_it[0]
         assert private._ssl_protocol._session is not None
-        assert type(private).__name__ == "TlsTransport" and isinstance(
+        assert type(private).__name__ == "SSLTransport" and isinstance(
             private, sslproto._SSLProtocolTransport
         )
         await closed(*all_of_it)

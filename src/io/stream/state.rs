@@ -26,7 +26,7 @@ pub enum Wants {
     Data,
     /// Into its own buffer: `get_buffer(-1)`, `buffer_updated(count)` (`asyncio.BufferedProtocol`).
     Buffer,
-    /// As ciphertext (`pyloop._tls.TlsProtocol`), while there is nothing out of the ordinary; else as `Buffer`.
+    /// As ciphertext (`pyloop._tls.SSLProtocol`), while there is nothing out of the ordinary; else as `Buffer`.
     Tls,
 }
 

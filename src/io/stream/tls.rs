@@ -1,6 +1,6 @@
 //! TLS over a transport: what `asyncio.sslproto.SSLProtocol` does for each packet, natively.
 //!
-//! The protocol is `pyloop._tls.TlsProtocol`, asyncio's own class with some of its attributes in slots, which are read and
+//! The protocol is `pyloop._tls.SSLProtocol`, asyncio's own class with some of its attributes in slots, which are read and
 //! written here in place. The handshake, closing, timeouts, errors and whatever else is rare is asyncio's own Python code.
 //! As is everything while the connection is not in the state WRAPPED, and when somebody has replaced a method.
 //!
@@ -150,7 +150,7 @@ impl Known {
     }
 }
 
-/// A `TlsProtocol` whose connection is made and not being closed.
+/// An `SSLProtocol` whose connection is made and not being closed.
 #[derive(Clone, Copy)]
 pub struct Wrapped<'a, 'py> {
     known: &'static Known,

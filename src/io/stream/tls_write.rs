@@ -1,4 +1,4 @@
-//! What a program writes over TLS: the methods of `pyloop._tls.TlsTransport` that do for each write what asyncio's
+//! What a program writes over TLS: the methods of `pyloop._tls.SSLTransport` that do for each write what asyncio's
 //! `SSLProtocol._write_appdata` does.
 
 use pyo3::Borrowed;
@@ -105,7 +105,7 @@ impl Direct for Writelines {
     keeps_usual!();
 }
 
-/// Give `pyloop._tls.TlsTransport` its fast methods; called once, when the class is made.
+/// Give `pyloop._tls.SSLTransport` its fast methods; called once, when the class is made.
 ///
 /// # Errors
 /// MemoryError.
