@@ -69,13 +69,16 @@ def main(target: str) -> int:
 
 def build(run: Run, found: list[Python]) -> list[Python]:
     """Those that are ready for the tests; the others are failures of the run."""
-    built = []
+    ready = dict[Python, bool]()
+
+    def prepare(py: Python) -> None:
+        ready[py] = py.ready(run, "test")
+
+    run.together(partial(prepare, py) for py in found)
     for py in found:
-        if py.ready(run, "test"):
-            built.append(py)
-        else:
+        if not ready[py]:
             run.missed([f"{py.version} tests"], "not run: no build")
-    return built
+    return [py for py in found if ready[py]]
 
 
 def suites(built: list[Python], variant: Variant, args: list[str]) -> list[Suite]:
@@ -98,11 +101,11 @@ def everything(run: Run, found: list[Python]) -> None:
             *(partial(fuzz, run, py, [], show=False) for py in built),
             partial(fuzz, run, built[-1], [], plain=True, show=False),
             *(partial(bench_check, run, py, [], show=False) for py in built),
+            *(partial(conformance, run, py, [], show=False) for py in built),
         ]
     )
     for suite in chosen:
         suite.second_try(run)
-    run.together(partial(conformance, run, py, [], show=False) for py in built)
 
 
 def demo(run: Run, py: Python) -> int:
