@@ -10,7 +10,7 @@ import pytest
 from support import process
 
 PRELUDE = """
-import concurrent.futures, socket, sys, threading, time
+import concurrent.futures, inspect, socket, sys, threading, time
 
 def busy(loop):
     loop.call_soon(busy, loop)
@@ -98,7 +98,7 @@ async def destroys(loop):
 
 def run(work):
     loop = new_event_loop()
-    if asyncio.iscoroutinefunction(work):
+    if inspect.iscoroutinefunction(work):
         loop.create_task(work(loop))
     else:
         loop.call_soon(work, loop)
