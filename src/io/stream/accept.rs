@@ -105,8 +105,8 @@ impl Listener {
         Ok(found)
     }
 
-    /// Whether to accept everybody who waits: at the first call, and when the last one was in the turn before. A connection that comes alone
-    /// is accepted without asking the kernel for another one; it tells again of those that wait.
+    /// Whether to accept everybody who waits: at the first call, and when the last one was in the turn before. A connection
+    /// that comes alone is accepted without asking the kernel for another one; it tells again of those that wait.
     fn drains(&self, py: Python<'_>, turn: u64) -> bool {
         self.called_in.replace(py, Some(turn)).is_none_or(|before| turn <= before + 1)
     }

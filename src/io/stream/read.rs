@@ -95,6 +95,23 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
     });
 }
 
+/// Receive into the loop's buffer, and have `take` look at it: it runs no Python code. None: there is nothing now.
+fn receive_with<T>(
+    of: Transport<'_, '_>,
+    fd: RawFd,
+    short: Short,
+    take: impl FnOnce(&[u8]) -> T,
+) -> io::Result<Option<(Received, T)>> {
+    of.with(|state| {
+        let Some(objects) = &state.objects else { return Ok(None) };
+        objects.buffer.fill(of.py(), MOST, |room| {
+            // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
+            let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
+            Ok(received.map(|received| (received, take(&room[..received.count]))))
+        })
+    })
+}
+
 /// What was received, and where it is.
 enum Arrived<'py> {
     /// In the reader that the protocol has.
@@ -107,20 +124,12 @@ fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> 
     let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
     let target = feed::target(&protocol);
     // To make bytes, or to append them, runs no Python code.
-    let tried = of.with(|state| {
-        let Some(objects) = &state.objects else { return Ok(None) };
-        objects.buffer.fill(py, MOST, |room| {
-            // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
-            let Some(received) = (unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? }) else { return Ok(None) };
-            let bytes = &room[..received.count];
-            let is_appended = !bytes.is_empty() && target.as_ref().is_some_and(|target| target.append(bytes));
-            let arrived = if is_appended { Arrived::Appended } else { Arrived::Bytes(PyBytes::new(py, bytes)) };
-            Ok(Some((received, arrived)))
-        })
+    let tried = receive_with(of, fd, short, |bytes| {
+        let is_appended = !bytes.is_empty() && target.as_ref().is_some_and(|target| target.append(bytes));
+        if is_appended { Arrived::Appended } else { Arrived::Bytes(PyBytes::new(py, bytes)) }
     });
     let (received, arrived) = match tried {
-        Ok(Some((received, arrived))) => (Some(received), Some(arrived)),
-        Ok(None) => (None, None),
+        Ok(tried) => tried.unzip(),
         Err(failed) => return read_failed(of, &failed),
     };
     note(of, received, MOST);
@@ -194,15 +203,7 @@ fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     };
     let session = session.get();
     // To put bytes into a memory BIO runs no Python code.
-    let tried = of.with(|state| {
-        let Some(objects) = &state.objects else { return Ok(None) };
-        objects.buffer.fill(py, MOST, |room| {
-            // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
-            let Some(received) = (unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? }) else { return Ok(None) };
-            Ok(Some((received, session.feed(py, &room[..received.count]))))
-        })
-    });
-    let tried = match tried {
+    let tried = match receive_with(of, fd, short, |bytes| session.feed(py, bytes)) {
         Ok(tried) => tried,
         Err(failed) => return read_failed(of, &failed),
     };

@@ -199,7 +199,8 @@ impl<'a, 'py> Wrapped<'a, 'py> {
     /// Whether nothing waits to become records.
     #[inline]
     pub fn has_no_backlog(&self) -> bool {
-        self.slot(Slot::WriteBacklog).is_some_and(|held| held.len().is_ok_and(|length| length == 0))
+        // It is asyncio's deque, or what a program has put there, whose `__len__` may do anything.
+        self.slot(Slot::WriteBacklog).is_some_and(|held| held.to_owned().len().is_ok_and(|length| length == 0))
     }
 
     /// One of its objects; AttributeError when it has none.
@@ -238,9 +239,10 @@ impl<'a, 'py> Wrapped<'a, 'py> {
     #[inline]
     pub fn process_outgoing(&self, session: &Session) -> PyResult<()> {
         let py = self.protocol.py();
-        if !self.is_true(Slot::SslWritingPaused) && session.outgoing(py) > 0 {
-            let transport = self.object(Slot::Transport)?;
-            let data = session.take_outgoing(py)?.into_any();
+        if !self.is_true(Slot::SslWritingPaused)
+            && let Some(data) = session.take_outgoing(py)?
+        {
+            let (transport, data) = (self.object(Slot::Transport)?, data.into_any());
             if call::has_type(&transport, self.known.stream_transport.bind(py)) {
                 let stream = stream_of(&transport).map_err(|raised| *raised)?;
                 write::write(Transport { object: &transport, stream: &stream }, &data)?;
