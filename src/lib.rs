@@ -147,7 +147,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<task::Task>()?;
     module.add_class::<bridge::RustFuture>()?;
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
-    module.add_function(wrap_pyfunction!(event_loop::is_numeric_address, module)?)?;
+    module.add_function(wrap_pyfunction!(io::dns::getaddrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_stream, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_listener, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import socket
 import sys
 import weakref
 from asyncio import base_events
@@ -131,8 +130,9 @@ class EventLoop(
         Gives a list of `(family, type, proto, canonname, address)`. Raises `socket.gaierror`, an OSError, for
         a name that is not found.
         """
-        if not self._debug and _native.is_numeric_address(host, port):
-            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        found = _native.getaddrinfo(self, host, port, family, type, proto, flags)
+        if found is not None:
+            return found
         return await base_events.BaseEventLoop.getaddrinfo(
             self, host, port, family=family, type=type, proto=proto, flags=flags
         )

@@ -6,7 +6,7 @@ import asyncio
 from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from socket import _Address, _RetAddress, socket
+from socket import _Address, _GetAddrInfoResult, _RetAddress, socket
 from ssl import MemoryBIO, SSLObject
 from traceback import StackSummary
 from types import CodeType, FrameType, GenericAlias, TracebackType
@@ -54,10 +54,10 @@ __all__ = [
     "_testing",
     "_tls_session",
     "accelerations",
+    "getaddrinfo",
     "install_fast_methods",
     "install_tls_methods",
     "install_transport_methods",
-    "is_numeric_address",
     "new_listener",
     "new_stream",
     "sleep",
@@ -417,7 +417,9 @@ def accelerations() -> dict[str, str]: ...
 def _acceleration_is_wanted(name: str) -> bool: ...
 def _settle_acceleration(name: str, why: str | None) -> None: ...
 def install_fast_methods(class_: type[Loop], /) -> None: ...
-def is_numeric_address(host: object, port: object) -> bool: ...
+def getaddrinfo(
+    event_loop: Loop, host: object, port: object, family: object, type: object, proto: object, flags: object
+) -> _GetAddrInfoResult | None: ...
 
 # A module that is an attribute only: there is no `import pyloop._native._testing`.
 @type_check_only

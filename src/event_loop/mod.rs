@@ -18,7 +18,6 @@ use crate::bridge::RustFuture;
 use crate::core::ready::Lane;
 use crate::future::new_future;
 use crate::io::descriptor::descriptor_of;
-use crate::io::dns;
 use crate::io::sock::{self, Call};
 use crate::io::sock_plain::ReceiveBuffer;
 use crate::io::stream;
@@ -579,10 +578,4 @@ impl Loop {
             },
         }
     }
-}
-
-/// Whether `getaddrinfo(host, port)` needs no thread: an address in numbers.
-#[pyfunction]
-pub fn is_numeric_address(host: &Bound<'_, PyAny>, port: &Bound<'_, PyAny>) -> bool {
-    dns::is_numeric(host, port)
 }
