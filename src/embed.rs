@@ -15,6 +15,7 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._forks", include_str!("../python/pyloop/_forks.py")),
     ("pyloop._include", include_str!("../python/pyloop/_include.py")),
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
+    ("pyloop._pipes", include_str!("../python/pyloop/_pipes.py")),
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
     ("pyloop._run", include_str!("../python/pyloop/_run.py")),
     ("pyloop._run_in_thread", include_str!("../python/pyloop/_run_in_thread.py")),

@@ -150,8 +150,10 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(io::dns::getaddrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_stream, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_listener, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::transports::new_pipe, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(io::stream::class::install_pipe_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls_write::install_tls_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls::_know_tls, module)?)?;
     module.add_function(wrap_pyfunction!(accel::tls::_probe_tls, module)?)?;

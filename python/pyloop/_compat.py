@@ -139,7 +139,9 @@ PARTS: dict[str, tuple[str, ...]] = {
         "_check_running",
         "_debug",
         "_default_executor",
+        "_make_read_pipe_transport",
         "_make_subprocess_transport",
+        "_make_write_pipe_transport",
         "_process_events",
     ),
     # What the transports and the methods in `AsyncioTransports` ask of their loop.
@@ -155,6 +157,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "_sendfile_compatible",
         "_start_tls_compatible",
     ),
+    "_UnixWritePipeTransport": ("_close", "_fatal_error", "_maybe_pause_protocol"),
     "_UnixDefaultEventLoopPolicy": ("_loop_factory",),
 }
 
@@ -421,8 +424,6 @@ class AsyncioTransports(_Serving):
     _close_self_pipe = selector_events.BaseSelectorEventLoop._close_self_pipe
     _read_from_self = selector_events.BaseSelectorEventLoop._read_from_self
     _write_to_self = selector_events.BaseSelectorEventLoop._write_to_self
-    _make_read_pipe_transport = unix_events._UnixSelectorEventLoop._make_read_pipe_transport
-    _make_write_pipe_transport = unix_events._UnixSelectorEventLoop._make_write_pipe_transport
     _sock_sendfile_native = unix_events._UnixSelectorEventLoop._sock_sendfile_native
     _sock_sendfile_native_impl = unix_events._UnixSelectorEventLoop._sock_sendfile_native_impl
     _sock_sendfile_update_filepos = unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos
@@ -563,6 +564,16 @@ def log_debug_of(loop: Any, text: str, *about: Any) -> None:
     """A line of the debug mode, if the loop is in it."""
     if loop is not None and loop.get_debug():
         logger.debug(text, *about)
+
+
+def log_info(text: str, *about: Any) -> None:
+    """A line of the debug mode, of its louder kind."""
+    logger.info(text, *about)
+
+
+def warn_of_lost_pipe_write() -> None:
+    """A program goes on writing to a pipe that is closed."""
+    logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
 
 
 def warn_of_lost_write() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyloop import _accel, _compat, _forks, _native
 from pyloop._forks import Inheritable
+from pyloop._pipes import Pipes
 from pyloop._signals import SignalHandlers
 from pyloop._sockets import SocketCalls
 from pyloop._subprocess import Subprocesses
@@ -53,6 +54,7 @@ class EventLoop(
     SocketCalls,
     TlsConnections,
     Transports,
+    Pipes,
     _Slots,
     _compat.AsyncioTransports,
     asyncio.BaseEventLoop,

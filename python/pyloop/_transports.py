@@ -246,7 +246,7 @@ class Transports(LoopPart):
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)
         transport = self._transport_of(fd if isinstance(fd, int) else fd.fileno())
-        if transport is not None and not transport.is_closing():
+        if isinstance(transport, StreamTransport) and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:

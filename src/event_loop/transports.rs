@@ -1,18 +1,20 @@
 //! What `pyloop._transports` has a loop make: the native parts of transports and of listening sockets' callbacks.
 
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::Loop;
-use crate::io::protocol_of;
+use crate::io::protocol_of::{self, Short};
 use crate::io::sock_plain;
 use crate::io::stream::accept::Listener;
 use crate::io::stream::class::Parts;
 use crate::io::stream::socket::Socket;
-use crate::io::stream::state::Stream;
-use crate::py::context;
+use crate::io::stream::state::{Stream, Wants};
+use crate::py::{context, error};
 
 /// The native part of a transport of a byte stream.
 #[pyfunction]
@@ -37,6 +39,57 @@ pub fn new_stream<'py>(
         watch: Loop::watch(event_loop)?,
         buffer: Arc::clone(&event_loop.get().receive_buffer),
     }))
+}
+
+/// The native part of a transport of a pipe, which does not block.
+///
+/// `watches`: its descriptor is watched from the start, and one that is written tells when nobody reads any more.
+///
+/// # Errors
+/// OSError when there is no descriptor left, for one that another transport has.
+#[pyfunction]
+pub fn new_pipe<'py>(
+    event_loop: &Bound<'py, Loop>,
+    pipe: Bound<'py, PyAny>,
+    fd: RawFd,
+    protocol: Bound<'py, PyAny>,
+    waiter: Option<Bound<'py, PyAny>>,
+    reads: bool,
+    watches: bool,
+) -> PyResult<Stream> {
+    let py = event_loop.py();
+    let watch = Loop::watch(event_loop)?;
+    let duplicate = match watch.transport(py, fd) {
+        Some(_) => Some(duplicate(fd).map_err(|failed| error::os_error(&failed))?),
+        None => None,
+    };
+    let fd = duplicate.as_ref().map_or(fd, AsRawFd::as_raw_fd);
+    let stream = Stream::new(Parts {
+        event_loop: event_loop.as_super().clone(),
+        fd,
+        socket: Socket::Pipe { file: pipe.unbind(), duplicate },
+        accepted: None,
+        short: Short::Pipe,
+        protocol,
+        context: context::copy_current(py)?,
+        waiter,
+        server: None,
+        watch,
+        buffer: Arc::clone(&event_loop.get().receive_buffer),
+    });
+    stream.state.with(py, |state| {
+        state.wants = if reads { Wants::Pipe } else { Wants::Nothing };
+        state.paused = !watches;
+    });
+    Ok(stream)
+}
+
+/// Another number for the same file.
+fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a system call without pointers.
+    let made = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    if made < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(made) }) }
 }
 
 /// `loop._accept_connection`, which makes transports of this class; `otherwise` is asyncio's method.

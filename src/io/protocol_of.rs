@@ -13,6 +13,17 @@ pub enum Short {
     DrainedUnlessMore,
     /// Another kind of stream, or another kernel than Linux.
     Unknown,
+    /// A pipe, or what is read like one: unknown. A writer with O_DIRECT makes packets, each of which ends a read, and a
+    /// terminal gives one line a read.
+    Pipe,
+}
+
+impl Short {
+    /// Whether a short receive says nothing.
+    #[inline]
+    pub fn says_nothing(self) -> bool {
+        matches!(self, Self::Unknown | Self::Pipe)
+    }
 }
 
 /// Send small pieces at once, on TCP (TCP_NODELAY). asyncio leaves out the sockets that were made with `proto` 0.

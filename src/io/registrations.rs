@@ -313,19 +313,19 @@ impl Registrations {
         self.found > 1
     }
 
-    /// The kernel is to tell this descriptor's transport, or no more.
+    /// The kernel is to tell this descriptor's transport of this, and no more.
     ///
     /// # Errors
     /// The kernel's: it is not told then.
-    pub fn tell_transport(&mut self, fd: RawFd, tells: bool) -> io::Result<()> {
+    pub fn tell_transport(&mut self, fd: RawFd, tells: Interest) -> io::Result<()> {
         let before = self.entry(fd).tells_transport;
         self.entry(fd).tells_transport = tells;
         let told = self.tell(fd);
         if told.is_err() {
-            self.entry(fd).tells_transport = false;
+            self.entry(fd).tells_transport = Interest::NONE;
         }
         let now = self.entry(fd).tells_transport;
-        self.transports = self.transports + usize::from(now) - usize::from(before);
+        self.transports = self.transports + usize::from(!now.is_empty()) - usize::from(!before.is_empty());
         told
     }
 
@@ -341,7 +341,7 @@ impl Registrations {
         } else if event.ready.read && watched.data == Data::Drained {
             watched.data = Data::Perhaps;
         }
-        if watched.tells_transport
+        if !watched.tells_transport.is_empty()
             && let Some(transport) = watched.transport(py)
         {
             found.transports.push((transport.unbind(), event));

@@ -13,7 +13,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::descriptor;
-use super::poller::{Event, SHORT_MEANS_DRAINED};
+use super::poller::{Event, Interest, SHORT_MEANS_DRAINED};
 use super::protocol_of::is_tcp;
 use super::registrations::{Found, Registrations};
 use super::watched::{Data, Holder, Side, Watched};
@@ -246,12 +246,12 @@ impl Watch {
         Ok(())
     }
 
-    /// Have the kernel tell the transport of the descriptor: once of each thing that begins.
+    /// Have the kernel tell the transport of the descriptor: once of each thing of this sort that begins.
     ///
     /// # Errors
     /// OSError for what cannot be watched.
-    pub fn watch_transport(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
-        let told = self.registrations.with(py, |all| all.tell_transport(fd, true));
+    pub fn watch_transport(&self, py: Python<'_>, fd: RawFd, interest: Interest) -> PyResult<()> {
+        let told = self.registrations.with(py, |all| all.tell_transport(fd, interest));
         told.map_err(|failed| error::os_error(&failed))
     }
 
@@ -262,7 +262,7 @@ impl Watch {
             let Some(watched) = all.get(fd).filter(|watched| watched.is_of(transport)) else { return (None, None) };
             let known = watched.set_transport(None);
             // Closed behind our back: there is nothing to tell.
-            drop(all.tell_transport(fd, false));
+            drop(all.tell_transport(fd, Interest::NONE));
             (known, all.forget_large(fd))
         });
         drop(gone);

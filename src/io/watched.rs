@@ -56,8 +56,8 @@ pub struct Watched {
     waiting: [Vec<(u64, Waker)>; 2],
     /// The transport that has the descriptor.
     transport: Option<Holder>,
-    /// The kernel is to tell the transport of everything, once.
-    pub tells_transport: bool,
+    /// What the kernel is to tell the transport, once of each.
+    pub tells_transport: Interest,
     /// What the kernel was told; nothing, when it refused.
     pub told: Interest,
     /// The number of that registration.
@@ -77,7 +77,9 @@ impl Watched {
     /// What somebody waits for.
     pub fn wanted(&self) -> Interest {
         let wanted = |side: Side| {
-            self.tells_transport || self.callbacks[side as usize].is_some() || !self.waiting[side as usize].is_empty()
+            side.interest().is_within(self.tells_transport)
+                || self.callbacks[side as usize].is_some()
+                || !self.waiting[side as usize].is_empty()
         };
         Interest { read: wanted(Side::Read), write: wanted(Side::Write) }
     }

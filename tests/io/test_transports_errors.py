@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from typing import Any
 
@@ -94,6 +96,24 @@ def test_a_connection_goes_its_way_when_its_protocol_raises_at_its_ends(
             assert await everything(peer) == b""  # the socket was closed all the same
 
     run(main())
+
+
+def test_a_socket_that_somebody_else_has_closed_is_reported(
+    run: Run, handled: list[dict[str, Any]], unraisable: list[str]
+) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        transport, protocol = await asyncio.get_running_loop().create_connection(Recorder, sock=ours)
+        os.close(ours.fileno())
+        transport.abort()
+        await protocol.lost
+        await asyncio.sleep(0)
+        theirs.close()
+
+    run(main())
+    (context,) = handled
+    assert context["exception"].errno == errno.EBADF
 
 
 class Stop(KeyboardInterrupt):

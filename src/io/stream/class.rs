@@ -8,10 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::pipe::ToPipe;
 use super::seen;
 use super::socket::{Accepted, Socket};
 use super::state::{Objects, Stage, State, Stream, Transport, Wants, stream_of};
 use super::tls::Known;
+use super::write::{ToSocket, Way};
 use super::{ends, write};
 use crate::accel::methods;
 use crate::core::cork::Cork;
@@ -55,7 +57,7 @@ impl Stream {
             watch: parts.watch,
             buffer: parts.buffer,
         };
-        if short != Short::DrainedUnlessMore {
+        if matches!(short, Short::Drained | Short::Unknown) {
             protocol_of::send_at_once(fd);
         }
         let state = State {
@@ -67,6 +69,7 @@ impl Stream {
             short,
             closing: false,
             lost: 0,
+            refused: 0,
             paused: false,
             eof_written: false,
             eof_received: false,
@@ -187,6 +190,11 @@ impl Stream {
     }
 
     #[getter]
+    fn refused(slf: &Bound<'_, Self>) -> u32 {
+        slf.get().state.with(slf.py(), |state| state.refused)
+    }
+
+    #[getter]
     fn paused(slf: &Bound<'_, Self>) -> bool {
         slf.get().state.with(slf.py(), |state| state.paused)
     }
@@ -229,6 +237,10 @@ impl Stream {
 
     fn write(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         write::write(of(slf, transport), data)
+    }
+
+    fn write_to_pipe(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        write::write_by::<ToPipe>(of(slf, transport), data)
     }
 
     fn writelines(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>, lines: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -319,6 +331,15 @@ impl Stream {
         ends::release(of(slf, transport)).map_err(|raised| *raised)
     }
 
+    /// The pipe is somebody else's from now on, and stays open: the transport lets go of everything.
+    fn disown(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) {
+        let py = slf.py();
+        let (objects, fd) = slf.get().state.with(py, |state| (state.objects.take(), state.fd));
+        if let Some(objects) = objects {
+            drop(objects.watch.remove_transport(py, fd, transport));
+        }
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.traverse(&visit)
     }
@@ -338,7 +359,11 @@ impl Stream {
             _ if buffered => Wants::Buffer,
             _ => Wants::Data,
         };
-        slf.get().state.with(slf.py(), |state| state.wants = wants);
+        slf.get().state.with(slf.py(), |state| {
+            if !state.is_pipe() {
+                state.wants = wants;
+            }
+        });
     }
 
     fn part<'py>(
@@ -352,6 +377,17 @@ impl Stream {
     }
 }
 
+#[inline]
+fn write<'py, W: Way>(slf: &Bound<'py, PyAny>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+    if args.count() != 1 || !args.is_plain() {
+        return None;
+    }
+    let written = stream_of(slf)
+        .map_err(|raised| *raised)
+        .and_then(|stream| write::write_by::<W>(Transport { object: slf, stream: &stream }, &args.get(0)));
+    Some(written.map(|()| slf.py().None().into_bound(slf.py())))
+}
+
 /// `transport.write(data)`.
 struct Write;
 
@@ -362,13 +398,23 @@ impl Direct for Write {
 
     #[inline]
     fn call<'py>(slf: &Bound<'py, PyAny>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        if args.count() != 1 || !args.is_plain() {
-            return None;
-        }
-        let written = stream_of(slf)
-            .map_err(|raised| *raised)
-            .and_then(|stream| write::write(Transport { object: slf, stream: &stream }, &args.get(0)));
-        Some(written.map(|()| slf.py().None().into_bound(slf.py())))
+        write::<ToSocket>(slf, args)
+    }
+
+    keeps_usual!();
+}
+
+/// `transport.write(data)` of a pipe.
+struct WriteToPipe;
+
+impl Direct for WriteToPipe {
+    type Class = PyAny;
+    const NAME: &'static str = "write";
+    const SIGNATURE: Option<&'static str> = Some("($self, data)");
+
+    #[inline]
+    fn call<'py>(slf: &Bound<'py, PyAny>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        write::<ToPipe>(slf, args)
     }
 
     keeps_usual!();
@@ -406,4 +452,13 @@ impl Direct for IsClosing {
 pub(crate) fn install_transport_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     methods::install::<Write>(class)?;
     methods::install::<IsClosing>(class)
+}
+
+/// As `install_transport_methods`, for `pyloop._pipes.WritePipeTransport`.
+///
+/// # Errors
+/// MemoryError.
+#[pyfunction]
+pub(crate) fn install_pipe_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    methods::install::<WriteToPipe>(class)
 }

@@ -4,13 +4,50 @@ use pyo3::exceptions::{PyConnectionError, PyOSError};
 use pyo3::prelude::*;
 
 use super::send::send_waiting;
-use super::state::{Stage, Transport};
+use super::state::{Stage, Transport, Wants};
 use crate::core::cork::Cork;
 use crate::io::watched::Side;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::context;
 use crate::py::error::{self, Slim};
+use crate::sched::LoopState;
+
+/// Whom an exception is reported to, and in which context.
+struct Report<'py> {
+    event_loop: Bound<'py, LoopState>,
+    protocol: Bound<'py, PyAny>,
+    context: Bound<'py, PyAny>,
+}
+
+impl<'py> Report<'py> {
+    /// None when the connection is over.
+    fn of(of: Transport<'_, 'py>) -> Option<Self> {
+        Some(Self {
+            event_loop: of.part(|objects| &objects.event_loop)?,
+            protocol: of.part(|objects| &objects.protocol)?,
+            context: of.part(|objects| &objects.context)?,
+        })
+    }
+
+    fn make(self, method: &str, argument: &Bound<'py, PyAny>, raised: PyErr) -> Slim<()> {
+        let Self { event_loop, protocol, context } = self;
+        let py = event_loop.py();
+        if error::ends_the_run(py, &raised) {
+            return Err(Box::new(raised));
+        }
+        let callback = protocol.try_getattr(method).unwrap_or(protocol);
+        let debug = event_loop.get().debug.get(py);
+        let names = asyncio(py)?;
+        let text = names.helper(py, "format_callback_source")?.try_call((&callback, (argument,), debug))?;
+        // The handler runs in the handle's context, and this one is entered.
+        let context = context::copy(&context)?;
+        let handle = names.helper(py, "done_handle")?.try_call((&callback, argument, &event_loop, &context))?;
+        let exception = raised.into_value(py).into_bound(py).into_any();
+        let items = [("exception", &exception), ("handle", &handle)];
+        Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in callback {text}"), &items)?)
+    }
+}
 
 /// An exception came out of one of the protocol's methods that asyncio calls as a callback: it is for the exception
 /// handler, and the connection goes on.
@@ -18,26 +55,12 @@ use crate::py::error::{self, Slim};
 /// # Errors
 /// KeyboardInterrupt and SystemExit, which end the run.
 #[cold]
-fn report(of: Transport<'_, '_>, method: &str, argument: &Bound<'_, PyAny>, raised: PyErr) -> Slim<()> {
-    let py = of.py();
-    if error::ends_the_run(py, &raised) {
-        return Err(Box::new(raised));
+pub fn report(of: Transport<'_, '_>, method: &str, argument: &Bound<'_, PyAny>, raised: PyErr) -> Slim<()> {
+    match Report::of(of) {
+        Some(report) => report.make(method, argument, raised),
+        None if error::ends_the_run(of.py(), &raised) => Err(Box::new(raised)),
+        None => Ok(()),
     }
-    let Some(event_loop) = of.part(|objects| &objects.event_loop) else { return Ok(()) };
-    let (Some(protocol), Some(context)) = (of.part(|objects| &objects.protocol), of.part(|objects| &objects.context))
-    else {
-        return Ok(());
-    };
-    let callback = protocol.try_getattr(method).unwrap_or(protocol);
-    let debug = event_loop.get().debug.get(py);
-    let names = asyncio(py)?;
-    let text = names.helper(py, "format_callback_source")?.try_call((&callback, (argument,), debug))?;
-    // The handler runs in the handle's context, and this one is entered.
-    let context = context::copy(&context)?;
-    let handle = names.helper(py, "done_handle")?.try_call((&callback, argument, &event_loop, &context))?;
-    let exception = raised.into_value(py).into_bound(py).into_any();
-    let items = [("exception", &exception), ("handle", &handle)];
-    Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in callback {text}"), &items)?)
 }
 
 /// The descriptor is the transport's, and `connection_made` is called in the next turn.
@@ -64,6 +87,7 @@ pub fn connected(of: Transport<'_, '_>) -> Slim<()> {
         Err(raised) => report(of, "connection_made", of.object, raised),
     };
     watch(of)?;
+    of.hold()?;
     let waiter = of.with(|state| state.objects.as_mut().and_then(|objects| objects.waiter.take()));
     if let Some(waiter) = waiter.map(|waiter| waiter.into_bound(py))
         && !waiter.try_call_method(pyo3::intern!(py, "cancelled"), ())?.try_is_truthy()?
@@ -81,13 +105,27 @@ pub fn watch(of: Transport<'_, '_>) -> Slim<()> {
     let py = of.py();
     let wanted = |state: &mut super::state::State| {
         let wanted = state.stage == Stage::Connected && (!state.closing || !state.outgoing.is_empty());
-        state.objects.as_ref().filter(|_| wanted).map(|objects| (objects.watch.clone(), state.fd))
+        let interest = Some(state.interest()).filter(|interest| !interest.is_empty())?;
+        let objects = state.objects.as_ref().filter(|_| wanted)?;
+        Some((objects.watch.clone(), state.fd, interest, state.is_pipe()))
     };
-    let Some((watch, fd)) = of.with(wanted) else { return Ok(()) };
-    match watch.watch_transport(py, fd) {
+    let Some((watch, fd, interest, is_pipe)) = of.with(wanted) else { return Ok(()) };
+    match watch.watch_transport(py, fd, interest) {
         Ok(()) => Ok(()),
+        // asyncio's, too, says so, and never reads of what cannot be watched.
+        Err(raised) if is_pipe => report(of, "connection_made", of.object, raised),
         Err(raised) => failed(of, raised, "Fatal error on transport"),
     }
+}
+
+/// Whether an exception is no more than what networks, terminals and pipes do.
+fn is_usual(of: Transport<'_, '_>, exception: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !exception.is_instance_of::<PyOSError>() {
+        return Ok(false);
+    }
+    let is_read_pipe = of.with(|state| state.wants == Wants::Pipe);
+    let code = exception.try_getattr(pyo3::intern!(of.py(), "errno"))?;
+    Ok(!is_read_pipe || code.extract::<i32>().is_ok_and(|code| code == libc::EIO))
 }
 
 /// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the connection
@@ -103,7 +141,7 @@ pub fn failed(of: Transport<'_, '_>, raised: PyErr, message: &str) -> Slim<()> {
     }
     let exception = raised.value(py).as_any().clone();
     if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
-        if raised.is_instance_of::<PyOSError>(py) {
+        if is_usual(of, &exception)? {
             if event_loop.get().debug.get(py) {
                 asyncio(py)?.helper(py, "log_fatal_error")?.try_call((of.object, message, &exception))?;
             }
@@ -191,7 +229,11 @@ pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
         Ok(_) => Ok(()),
         Err(raised) => report(of, "connection_lost", &reason, raised),
     };
-    let released = release(of);
+    let to = Report::of(of);
+    let released = match (release(of), to) {
+        (Err(raised), Some(to)) => to.make("connection_lost", &reason, *raised),
+        (released, _) => released,
+    };
     told.and(released)
 }
 

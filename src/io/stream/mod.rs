@@ -1,13 +1,14 @@
-//! Transports of byte streams: TCP and Unix sockets. The way of a byte is a straight line: `watch` sees the event, the
+//! Transports of byte streams: TCP and Unix sockets, pipes. The way of a byte is a straight line: `watch` sees the event, the
 //! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
 //!
 //! `state`: what a transport knows; `accept`: how a server comes by one; `ends`: how a connection begins and ends;
 //! `send`: what is asked of the kernel; `socket`: who has the descriptor; `seen`: what of it Python sees; `class`: what
-//! Python asks for; `tls`, `tls_write`: the same way through TLS.
+//! Python asks for; `tls`, `tls_write`: the same way through TLS; `pipe`: what pipes do otherwise.
 
 pub mod accept;
 pub mod class;
 mod ends;
+pub mod pipe;
 mod read;
 mod seen;
 mod send;
@@ -33,8 +34,7 @@ pub fn on_event(transport: &Bound<'_, PyAny>, event: Event) {
         state.readable |= event.ready.read && !state.eof_received;
         state.more_than_data |= event.more_than_data;
         state.writable |= event.ready.write;
-        let reads = state.readable && !state.paused && !state.closing;
-        state.stage == Stage::Connected && (reads || (state.writable && !state.outgoing.is_empty()))
+        state.stage == Stage::Connected && (state.is_readable() || (state.writable && !state.outgoing.is_empty()))
     });
     if worth {
         of.queue();
@@ -91,7 +91,7 @@ pub fn run_transition(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, 
     let _inside = context::inside(&context)?;
     match of.with(|state| state.stage) {
         Stage::New => ends::connected(of),
-        Stage::Connected => ends::lost(of),
+        Stage::Connected => pipe::tell_end(of).and_then(|()| ends::lost(of)),
         Stage::Over => Ok(()),
     }
 }

@@ -7,9 +7,9 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::ends;
 use super::state::{Transport, Wants};
 use super::tls::{self, Known, Wrapped};
+use super::{ends, pipe};
 use crate::io::protocol_of::Short;
 use crate::io::reader::feed;
 use crate::py::asyncio::asyncio;
@@ -34,7 +34,10 @@ pub struct Received {
 /// `room` may be written to for `size` bytes, and nobody else does until this returns.
 unsafe fn receive(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Result<Option<Received>> {
     loop {
-        let (count, ended_early) = if short == Short::DrainedUnlessMore {
+        let (count, ended_early) = if short == Short::Pipe {
+            // SAFETY: the caller says that `room` may be written to for `size` bytes.
+            (unsafe { libc::read(fd, room.cast(), size) }, false)
+        } else if short == Short::DrainedUnlessMore {
             let mut place = libc::iovec { iov_base: room.cast(), iov_len: size };
             // SAFETY: an all-zero msghdr is a valid one.
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -66,7 +69,7 @@ unsafe fn receive(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Re
 /// What ends the run.
 pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     let wants = of.with(|state| {
-        let is_reading = state.readable && !state.closing && !state.paused && state.lost == 0 && !state.lent;
+        let is_reading = state.is_readable() && state.lost == 0 && !state.lent;
         is_reading.then_some((state.wants, state.fd, state.short))
     });
     let Some((wants, fd, short)) = wants else { return Ok(()) };
@@ -74,6 +77,8 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
         Wants::Data => to_data_received(of, fd, short),
         Wants::Buffer => to_buffer(of, fd, short),
         Wants::Tls => to_tls(of, fd, short),
+        Wants::Pipe => to_pipe(of, fd, short),
+        Wants::Nothing => pipe::reader_gone(of),
     };
     if of.with(|state| state.readable && !state.closing && !state.paused && state.lost == 0) {
         of.queue();
@@ -88,7 +93,7 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
         let drained = match received {
             None => true,
             Some(Received { count, ended_early }) => {
-                count < size && !ended_early && !state.more_than_data && state.short != Short::Unknown
+                count < size && !ended_early && !state.more_than_data && !state.short.says_nothing()
             }
         };
         state.readable = !drained;
@@ -119,20 +124,35 @@ enum Arrived<'py> {
     Bytes(Bound<'py, PyBytes>),
 }
 
+/// Receive once, for a reader if there is one. None: there is nothing now.
+///
+/// # Errors
+/// The kernel's.
+#[inline]
+fn arrived<'py>(
+    of: Transport<'_, 'py>,
+    target: Option<&feed::Target<'py>>,
+    fd: RawFd,
+    short: Short,
+) -> io::Result<Option<Arrived<'py>>> {
+    // To make bytes, or to append them, runs no Python code.
+    let tried = receive_with(of, fd, short, |bytes| {
+        let is_appended = !bytes.is_empty() && target.is_some_and(|target| target.append(bytes));
+        if is_appended { Arrived::Appended } else { Arrived::Bytes(PyBytes::new(of.py(), bytes)) }
+    })?;
+    let (received, arrived) = tried.unzip();
+    note(of, received, MOST);
+    Ok(arrived)
+}
+
 fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let py = of.py();
     let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
     let target = feed::target(&protocol);
-    // To make bytes, or to append them, runs no Python code.
-    let tried = receive_with(of, fd, short, |bytes| {
-        let is_appended = !bytes.is_empty() && target.as_ref().is_some_and(|target| target.append(bytes));
-        if is_appended { Arrived::Appended } else { Arrived::Bytes(PyBytes::new(py, bytes)) }
-    });
-    let (received, arrived) = match tried {
-        Ok(tried) => tried.unzip(),
+    let arrived = match arrived(of, target.as_ref(), fd, short) {
+        Ok(arrived) => arrived,
         Err(failed) => return read_failed(of, &failed),
     };
-    note(of, received, MOST);
     let given = match arrived {
         None => return Ok(()),
         Some(Arrived::Bytes(data)) if data.as_bytes().is_empty() => return at_end(of),
@@ -143,6 +163,23 @@ fn to_data_received(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> 
         Ok(()) => Ok(()),
         Err(raised) => ends::failed(of, raised, "Fatal error: protocol.data_received() call failed."),
     }
+}
+
+/// Of a pipe. What its protocol raises is a callback's exception, and the pipe goes on.
+fn to_pipe(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
+    let py = of.py();
+    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    let target = feed::target(&protocol);
+    let (given, data) = match arrived(of, target.as_ref(), fd, short) {
+        Err(failed) => return ends::failed(of, error::os_error(&failed), "Fatal read error on pipe transport"),
+        Ok(None) => return Ok(()),
+        Ok(Some(Arrived::Bytes(data))) if data.as_bytes().is_empty() => return pipe::at_end(of),
+        Ok(Some(Arrived::Bytes(data))) => {
+            (protocol.try_call_method(pyo3::intern!(py, "data_received"), (&data,)).map(drop), data.into_any())
+        }
+        Ok(Some(Arrived::Appended)) => (target.map_or(Ok(()), |target| target.appended()), py.None().into_bound(py)),
+    };
+    given.or_else(|raised| ends::report(of, "data_received", &data, raised))
 }
 
 #[cold]

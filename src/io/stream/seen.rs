@@ -16,7 +16,7 @@ use crate::py::call::Object;
 pub fn sock_of<'py>(stream: &Bound<'py, Stream>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = stream.py();
     let known = |objects: &Objects| match &objects.socket {
-        Socket::Python(sock) => Ok(sock.clone_ref(py)),
+        Socket::Python(file) | Socket::Pipe { file, .. } => Ok(file.clone_ref(py)),
         Socket::Native(fd) => Err(fd.as_raw_fd()),
     };
     let found = stream.get().state.with(py, |state| {

@@ -20,7 +20,10 @@ const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
 /// How much the kernel took: None when it takes nothing now.
-fn taken(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
+///
+/// # Errors
+/// The kernel's.
+pub fn taken(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
     loop {
         let count = call();
         if count >= 0 {
@@ -56,12 +59,20 @@ fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
     taken(|| unsafe { libc::sendmsg(fd, &raw const message, FLAGS) })
 }
 
+/// As `send_all`, for a pipe.
+fn write_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    let count = libc::c_int::try_from(pieces.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: an IoSlice is an iovec (as std promises), and each of the `count` is valid for its length.
+    taken(|| unsafe { libc::writev(fd, pieces.as_ptr().cast(), count) })
+}
+
 /// Send the next chunks that wait, with one system call: how many bytes were offered, and how many of them taken.
 fn send_next<const PLACES: usize>(state: &mut State) -> io::Result<(usize, usize)> {
     let mut places = [IoSlice::new(&[]); PLACES];
     let count = state.outgoing.fill(&mut places);
     let offered = places[..count].iter().map(|place| place.len()).sum();
-    let taken = send_all(state.fd, &places[..count])?.unwrap_or(0);
+    let all = if state.is_pipe() { write_all } else { send_all };
+    let taken = all(state.fd, &places[..count])?.unwrap_or(0);
     // Bytes of no subclass are let go of: no Python code runs.
     state.outgoing.advance(taken, drop);
     Ok((offered, taken))

@@ -17,6 +17,8 @@ use crate::py::call::Object;
 pub enum Socket {
     /// A `socket.socket`.
     Python(Py<PyAny>),
+    /// A pipe, of whatever class. When another transport watches the same descriptor, this one has a duplicate.
+    Pipe { file: Py<PyAny>, duplicate: Option<OwnedFd> },
     /// Nobody has asked for one.
     Native(OwnedFd),
 }
@@ -29,6 +31,10 @@ impl Socket {
     pub fn close(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Python(sock) => sock.into_bound(py).try_call_method(pyo3::intern!(py, "close"), ()).map(drop),
+            Self::Pipe { file, duplicate } => {
+                drop(duplicate);
+                file.into_bound(py).try_call_method(pyo3::intern!(py, "close"), ()).map(drop)
+            }
             Self::Native(fd) => {
                 drop(fd);
                 Ok(())

@@ -11,6 +11,7 @@ use super::socket::{Accepted, Socket};
 use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
+use crate::io::poller::Interest;
 use crate::io::protocol_of::Short;
 use crate::io::sock_plain::ReceiveBuffer;
 use crate::io::watch::Watch;
@@ -28,6 +29,10 @@ pub enum Wants {
     Buffer,
     /// As ciphertext (`pyloop._tls.SSLProtocol`), while there is nothing out of the ordinary; else as `Buffer`.
     Tls,
+    /// Of a pipe that is read: `data_received(bytes)`, whatever the protocol is.
+    Pipe,
+    /// Of a pipe that is written: nothing. What can be received says that nobody reads any more.
+    Nothing,
 }
 
 /// Where a transport is in its life.
@@ -69,7 +74,9 @@ pub struct State {
     pub closing: bool,
     /// asyncio's `_conn_lost`: `connection_lost` is queued or has been called. Counts the writes since, too.
     pub lost: u32,
-    /// asyncio's `_paused`: of reading.
+    /// asyncio's `_conn_lost` of a pipe that is written: counts the writes since it was closed, and the one that failed.
+    pub refused: u32,
+    /// asyncio's `_paused`: of reading. A device that is written to is never read.
     pub paused: bool,
     /// asyncio's `_eof`: nothing is to be written any more.
     pub eof_written: bool,
@@ -101,6 +108,27 @@ pub struct Stream {
 }
 
 impl State {
+    /// Whether its transport is one of a pipe.
+    pub fn is_pipe(&self) -> bool {
+        matches!(self.wants, Wants::Pipe | Wants::Nothing)
+    }
+
+    /// What the kernel is to tell of the descriptor as long as the connection lives.
+    pub fn interest(&self) -> Interest {
+        match self.wants {
+            Wants::Data | Wants::Buffer | Wants::Tls => Interest { read: true, write: true },
+            Wants::Pipe => Interest { read: true, write: false },
+            // A device has no reader that could go; it is asked about when it has taken less than was written.
+            Wants::Nothing => Interest { read: !self.paused, write: !self.paused },
+        }
+    }
+
+    /// Whether there may be something to receive, or a reader that is gone, and somebody wants to hear of it.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        self.readable && !self.paused && (!self.closing || self.wants == Wants::Nothing)
+    }
+
     /// The turn that a write is made in, if it is made in a callback or a step of the loop.
     #[inline]
     pub fn turn(&self, py: Python<'_>) -> Option<u64> {
@@ -114,8 +142,8 @@ impl Stream {
         visit.call(&state.reason)?;
         let Some(objects) = &state.objects else { return Ok(()) };
         visit.call(&objects.event_loop)?;
-        if let Socket::Python(sock) = &objects.socket {
-            visit.call(sock)?;
+        if let Socket::Python(file) | Socket::Pipe { file, .. } = &objects.socket {
+            visit.call(file)?;
         }
         visit.call(&objects.protocol)?;
         visit.call(&objects.context)?;

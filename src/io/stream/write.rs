@@ -24,7 +24,7 @@ const TOO_MANY_WRITES: u32 = 5;
 const MOST_GATHERED: usize = 64 * 1024;
 
 /// What `write` found when it looked.
-enum Found {
+pub enum Found {
     /// Send at once by this descriptor.
     Idle(RawFd),
     /// Behind others that wait to be sent.
@@ -35,6 +35,55 @@ enum Found {
     Full,
     /// The connection is lost; so many writes came since.
     Lost(u32),
+}
+
+/// How a write goes out, and what is said of one that cannot.
+pub trait Way {
+    /// What is to be written is no bytes.
+    fn no_bytes(data: &Bound<'_, PyAny>) -> PyErr;
+
+    /// Where a write of so many bytes goes; None: nowhere.
+    ///
+    /// # Errors
+    /// Nothing may be written now.
+    fn find(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>>;
+
+    /// How much of it the kernel took: None when it takes nothing now.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>>;
+
+    /// Something is to be left over for when the kernel takes more.
+    ///
+    /// # Errors
+    /// OSError for what cannot be watched.
+    fn waits(_of: Transport<'_, '_>) -> PyResult<()> {
+        Ok(())
+    }
+}
+
+/// The way of what is written to a socket.
+pub struct ToSocket;
+
+impl Way for ToSocket {
+    #[cold]
+    fn no_bytes(data: &Bound<'_, PyAny>) -> PyErr {
+        match data.get_type().name().map(Bound::into_any).and_then(|name| name.try_repr()) {
+            Ok(name) => PyTypeError::new_err(format!("data argument must be a bytes-like object, not {name}")),
+            Err(raised) => raised,
+        }
+    }
+
+    #[inline]
+    fn find(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>> {
+        look_once(of, length)
+    }
+
+    #[inline]
+    fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+        send(fd, bytes)
+    }
 }
 
 /// Where so many bytes go.
@@ -79,10 +128,14 @@ fn look(of: Transport<'_, '_>, name: &str, while_sending: &str, length: usize) -
     found.map_err(PyRuntimeError::new_err)
 }
 
+/// A write to a lost connection; so many came before it.
+///
+/// # Errors
+/// What logging raises.
 #[cold]
-fn dropped(py: Python<'_>, writes: u32) -> PyResult<()> {
+pub fn dropped(py: Python<'_>, writes: u32, warn: &str) -> PyResult<()> {
     if writes >= TOO_MANY_WRITES {
-        asyncio(py)?.helper(py, "warn_of_lost_write")?.try_call(())?;
+        asyncio(py)?.helper(py, warn)?.try_call(())?;
     }
     Ok(())
 }
@@ -93,29 +146,37 @@ fn dropped(py: Python<'_>, writes: u32) -> PyResult<()> {
 /// TypeError for what is no bytes, RuntimeError after `write_eof` and while a file is sent; what ends the run.
 #[inline]
 pub fn write(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    write_by::<ToSocket>(of, data)
+}
+
+/// `write` of a socket's transport, or of a pipe's.
+///
+/// # Errors
+/// As `write`; AssertionError for what is no bytes, of a pipe.
+#[inline]
+pub fn write_by<W: Way>(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         let length = bytes.as_bytes().len();
-        return match look_once(of, length)? {
-            Some(Found::Idle(fd)) => sent(of, send(fd, bytes.as_bytes()), length, |gone| (bytes.clone(), gone)),
+        return match W::find(of, length)? {
+            Some(Found::Idle(fd)) => sent::<W>(of, W::send(fd, bytes.as_bytes()), length, |gone| (bytes.clone(), gone)),
             Some(found) => keep(of, &found, [PyBackedBytes::from(bytes.clone())]),
             None => Ok(()),
         };
     }
     let known = data.is_instance_of::<PyBytes>() || data.is_instance_of::<PyByteArray>();
     if !known && !data.is_instance_of::<PyMemoryView>() {
-        let text = format!("data argument must be a bytes-like object, not {}", data.get_type().name()?.try_repr()?);
-        return Err(PyTypeError::new_err(text));
+        return Err(W::no_bytes(data));
     }
     match View::new(data, false) {
-        Ok(view) => match look_once(of, view.len())? {
+        Ok(view) => match W::find(of, view.len())? {
             Some(Found::Idle(fd)) => {
-                let tried = view.with(|bytes| send(fd, bytes));
-                sent(of, tried, view.len(), |gone| (view.copy_from(gone), 0))
+                let tried = view.with(|bytes| W::send(fd, bytes));
+                sent::<W>(of, tried, view.len(), |gone| (view.copy_from(gone), 0))
             }
             Some(found) => keep(of, &found, [PyBackedBytes::from(view.copy_from(0))]),
             None => Ok(()),
         },
-        Err(_scattered) => write(of, buffer::gathered(data)?.as_any()),
+        Err(_scattered) => write_by::<W>(of, buffer::gathered(data)?.as_any()),
     }
 }
 
@@ -129,14 +190,14 @@ fn look_once(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>> {
         return if refused { look(of, "write", "write", 0).map(|_| None) } else { Ok(None) };
     }
     match look(of, "write", "write", length)? {
-        Found::Lost(writes) => dropped(of.py(), writes).map(|()| None),
+        Found::Lost(writes) => dropped(of.py(), writes, "warn_of_lost_write").map(|()| None),
         found => Ok(Some(found)),
     }
 }
 
 /// So much of a write was sent: the rest is kept.
 #[inline]
-fn sent<'py>(
+fn sent<'py, W: Way>(
     of: Transport<'_, 'py>,
     tried: io::Result<Option<usize>>,
     length: usize,
@@ -145,15 +206,25 @@ fn sent<'py>(
     match tried {
         Ok(Some(count)) if count == length => Ok(()),
         Ok(count) => {
+            W::waits(of)?;
             let (chunk, gone) = rest(count.unwrap_or(0));
             let chunk = PyBackedBytes::from(chunk);
             of.with(|state| state.outgoing.push_rest(chunk, gone));
             Ok(grown(of).map_err(|raised| *raised)?)
         }
-        Err(error) => {
-            Ok(ends::failed(of, error::os_error(&error), "Fatal write error on socket transport").map_err(|it| *it)?)
-        }
+        Err(error) => write_failed(of, error::os_error(&error)).map_err(|raised| *raised),
     }
+}
+
+/// The kernel has refused what was to be sent: the connection is broken.
+#[cold]
+fn write_failed(of: Transport<'_, '_>, raised: PyErr) -> Slim<()> {
+    let is_pipe = of.with(|state| {
+        state.refused += u32::from(state.is_pipe());
+        state.is_pipe()
+    });
+    let kind = if is_pipe { "pipe" } else { "socket" };
+    ends::failed(of, raised, &format!("Fatal write error on {kind} transport"))
 }
 
 /// Put what cannot, or need not, be sent at once behind what waits to be sent.
@@ -203,7 +274,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
         return Ok(());
     }
     match look(of, "writelines", "writelines", length)? {
-        Found::Lost(writes) => dropped(of.py(), writes),
+        Found::Lost(writes) => dropped(of.py(), writes, "warn_of_lost_write"),
         found => keep(of, &found, chunks),
     }
 }
@@ -231,7 +302,7 @@ pub fn flush(of: Transport<'_, '_>) -> Slim<()> {
                 state.objects.as_mut().and_then(|objects| objects.empty_waiter.take())
             });
             settle(waiter.map(|waiter| waiter.into_bound(py)), "set_exception", raised.value(py).as_any())?;
-            return ends::failed(of, raised, "Fatal write error on socket transport");
+            return write_failed(of, raised);
         }
     }
     if of.with(|state| state.writable) {
