@@ -131,9 +131,12 @@ pub struct Registrations {
     in_vain: usize,
     /// How many transports the kernel tells of.
     transports: usize,
-    /// When the last look was, by the loop's clock; how many events it has found.
+    /// When the last look was, by the loop's clock.
     looked_at: u64,
-    found: usize,
+    /// When the loop went to sleep; 0: it has looked since.
+    asleep_since: u64,
+    /// Another look may find something before the loop has gone to sleep and come back.
+    expects_more: bool,
     /// A level-triggered descriptor was ready in the last look and may be so still.
     look_again: bool,
 }
@@ -154,7 +157,8 @@ impl Registrations {
             in_vain: 0,
             transports: 0,
             looked_at: 0,
-            found: 0,
+            asleep_since: 0,
+            expects_more: false,
             look_again: false,
         })
     }
@@ -285,7 +289,9 @@ impl Registrations {
             self.looked_at = clock();
         }
         let count = poller.look(|event| self.take(py, event, found))?;
-        self.found = count;
+        let asleep_since = std::mem::take(&mut self.asleep_since);
+        let came_back_at_once = asleep_since > 0 && self.looked_at.saturating_sub(asleep_since) < LOOK_AFTER;
+        self.expects_more = count > 1 || (count == 1 && (came_back_at_once || self.expects_more && asleep_since == 0));
         self.look_again |= count == EVENTS_AT_ONCE;
         if REPORTS_CLOSED && self.in_vain > 0 && self.in_vain * RENEWED_PER_EVENT >= self.kernel.registered {
             self.in_vain = 0;
@@ -308,9 +314,11 @@ impl Registrations {
         clock() - self.looked_at >= LOOK_AFTER
     }
 
-    /// Whether the last look has found several.
+    /// Whether the last look says that another one may find something before the loop has gone to sleep and come back. It
+    /// has found several; or it has found one, and without such a look the loop would have slept for no time at all (both
+    /// ends of a connection are on this loop, say).
     pub fn expects_more(&self) -> bool {
-        self.found > 1
+        self.expects_more
     }
 
     /// The kernel is to tell this descriptor's transport of this, and no more.
@@ -398,6 +406,9 @@ impl Registrations {
     /// cannot be watched any more.
     #[must_use = "a waker that is dropped wakes nobody"]
     pub fn settle(&mut self) -> Vec<Waker> {
+        if self.transports > 0 {
+            self.asleep_since = clock();
+        }
         let mut wakers = Vec::new();
         while let Some(fd) = self.loose.pop() {
             let Some(watched) = self.watched.get_mut(fd).filter(|watched| watched.is_loose) else { continue };

@@ -34,8 +34,7 @@ pub trait Reactor: Send + Sync {
     /// # Errors
     /// As `poll_ready`.
     fn look(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool>;
-    /// Whether another look may find something before the loop has gone to sleep and come back: the last one has found
-    /// several connections.
+    /// Whether another look may find something before the loop has gone to sleep and come back.
     fn expects_more(&self, py: Python<'_>) -> bool;
     /// The loop is about to sleep. When `check` wants to be called, by the loop's clock.
     fn before_sleep(&self, py: Python<'_>) -> Option<u64>;
