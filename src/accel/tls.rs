@@ -22,8 +22,8 @@ use pyo3::types::{PyBytes, PyType};
 
 use super::{Acceleration, Probed, Why, expect, raised};
 use crate::py::call::{self, Object};
-use crate::py::error;
 use crate::py::memory::{self, word};
+use crate::py::new_bytes::NewBytes;
 
 pub static TLS: Acceleration = Acceleration::new("tls");
 
@@ -209,7 +209,7 @@ impl Session {
     /// MemoryError.
     pub fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Option<Bound<'py, PyBytes>>, Read)> {
         // Records are larger than what is in them; one that was there in part may need more room than what has come now.
-        let mut room = Room::new(py, self.incoming(py).max(1))?;
+        let mut room = NewBytes::new(py, self.incoming(py).max(1))?;
         let end = loop {
             if !self.has_more(py) {
                 break Read::NoMore;
@@ -217,7 +217,7 @@ impl Session {
             let (place, size) = room.rest(RECORD)?;
             // SAFETY: the room is `size` bytes long there, and nobody else knows it.
             match unsafe { self.read(py, place, size) } {
-                Read::Bytes(count) => room.filled += count,
+                Read::Bytes(count) => room.fill(count),
                 end => break end,
             }
         };
@@ -254,69 +254,15 @@ impl Session {
         if size == 0 {
             return Ok(None);
         }
-        let mut room = Room::new(py, size)?;
+        let mut room = NewBytes::new(py, size)?;
         let (place, _) = room.rest(RECORD)?;
         // SAFETY: `_object` keeps the BIO, which fills the room as far as it has bytes; nobody else knows the room.
         let count = unsafe { (self.library.bio_read)(self.outgoing.as_ptr(), place.cast(), size as c_int) };
-        room.filled =
-            usize::try_from(count).ok().filter(|&count| count == size).ok_or_else(|| PyMemoryError::new_err(()))?;
+        if usize::try_from(count) != Ok(size) {
+            return Err(PyMemoryError::new_err(()));
+        }
+        room.fill(size);
         room.into_bytes()
-    }
-}
-
-// CPython's, which PyO3 does not name.
-unsafe extern "C" {
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
-}
-
-/// `bytes` in the making.
-struct Room<'py> {
-    /// Not yet known to anybody else.
-    bytes: Bound<'py, PyAny>,
-    size: usize,
-    filled: usize,
-}
-
-impl<'py> Room<'py> {
-    fn new(py: Python<'py>, size: usize) -> PyResult<Self> {
-        let length = ffi::Py_ssize_t::try_from(size).map_err(|_| PyMemoryError::new_err(()))?;
-        // SAFETY: bytes that are yet to be written; a new reference, or NULL with an exception set.
-        let bytes = unsafe { error::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
-        Ok(Self { bytes, size, filled: 0 })
-    }
-
-    /// Where the next bytes go, and how many there is room for: one at least, more by `step` when there is none left.
-    fn rest(&mut self, step: usize) -> PyResult<(*mut u8, usize)> {
-        if self.filled == self.size {
-            self.resize(self.size + step)?;
-        }
-        // SAFETY: `bytes` is of this class, and as long as `size`, of which `filled` is less.
-        let place = unsafe { ffi::PyBytes_AS_STRING(self.bytes.as_ptr()).cast_mut().cast::<u8>().add(self.filled) };
-        Ok((place, self.size - self.filled))
-    }
-
-    fn resize(&mut self, size: usize) -> PyResult<()> {
-        let py = self.bytes.py();
-        let length = ffi::Py_ssize_t::try_from(size).map_err(|_| PyMemoryError::new_err(()))?;
-        let mut bytes = std::mem::replace(&mut self.bytes, py.None().into_bound(py)).into_ptr();
-        // SAFETY: the only reference is given away, to bytes that nobody else knows; a new one comes back, or NULL with an
-        // exception set.
-        self.bytes = unsafe {
-            _PyBytes_Resize(&raw mut bytes, length);
-            error::owned(py, bytes)?
-        };
-        self.size = size;
-        Ok(())
-    }
-
-    fn into_bytes(mut self) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        if self.filled == 0 {
-            return Ok(None);
-        }
-        if self.filled < self.size {
-            self.resize(self.filled)?;
-        }
-        Ok(Some(self.bytes.cast_into()?))
     }
 }
 

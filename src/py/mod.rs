@@ -21,6 +21,8 @@ pub mod iter;
 #[cfg(feature = "loop")]
 pub mod memory;
 pub mod names;
+#[cfg(feature = "loop")]
+pub mod new_bytes;
 pub mod refs;
 
 #[cfg(Py_LIMITED_API)]

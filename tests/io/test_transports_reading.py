@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import array
 import asyncio
+import functools
 import os
 import socket
+import threading
 from typing import Any
 
 import pytest
 
+import pyloop
 from support.loops import Run
 from support.net import receive_all, socket_pair
 from support.protocols import Recorder
@@ -140,6 +143,69 @@ def test_one_call_gives_no_more_than_a_quarter_of_a_megabyte(run: Run) -> None:
             await asyncio.get_running_loop().sock_sendall(peer, MEGABYTES * 2)
             await protocol.received(2 * len(MEGABYTES))
             assert 0 < protocol.largest <= 2**18
+
+    run(main())
+
+
+def test_received_bytes_stay_as_they_are_whatever_their_size(run: Run) -> None:
+    """Few are copied from the loop's buffer, many are received where they stay."""
+
+    class Kept(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[bytes] = []
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.kept.append(data)
+
+    async def main() -> None:
+        async with transport_and_peer(Kept, socket.AF_INET) as (transport, protocol, peer):
+            sent = b""
+            for size in (1, 40_000, 100_000, 10, 130_000, 2**18, 2**19, 2**18, 5, 70_000, 70_000):
+                transport.pause_reading()
+                piece = MEGABYTES[size : 2 * size]
+                sent += piece[: peer.send(piece)]
+                transport.resume_reading()
+                await protocol.received(len(sent))
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.lost
+            assert b"".join(protocol.kept) == sent == protocol.data
+            assert protocol.events == ["made", "eof", "lost"]
+
+    run(main())
+
+
+def test_a_loop_that_is_busy_with_both_ends_of_a_connection_looks_after_all_else(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stopped = False
+
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                self.transport = transport
+
+            def data_received(self, data: bytes) -> None:
+                if not stopped:
+                    self.transport.write(data)
+
+        with socket_pair(socket.AF_INET) as (one, other):
+            (first, _), (second, _) = [await loop.create_connection(Echo, sock=sock) for sock in (one, other)]
+            first.write(b"to and fro")
+            called = loop.create_future()
+            call = functools.partial(loop.call_soon_threadsafe, called.set_result, None)
+            threading.Timer(0.002, call).start()
+            async with transport_and_peer() as (_, protocol, peer):
+                peer.send(b"data")
+                assert await protocol.received(4) == b"data"
+            if isinstance(loop, pyloop.EventLoop):
+                await pyloop.sleep(0.002)  # by tokio's clock
+            await asyncio.sleep(0.002)
+            await called
+            stopped = True
+            first.abort()
+            second.abort()
+            await asyncio.sleep(0.001)
 
     run(main())
 

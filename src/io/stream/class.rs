@@ -75,6 +75,7 @@ impl Stream {
             eof_received: false,
             readable: false,
             more_than_data: false,
+            room: 0,
             writable: false,
             queued: false,
             held: true,

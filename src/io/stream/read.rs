@@ -16,9 +16,17 @@ use crate::py::asyncio::asyncio;
 use crate::py::buffer::View;
 use crate::py::call::Object;
 use crate::py::error::{self, Slim};
+use crate::py::new_bytes::NewBytes;
 
 /// The most that one turn receives of a connection: asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
+
+/// From so many bytes on it costs more to copy them than to make bytes that are too large first.
+const WORTH_A_ROOM: usize = 32 * 1024;
+
+/// Bytes of so many are of the C library's heap. What is larger may be a mapping of its own, and the part that was not
+/// used would be given back page by page.
+const IN_HEAP: usize = 120 * 1024;
 
 /// What a receive came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +94,15 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     done
 }
 
+/// How large bytes are to be for a receive that may bring as much as the last one; 0: it is better copied.
+fn room_for(last: usize) -> usize {
+    match last {
+        MOST => MOST,
+        WORTH_A_ROOM..IN_HEAP => IN_HEAP,
+        _ => 0,
+    }
+}
+
 /// Note what a receive says of what there is left.
 #[inline]
 fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
@@ -97,6 +114,7 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
             }
         };
         state.readable = !drained;
+        state.room = received.map_or(0, |received| room_for(received.count));
     });
 }
 
@@ -117,6 +135,22 @@ fn receive_with<T>(
     })
 }
 
+/// Receive into bytes of their own. None: there is nothing now.
+fn receive_in<'py>(
+    mut room: NewBytes<'py>,
+    fd: RawFd,
+    short: Short,
+) -> io::Result<Option<(Received, Bound<'py, PyBytes>)>> {
+    let py = room.py();
+    let no_memory = |_: PyErr| io::Error::from_raw_os_error(libc::ENOMEM);
+    let (place, size) = room.rest(MOST).map_err(no_memory)?;
+    // SAFETY: nobody else knows of the bytes, and there is room for `size` of them.
+    let Some(received) = (unsafe { receive(fd, place, size, short)? }) else { return Ok(None) };
+    room.fill(received.count);
+    let bytes = room.into_bytes().map_err(no_memory)?;
+    Ok(Some((received, bytes.unwrap_or_else(|| PyBytes::new(py, &[])))))
+}
+
 /// What was received, and where it is.
 enum Arrived<'py> {
     /// In the reader that the protocol has.
@@ -135,6 +169,14 @@ fn arrived<'py>(
     fd: RawFd,
     short: Short,
 ) -> io::Result<Option<Arrived<'py>>> {
+    let size = if target.is_none() { of.with(|state| state.room) } else { 0 };
+    if size > 0
+        && let Ok(room) = NewBytes::new(of.py(), size)
+    {
+        let (received, bytes) = receive_in(room, fd, short)?.unzip();
+        note(of, received, size);
+        return Ok(bytes.map(Arrived::Bytes));
+    }
     // To make bytes, or to append them, runs no Python code.
     let tried = receive_with(of, fd, short, |bytes| {
         let is_appended = !bytes.is_empty() && target.is_some_and(|target| target.append(bytes));

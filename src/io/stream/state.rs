@@ -86,6 +86,8 @@ pub struct State {
     pub readable: bool,
     /// What the last event said beside: the end of the stream, an error, urgent data. A short receive says nothing then.
     pub more_than_data: bool,
+    /// How large the bytes are that the next receive goes into without a copy; 0: it goes into the loop's buffer.
+    pub room: usize,
     /// The kernel takes more than it did when something was left to send.
     pub writable: bool,
     /// It is in the loop's queue.
