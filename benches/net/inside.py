@@ -1,0 +1,162 @@
+"""The work that measures itself: both ends in one loop, or a child process at the other end.
+
+Each function works for about so many seconds, after a fifth of them that is not counted, and says what it
+measured. The processor time is that of the loop's process: what a child does is not the loop's.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from time import perf_counter, process_time
+
+from net.report import Sample, quantile
+from net.servers import HOST, Echo
+
+CHUNK = b"x" * 65536
+MESSAGE = b"x" * 1024
+
+Work = Callable[[float], Awaitable[Sample]]
+WORK: dict[str, Work] = {}
+
+
+def work(name: str) -> Callable[[Work], Work]:
+    """Enter the function under the name of its row."""
+
+    def enter(run: Work) -> Work:
+        WORK[name] = run
+        return run
+
+    return enter
+
+
+async def _repeat(operation: Callable[[], Awaitable[object]], seconds: float) -> Sample:
+    """One operation after the other, each of them timed."""
+    warm = perf_counter() + seconds / 5
+    while perf_counter() < warm:
+        await operation()
+    taken = list[float]()
+    processor, start = process_time(), perf_counter()
+    end, now = start + seconds, start
+    while now < end:
+        before = now
+        await operation()
+        now = perf_counter()
+        taken.append(now - before)
+    processor = process_time() - processor
+    taken.sort()
+    micros = [quantile(taken, part) * 1e6 for part in (0.5, 0.99)]
+    return Sample(len(taken), now - start, processor, *micros)
+
+
+class _Window:
+    """Counts chunks between a beginning, after the warm-up, and an end."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.received = 0  # bytes, since ever
+        self.opens = perf_counter() + seconds / 5
+        self.opened: tuple[int, float, float] | None = None
+
+    def is_over(self) -> bool:
+        """Asked at each chunk that is sent: a clock that is read more often would be part of the work."""
+        now = perf_counter()
+        if self.opened is None:
+            if now >= self.opens:
+                self.opened = self.received, now, process_time()
+            return False
+        return now >= self.opened[1] + self.seconds
+
+    def sample(self) -> Sample:
+        assert self.opened is not None
+        received, wall, processor = self.opened
+        messages = (self.received - received) / len(CHUNK)
+        return Sample(messages, perf_counter() - wall, process_time() - processor)
+
+
+@work("bulk")
+async def bulk(seconds: float) -> Sample:
+    loop = asyncio.get_running_loop()
+    window = _Window(seconds)
+
+    class Sink(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            window.received += len(data)
+
+    server = await loop.create_server(Sink, HOST, 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    while not window.is_over():
+        writer.write(CHUNK)
+        await writer.drain()
+    sample = window.sample()
+    writer.transport.abort()
+    server.close()
+    return sample
+
+
+@work("both-ends")
+async def both_ends(seconds: float) -> Sample:
+    loop = asyncio.get_running_loop()
+
+    class Client(Echo):
+        missing = 0
+        answered: asyncio.Future[None]
+
+        def ask(self) -> asyncio.Future[None]:
+            self.missing, self.answered = len(MESSAGE), loop.create_future()
+            self.transport.write(MESSAGE)
+            return self.answered
+
+        def data_received(self, data: bytes) -> None:
+            self.missing -= len(data)
+            if not self.missing:
+                self.answered.set_result(None)
+
+    server = await loop.create_server(Echo, HOST, 0)
+    _, client = await loop.create_connection(Client, *server.sockets[0].getsockname())
+    sample = await _repeat(client.ask, seconds)
+    client.transport.abort()
+    server.close()
+    return sample
+
+
+@work("spawn")
+async def spawn(seconds: float) -> Sample:
+    async def child() -> None:
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        await process.wait()
+
+    return await _repeat(child, seconds)
+
+
+@work("pipe")
+async def pipe(seconds: float) -> Sample:
+    """Through /bin/cat and back."""
+    ends = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("/bin/cat", stdin=ends, stdout=ends)
+    assert process.stdin and process.stdout
+    window = _Window(seconds)
+    written, source, sink = 0, process.stdin, process.stdout
+
+    async def feed() -> Sample:
+        nonlocal written
+        while not window.is_over():
+            source.write(CHUNK)
+            written += len(CHUNK)
+            await source.drain()
+        sample = window.sample()
+        source.close()
+        return sample
+
+    feeder = asyncio.create_task(feed())
+    while data := await sink.read(4 * len(CHUNK)):
+        window.received += len(data)
+    await process.wait()
+    if window.received != written:
+        raise RuntimeError(f"{window.received} bytes of {written} came back")
+    return await feeder
+
+
+@work("getaddrinfo")
+async def getaddrinfo(seconds: float) -> Sample:
+    loop = asyncio.get_running_loop()
+    return await _repeat(lambda: loop.getaddrinfo(HOST, 80, type=socket.SOCK_STREAM), seconds)
