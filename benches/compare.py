@@ -10,7 +10,8 @@ drift hit all loops alike. Shown is the median rate of each loop, and the median
 in the same turn. The garbage collector is left on. On a busy machine a ratio still moves by 10%: the await of
 a native coroutine, which no loop has a part in, shows by how much. Where others compute on the same machine,
 `--clock cpu` takes the processor time of the process, all threads and the kernel's part included, instead of
-the time on the wall; a loop that waits where it should work then looks better than it is.
+the time on the wall; a loop that waits where it should work then looks better than it is. The network has a
+benchmark of its own: `python benches/net`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from time import perf_counter, process_time
 
 import workloads
 from loops import LOOPS, installed, new_event_loop
+from tables import chosen, progress, rate_text, text
 from workloads import WORKLOADS, Workload
 
 BASE = "uvloop"
@@ -142,27 +144,12 @@ def measure(row: Sequence[Series]) -> None:
         series.end()
 
 
-def progress(text: str) -> None:
-    """What is running now, for a person who waits."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def ratio(row: dict[str, Series], loop: str) -> float | None:
     """The median, over all turns, of this loop's rate as a multiple of BASE's."""
     if loop not in row or BASE not in row:
         return None
     pairs = list(zip(row[loop].rates, row[BASE].rates, strict=False))
     return median(rate / base for rate, base in pairs) if pairs else None
-
-
-def rate_text(rate: float) -> str:
-    """4_200_000 -> "4.20 M"."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if rate >= size:
-            digits = 2 if rate < 10 * size else 1 if rate < 100 * size else 0
-            return f"{rate / size:.{digits}f} {unit}"
-    return f"{rate:.0f}  "
 
 
 def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
@@ -181,27 +168,6 @@ def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
         verdict = "" if target is None or reached is None else "met" if reached >= target else "BELOW"
         rows.append([WORKLOADS[name].title, *cells, f"{target:g}x" if target else "", verdict])
     return rows
-
-
-def text(rows: list[list[str]], markdown: bool) -> str:
-    """The table for a terminal, or for a document."""
-    widths = [max(2, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        first, *rest = zip(row, widths, strict=True)
-        lines.append([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
-    if not markdown:
-        return "\n".join("  ".join(line).rstrip() for line in lines)
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-
-
-def chosen(given: str, known: Sequence[str]) -> list[str]:
-    """The names in a comma-separated option, or an error that says which there are."""
-    names = given.split(",")
-    if unknown := [name for name in names if name not in known]:
-        sys.exit(f"not known: {', '.join(unknown)}; there are: {', '.join(known)}")
-    return names
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ import pyloop
 from workloads import WORKLOADS, Run, clock, nothing
 
 MARKS = 4  # of each workload: around few, around many
+CONNECTIONS = 64
+MESSAGE = b"x" * 1024
 
 
 async def timers(n: int) -> float:
@@ -44,6 +47,78 @@ async def done_callbacks(n: int) -> float:
         await future
         await asyncio.sleep(0)
     return clock() - start
+
+
+async def getaddrinfo(n: int) -> float:
+    """A numeric address."""
+    loop = asyncio.get_running_loop()
+    await loop.getaddrinfo("127.0.0.1", 80)
+    start = clock()
+    for _ in range(n):
+        await loop.getaddrinfo("127.0.0.1", 80)
+    return clock() - start
+
+
+async def sock_echo(n: int) -> float:
+    """1 KiB there and back on each connection, both ends on the loop."""
+    loop = asyncio.get_running_loop()
+
+    async def serve(sock: socket.socket) -> None:
+        with sock:
+            while data := await loop.sock_recv(sock, 4096):
+                await loop.sock_sendall(sock, data)
+
+    async def client(sock: socket.socket) -> None:
+        for _ in range(n):
+            await loop.sock_sendall(sock, MESSAGE)
+            missing = len(MESSAGE)
+            while missing:
+                missing -= len(await loop.sock_recv(sock, 4096))
+
+    clients, servers = [], []
+    with socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS) as listener:
+        listener.setblocking(False)
+        for _ in range(CONNECTIONS):
+            sock = socket.socket()
+            sock.setblocking(False)
+            await loop.sock_connect(sock, listener.getsockname())
+            clients.append(sock)
+            servers.append(asyncio.create_task(serve((await loop.sock_accept(listener))[0])))
+    start = clock()
+    await asyncio.gather(*map(client, clients))
+    elapsed = clock() - start
+    for sock in clients:
+        sock.close()
+    await asyncio.gather(*servers)
+    return elapsed
+
+
+async def streams_echo(n: int) -> float:
+    """The same with streams."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(n):
+            writer.write(MESSAGE)
+            await reader.readexactly(len(MESSAGE))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=CONNECTIONS)
+    address = server.sockets[0].getsockname()
+    pairs = [await asyncio.open_connection(*address) for _ in range(CONNECTIONS)]
+    start = clock()
+    await asyncio.gather(*(client(*pair) for pair in pairs))
+    elapsed = clock() - start
+    for _, writer in pairs:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await asyncio.sleep(0.02)  # the server's side sees the end too
+    return elapsed
 
 
 @dataclass(frozen=True)
@@ -75,9 +150,9 @@ COUNTED: dict[str, Counted] = {
     "done_callbacks": Counted(done_callbacks, 1, 100, 1_600),
     "queue1": _of("queue1", 100, 1_600),
     "timeout": _of("timeout", 50, 1_050),
-    "getaddrinfo": _of("getaddrinfo", 50, 1_050),
-    "sock_echo": _of("sock_echo", 2, 12),
-    "streams_echo": _of("streams_echo", 2, 12),
+    "getaddrinfo": Counted(getaddrinfo, 1, 50, 1_050),
+    "sock_echo": Counted(sock_echo, CONNECTIONS, 2, 12),
+    "streams_echo": Counted(streams_echo, CONNECTIONS, 2, 12),
     "await_rust_ready": _of("await_rust_ready", 500, 10_500),
     "await_rust_yield_once": _of("await_rust_yield_once", 200, 3_200),
 }

@@ -7,12 +7,11 @@ pyloop has to reach as a multiple of uvloop's rate in the same run; None where i
 
 import asyncio
 import importlib
-import socket
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 clock: Callable[[], float] = perf_counter  # compare.py may put process_time here
 Run = Callable[[int], Coroutine[Any, Any, float]]
@@ -267,7 +266,7 @@ async def timeout(n: int) -> float:
     return clock() - start
 
 
-# ---- threads and names -------------------------------------------------------------------------------------
+# ---- threads -----------------------------------------------------------------------------------------------
 
 
 @workload("run_in_executor", target=1.15)
@@ -278,153 +277,6 @@ async def executor(n: int) -> float:
     for _ in range(n):
         await loop.run_in_executor(None, nothing)
     return clock() - start
-
-
-@workload("numeric getaddrinfo", target=1.8)
-async def getaddrinfo(n: int) -> float:
-    loop = asyncio.get_running_loop()
-    await loop.getaddrinfo("127.0.0.1", 80)
-    start = clock()
-    for _ in range(n):
-        await loop.getaddrinfo("127.0.0.1", 80)
-    return clock() - start
-
-
-# ---- sockets: 64 connections, 1 KiB there and back is one operation ----------------------------------------
-
-CONNECTIONS = 64
-MESSAGE = b"x" * 1024
-
-
-@workload("sock_* echo, 64 connections, 1 KiB", ops=CONNECTIONS, target=3.5)
-async def sock_echo(n: int) -> float:
-    loop = asyncio.get_running_loop()
-
-    async def serve(sock: socket.socket) -> None:
-        with sock:
-            while data := await loop.sock_recv(sock, 4096):
-                await loop.sock_sendall(sock, data)
-
-    async def client(sock: socket.socket) -> None:
-        for _ in range(n):
-            await loop.sock_sendall(sock, MESSAGE)
-            missing = len(MESSAGE)
-            while missing:
-                missing -= len(await loop.sock_recv(sock, 4096))
-
-    clients, servers = [], []
-    with socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS) as listener:
-        listener.setblocking(False)
-        for _ in range(CONNECTIONS):
-            sock = socket.socket()
-            sock.setblocking(False)
-            await loop.sock_connect(sock, listener.getsockname())
-            clients.append(sock)
-            servers.append(asyncio.create_task(serve((await loop.sock_accept(listener))[0])))
-    start = clock()
-    await asyncio.gather(*map(client, clients))
-    elapsed = clock() - start
-    for sock in clients:
-        sock.close()
-    await asyncio.gather(*servers)
-    return elapsed
-
-
-@workload("the system calls of that, without any loop", ops=CONNECTIONS, only="pyloop")
-async def sock_bare(n: int) -> float:
-    """Two sends and two receives: more than this no loop can save."""
-    pairs = []
-    with socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS) as listener:
-        for _ in range(CONNECTIONS):
-            sock = socket.create_connection(listener.getsockname())
-            pairs.append((sock, listener.accept()[0]))
-    start = clock()
-    for _ in range(n):
-        for ours, _theirs in pairs:
-            ours.send(MESSAGE)
-        for _ours, theirs in pairs:
-            theirs.send(theirs.recv(4096))
-        for ours, _theirs in pairs:
-            ours.recv(4096)
-    elapsed = clock() - start
-    for ours, theirs in pairs:
-        ours.close()
-        theirs.close()
-    return elapsed
-
-
-@workload("streams echo, 64 connections, 1 KiB", ops=CONNECTIONS)
-async def streams_echo(n: int) -> float:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(4096):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(n):
-            writer.write(MESSAGE)
-            await reader.readexactly(len(MESSAGE))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=CONNECTIONS)
-    address = server.sockets[0].getsockname()
-    pairs = [await asyncio.open_connection(*address) for _ in range(CONNECTIONS)]
-    start = clock()
-    await asyncio.gather(*(client(*pair) for pair in pairs))
-    elapsed = clock() - start
-    for _, writer in pairs:
-        writer.close()
-        await writer.wait_closed()
-    server.close()
-    await asyncio.sleep(0.02)  # the server's side sees the end too
-    return elapsed
-
-
-class EchoServer(asyncio.Protocol):
-    """Sends back what it gets."""
-
-    transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's and rloop's are no subclasses of it
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
-
-
-class EchoClient(EchoServer):
-    """Sends a message, waits until all of it is back, and so on `rounds` times; then `done` is set."""
-
-    def start(self, rounds: int) -> asyncio.Future[None]:
-        self.rounds, self.missing = rounds, len(MESSAGE)
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.transport.write(MESSAGE)
-        return self.done
-
-    def data_received(self, data: bytes) -> None:
-        self.missing -= len(data)
-        if not self.missing:
-            self.rounds, self.missing = self.rounds - 1, len(MESSAGE)
-            if self.rounds:
-                self.transport.write(MESSAGE)
-            else:
-                self.done.set_result(None)
-
-
-@workload("protocol echo, 64 connections, 1 KiB", ops=CONNECTIONS)
-async def protocol_echo(n: int) -> float:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(EchoServer, "127.0.0.1", 0, backlog=CONNECTIONS)
-    address = server.sockets[0].getsockname()
-    clients = [(await loop.create_connection(EchoClient, *address))[1] for _ in range(CONNECTIONS)]
-    start = clock()
-    await asyncio.gather(*(client.start(n) for client in clients))
-    elapsed = clock() - start
-    for client in clients:
-        client.transport.close()
-    server.close()
-    await asyncio.sleep(0.02)  # the server's side sees the end too
-    return elapsed
 
 
 # ---- the price of one await --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loops import NET_LOOPS, installed
 from net import load
-from net.process import BARE, Missing, cores, measure, serve_here, work_here
+from net.process import BARE, Missing, cores, has, measure, serve_here, work_here
 from net.report import Results, Series, cost_table, left_out, pace_table, ratio
 from net.rows import ROWS, Served
 from tables import chosen, progress, text
@@ -33,7 +33,7 @@ def compare(loops: Sequence[str], names: Sequence[str], rounds: int, seconds: fl
             for loop, series in row if turn % 2 == 0 else reversed(row):
                 progress(f"round {turn + 1} of {rounds}: {ROWS[name].title}, {loop}")
                 sample = None
-                if not series.why:
+                if has(loop, ROWS[name]) and not series.why:
                     try:
                         sample = measure(ROWS[name], loop, seconds, on)
                     except Missing as missing:

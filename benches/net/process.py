@@ -25,7 +25,7 @@ _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 class Missing(Exception):
-    """A row that this loop has not got, and why."""
+    """What cannot be measured, and why."""
 
 
 # ---- cores -------------------------------------------------------------------------------------------------
@@ -65,10 +65,13 @@ def _on(*which: int) -> Callable[[], None]:
 # ---- in the process that compares --------------------------------------------------------------------------
 
 
+def has(loop: str, row: Row) -> bool:
+    """Without Python there are only some of the servers; whether a loop has a row, its process will say."""
+    return loop != BARE or (isinstance(row, Served) and row.bare)
+
+
 def measure(row: Row, loop: str, seconds: float, on: tuple[int, int]) -> Sample:
     """One row once on one loop, in a fresh process."""
-    if loop == BARE and not (isinstance(row, Served) and row.bare):
-        raise Missing("nothing without Python is the same work")
     match row:
         case Served():
             return _served(row, loop, seconds, on)

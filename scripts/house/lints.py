@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from house.pythons import Python
 from house.rust import rust_env
-from house.settings import EXTENSION, EXTENSION_TARGET, LOCKED, ROOT
+from house.settings import CI, EXTENSION, EXTENSION_TARGET, LOCKED, ROOT
 from house.steps import Run
 
 
@@ -24,6 +24,11 @@ def rust_lint(run: Run, py: Python) -> None:
     run.step("cargo fmt extension", ["cargo", "fmt", *extension, "--check"])
     clippy = ["cargo", "clippy", "--release", *LOCKED, *extension, "--target-dir", str(EXTENSION_TARGET)]
     run.step("cargo clippy extension", [*clippy, "--", "-D", "warnings"], {"PYO3_PYTHON": py.path})
+    load = ["--manifest-path", "benches/net/load/Cargo.toml"]
+    run.step("cargo fmt load", ["cargo", "fmt", *load, "--check"])
+    clippy = ["cargo", "clippy", *LOCKED, *load, "--target-dir", str(ROOT / "target" / "net-load")]
+    # The TLS library takes four times as long as all the rest; who builds the program sees what is left out.
+    run.step("cargo clippy load", [*clippy, *(["--no-default-features"] if CI else []), *deny])
 
 
 def python_lint(run: Run, py: Python) -> None:
