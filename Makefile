@@ -19,7 +19,7 @@ help:
 	@echo "make fuzz            random programs beside asyncio           ARGS=\"--start 100000 --count 500000\""
 	@echo "make conformance     CPython's own asyncio tests on our loop"
 	@echo "make bench           against asyncio and other loops; fills the tables of README.md"
-	@echo "                                                         ARGS=\"net --rounds 1\" or ARGS=\"core --only sleep0\""
+	@echo "                                                         ARGS=\"net --rounds 1\" or ARGS=\"compare --only sleep0\""
 	@echo "make bench-check     instructions for each operation beside a baseline; ARGS=--update writes it"
 	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=thread"
 	@echo "make pythons         which CPythons there are, and what is missing"

@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="every single sample into this file", metavar="FILE")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--list", action="store_true", help="the rows and their aims, nothing is run")
+    parser.add_argument("--no-build", action="store_true", help="take the load generator as it is")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -95,8 +96,8 @@ def main() -> None:
         return None
     loops = chosen(options.loops, every)
     found, words = installed([loop for loop in loops if loop != BARE])
-    if any(isinstance(ROWS[name], Served) for name in names) or BARE in loops:
-        load.build()
+    if any(isinstance(ROWS[name], Served) for name in names):
+        load.ready(build=not options.no_build)
     try:
         results = compare(
             [loop for loop in loops if loop in (*found, BARE)], names, options.rounds, options.seconds
@@ -106,7 +107,7 @@ def main() -> None:
     for row in results.values():
         row |= {loop: Series() for loop in loops if loop not in row}
     words += [f"{platform.system()} {platform.machine()}, {processor()}"]
-    words += [f"medians of {options.rounds} rounds of {options.seconds:g} s"]
+    words += [f"medians of {options.rounds} round{'s'[: options.rounds > 1]} of {options.seconds:g} s"]
     print("; ".join(words))
     print()
     print(text(cost_table(results, ROWS, loops), options.markdown))

@@ -13,8 +13,12 @@ PROGRAM = _TARGET / "release" / "net-load"
 PEM = ROOT / "tests" / "support" / "localhost.pem"  # a key and a certificate for localhost
 
 
-def build() -> None:
-    """Has cargo build it; quick when nothing has changed."""
+def ready(build: bool) -> None:
+    """Has cargo build it, which is quick when nothing has changed; else it must have been built."""
+    if not build:
+        if not PROGRAM.exists():
+            sys.exit(f"the load generator is not built: there is no {PROGRAM}")
+        return
     manifest = ROOT / "benches" / "net" / "load" / "Cargo.toml"
     command = ["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", str(manifest)]
     try:

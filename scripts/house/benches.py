@@ -23,7 +23,7 @@ class Bench:
     mark: str
 
 
-BENCHES = (Bench("core", "benches/compare.py", "bench"), Bench("net", "benches/net", "bench-net"))
+BENCHES = (Bench("compare", "benches/compare.py", "bench"), Bench("net", "benches/net", "bench-net"))
 
 
 def bench(run: Run, py: Python) -> int:
@@ -55,7 +55,7 @@ def _bench(run: Run, py: Python, one: Bench, args: list[str]) -> None:
 
 
 def tables_of(output: str) -> str:
-    """From the paragraph before the first table, which says what was compared, to the last line of the last."""
+    """From the paragraph before the first table, which says what was compared, to the end of the last."""
     lines = output.strip().splitlines()
     rows = [number for number, line in enumerate(lines) if line.startswith("|")]
     return "\n".join(lines[max(0, rows[0] - 2) : rows[-1] + 1]) if rows else ""
