@@ -34,6 +34,7 @@ from asyncio import (
     unix_events,
 )
 from asyncio.log import logger
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -118,11 +119,13 @@ get_future_loop: Callable[[Any], Any] = futures._get_loop
 
 # --- the loop ---
 
-#: The two that asyncio documents for loops written elsewhere.
+#: asyncio's policy, and what sets one: their public names make a warning since CPython 3.14.
+default_policy: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+set_policy: Any = getattr(events, "_set_event_loop_policy", None) or asyncio.set_event_loop_policy
 
 
 def get_running_loop() -> Any:
-    """The loop that runs in this thread, or None: asked by whatever function asyncio has for it now."""
+    """The loop that runs in this thread, or None: documented, as the next, for loops written elsewhere."""
     return events._get_running_loop()
 
 
@@ -579,6 +582,30 @@ def warn_of_lost_pipe_write() -> None:
 def warn_of_lost_write() -> None:
     """A program goes on writing to a connection that is lost."""
     logger.warning("socket.send() raised exception.")
+
+
+def refusal_to_write(kind: str) -> str:
+    """What `write` says of an object of this class that is no bytes: each CPython has its own words."""
+    nothing: Any = None
+    try:
+        selector_events._SelectorSocketTransport.write(nothing, nothing)
+    except TypeError as error:
+        return str(error).replace("'NoneType'", repr(kind))
+    raise RuntimeError("asyncio writes what is no bytes")
+
+
+def how_writelines_looks() -> tuple[bool, bool]:
+    """Whether `writelines` leaves out the pieces that are false, and takes none of a lost connection."""
+    known: Any = {"_eof": False, "_empty_waiter": None, "_buffer": deque(maxlen=0), "_buffer_size": 0}
+    idle: Any = types.SimpleNamespace(**known, _conn_lost=0, _write_ready=list)
+    lost: Any = types.SimpleNamespace(**known, _conn_lost=1, _write_ready=list)
+    wrong: list[Any] = [None]
+    pieces = iter([b"left"])
+    with contextlib.suppress(TypeError):
+        selector_events._SelectorSocketTransport.writelines(idle, wrong)
+        wrong.clear()
+    selector_events._SelectorSocketTransport.writelines(lost, pieces)
+    return not wrong, list(pieces) != []
 
 
 SendfileNotAvailableError = exceptions.SendfileNotAvailableError

@@ -5,17 +5,17 @@ Policies are deprecated since Python 3.14 and gone in 3.16; `loop_factory` is th
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import warnings
 from typing import TYPE_CHECKING
 
+from pyloop import _compat
 from pyloop._loop import EventLoop, new_event_loop
 
 if TYPE_CHECKING or sys.version_info < (3, 16):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    if TYPE_CHECKING:
         from asyncio import DefaultEventLoopPolicy as _Base
+    else:
+        _Base = _compat.default_policy
 
     class EventLoopPolicy(_Base):
         """A policy whose loops are pyloop's; child watchers and the rest are asyncio's default policy's."""
@@ -38,6 +38,4 @@ def install() -> None:
         raise RuntimeError(
             "this Python has no event loop policies: use asyncio.run(..., loop_factory=pyloop.new_event_loop)"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        asyncio.set_event_loop_policy(EventLoopPolicy())
+    _compat.set_policy(EventLoopPolicy())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.loops import Loop, Run
+from support.loops import KINDS, Loop, Run, new_loop
 from support.net import receive_all
 from support.transports import FAMILIES, MEGABYTES, everything, fill, transport_and_peer, until
 
@@ -104,6 +104,17 @@ def test_a_buffer_may_be_changed_and_resized_as_soon_as_it_was_written(
     pyloop_loop.run_until_complete(main())
 
 
+def refusal_of_asyncio(wrong: Any) -> str:
+    """In the words of this CPython: it looks at what is to be written first."""
+    with pytest.raises(TypeError) as caught:
+        asyncio.selector_events._SelectorSocketTransport.write(object(), wrong)  # type: ignore[attr-defined]
+    words = str(caught.value)
+    assert words.startswith("data argument must be a bytes") and words.endswith(
+        f" object, not {type(wrong).__name__!r}"
+    )
+    return words
+
+
 @pytest.mark.parametrize("wrong", ["text", 7, None, [b"x"], array.array("B", b"x"), io.BytesIO()], ids=repr)
 def test_what_is_no_bytes_is_refused_by_name(run: Run, wrong: Any) -> None:
     async def main() -> None:
@@ -117,8 +128,7 @@ def test_what_is_no_bytes_is_refused_by_name(run: Run, wrong: Any) -> None:
                     await protocol.lost
                 with pytest.raises(TypeError) as caught:
                     transport.write(wrong)
-                name = type(wrong).__name__
-                assert str(caught.value) == f"data argument must be a bytes-like object, not {name!r}"
+                assert str(caught.value) == refusal_of_asyncio(wrong)
 
     run(main())
 
@@ -211,7 +221,7 @@ def test_writelines_of_nothing_but_empty_chunks_leaves_nothing_waiting(pyloop_lo
     pyloop_loop.run_until_complete(main())
 
 
-@pytest.mark.parametrize("lines", [7, [b"good", "text"], [b"good", None], ["text"], "text"], ids=repr)
+@pytest.mark.parametrize("lines", [7, [b"good", "text"], [b"good", 7], ["text"], "text"], ids=repr)
 def test_writelines_with_something_wrong_writes_nothing(run: Run, lines: Any) -> None:
     async def main() -> None:
         async with transport_and_peer() as (transport, _, peer):
@@ -222,6 +232,28 @@ def test_writelines_with_something_wrong_writes_nothing(run: Run, lines: Any) ->
             assert await everything(peer) == b"after"
 
     run(main())
+
+
+@pytest.mark.parametrize("lines", [0, None, "", [b"good", None], [b"good", "", 0, b"too"]], ids=repr)
+@pytest.mark.parametrize("state", ["open", "lost"])
+def test_writelines_takes_what_is_false_as_this_asyncio_does(lines: Any, state: str) -> None:
+    async def main() -> bytes | type[TypeError]:
+        async with transport_and_peer() as (transport, protocol, peer):
+            if state == "lost":
+                transport.abort()
+                await protocol.lost
+            try:
+                transport.writelines(lines)
+            except TypeError:
+                return TypeError
+            transport.close()
+            return await everything(peer)
+
+    answers = []
+    for loop in map(new_loop, KINDS):
+        answers.append(loop.run_until_complete(main()))
+        loop.close()
+    assert answers[0] == answers[1]
 
 
 def test_writelines_with_an_iterator_that_raises_writes_nothing(run: Run) -> None:

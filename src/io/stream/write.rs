@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView};
 
 use super::ends;
@@ -69,10 +70,11 @@ pub struct ToSocket;
 impl Way for ToSocket {
     #[cold]
     fn no_bytes(data: &Bound<'_, PyAny>) -> PyErr {
-        match data.get_type().name().map(Bound::into_any).and_then(|name| name.try_repr()) {
-            Ok(name) => PyTypeError::new_err(format!("data argument must be a bytes-like object, not {name}")),
-            Err(raised) => raised,
-        }
+        let text = || {
+            let refusal = asyncio(data.py())?.helper(data.py(), "refusal_to_write")?;
+            refusal.try_call((data.get_type().name()?,)).map(Bound::unbind)
+        };
+        text().map_or_else(|raised| raised, PyTypeError::new_err)
     }
 
     #[inline]
@@ -251,6 +253,26 @@ fn uncork_later(of: Transport<'_, '_>) {
     }
 }
 
+/// How asyncio's `writelines` looks at what it is given, which has changed between CPythons.
+#[derive(Clone, Copy)]
+struct Looks {
+    leaves_out_what_is_false: bool,
+    takes_none_when_lost: bool,
+}
+
+/// That of this CPython, found by experiment at the first use.
+#[inline]
+fn looks(py: Python<'_>) -> PyResult<Looks> {
+    static FOUND: PyOnceLock<Looks> = PyOnceLock::new();
+    FOUND
+        .get_or_try_init(py, || {
+            let answer = asyncio(py)?.helper(py, "how_writelines_looks")?.try_call(())?;
+            let (leaves_out_what_is_false, takes_none_when_lost) = answer.extract()?;
+            Ok(Looks { leaves_out_what_is_false, takes_none_when_lost })
+        })
+        .copied()
+}
+
 /// `transport.writelines(list)`.
 ///
 /// # Errors
@@ -260,11 +282,22 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
     if of.with(|state| state.lost == 0) || of.with(|state| state.eof_written) {
         look(of, "writelines", "writelines", 0)?;
     }
+    if !lines.is_truthy()? {
+        return Ok(());
+    }
+    let looks = looks(lines.py())?;
+    if looks.takes_none_when_lost
+        && of.with(|state| state.lost > 0)
+        && let Found::Lost(writes) = look(of, "writelines", "writelines", 0)?
+    {
+        return dropped(of.py(), writes);
+    }
     let mut chunks = Vec::new();
     let lines = lines.py().get_type::<PyList>().as_any().try_call((lines,))?.cast_into::<PyList>()?;
     for line in lines.iter() {
         let bytes = match line.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
+            Err(_) if looks.leaves_out_what_is_false && !line.is_truthy()? => continue,
             Err(_) => View::new(&line, false).map(|view| view.copy_from(0)).or_else(|_| buffer::gathered(&line))?,
         };
         chunks.push(PyBackedBytes::from(bytes));
