@@ -257,7 +257,11 @@ impl LoopState {
     pub fn leave_task(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(known) = self.task_is_current.take(py) {
             known.drop_ref(py);
-            asyncio(py)?.clear_current_task(event_loop)?;
+            match asyncio(py)?.clear_current_task(event_loop) {
+                // CPython 3.14 and later: in a child that this loop forked no loop is the running one.
+                Err(_) if self.shared.is_inherited() => {}
+                other => other?,
+            }
         }
         Ok(())
     }

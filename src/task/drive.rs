@@ -217,7 +217,11 @@ pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
     let before = names.swap_current_task(&event_loop, task.as_any())?;
     let stepped = step_in(task, names, &event_loop, home.as_ref().map(|home| home.get()), &context);
     let stepped = schedule_next(task, stepped);
-    let back = names.swap_current_task(&event_loop, &before).map(drop);
+    let back = match names.swap_current_task(&event_loop, &before) {
+        // CPython 3.14 and later: in a child that this step forked no loop is the running one.
+        Err(_) if home.as_ref().is_some_and(|home| home.get().shared.is_inherited()) => Ok(()),
+        other => other.map(drop),
+    };
     if let Some(home) = &home {
         drop(home.get().task_is_current.replace(py, known));
     }

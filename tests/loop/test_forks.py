@@ -173,6 +173,26 @@ print(code_of(pid))
     assert output(script) == "6\n"
 
 
+def test_an_eager_step_that_forked_ends_in_the_child() -> None:
+    script = """
+import pyloop
+
+async def forks():
+    return os.fork()
+
+async def main():
+    task = pyloop.Task(forks(), loop=asyncio.get_running_loop(), eager_start=True)
+    await asyncio.sleep(0)
+    return task.result()
+
+pid = asyncio.run(main(), loop_factory=new_event_loop)
+if not pid:
+    sys.exit(6)
+print(code_of(pid))
+"""
+    assert output(script) == "6\n"
+
+
 def test_who_waits_for_the_parents_work_is_told_so_in_the_child() -> None:
     script = """
 async def forks():
