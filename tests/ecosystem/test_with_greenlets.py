@@ -12,6 +12,7 @@ from support.process import output
 
 SPAWN = """
 import random
+import sys
 import greenlet
 import pyloop
 from pyloop._native import _testing as rust
@@ -215,7 +216,10 @@ async def main():
 
 loop = new_event_loop()
 for inside in loop.run_until_complete(main()):
+    if sys.version_info >= (3, 14):  # a task that leaves its step must have its loop running
+        asyncio._set_running_loop(loop)
     task = inside.switch("back")
+    asyncio._set_running_loop(None)
     assert inside.dead and task.done() and task.result() == "back"
 loop.close()
 # The thread is attached as often as PyO3 thinks: a run begins and ends.

@@ -466,6 +466,21 @@ def fail_accepting(code):
     assert libc.prctl(38, 1, 0, 0, 0) == 0, ctypes.get_errno()
     assert libc.prctl(22, 2, ctypes.byref(Program(len(steps), packed))) == 0, ctypes.get_errno()
 
+def attempts():
+    "How often asyncio tries to accept when it is told of a connection once, backlog=1: CPythons differ."
+    class Full:
+        tried = 0
+        def accept(self):
+            self.tried += 1
+            raise OSError(errno.EMFILE, "full")
+        def fileno(self):
+            return 1000
+    sock, loop = Full(), asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda loop, context: None)
+    loop._accept_connection(asyncio.Protocol, sock, backlog=1)
+    loop.close()
+    return sock.tried
+
 async def main():
     loop = asyncio.get_running_loop()
     contexts = []
@@ -487,14 +502,16 @@ print("ok")
 EXHAUSTED = """
         while not contexts:
             await asyncio.sleep(0)
-        (context,) = contexts
-        assert context["message"] == "socket.accept() out of system resource", context
-        assert context["exception"].errno == CODE, context
-        assert type(context["socket"]) is asyncio.trsock.TransportSocket
+        told = attempts()
+        assert len(contexts) == told
+        for context in contexts:
+            assert context["message"] == "socket.accept() out of system resource", context
+            assert context["exception"].errno == CODE, context
+            assert type(context["socket"]) is asyncio.trsock.TransportSocket
         assert sock.fileno() not in loop._selector.get_map()  # it is not asked again at once
         while sock.fileno() not in loop._selector.get_map():
             await asyncio.sleep(0.01)
-        while len(contexts) < 2:
+        while len(contexts) == told:
             await asyncio.sleep(0.01)
 """
 ABORTED = """

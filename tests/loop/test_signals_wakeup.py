@@ -147,11 +147,14 @@ def test_a_loop_that_runs_inside_another_gives_the_signals_back(
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[int] = loop.create_future()
         loop.add_signal_handler(NUMBER, heard.set_result, 1)
+        # From CPython 3.14 on the current task is the thread's, too.
+        task = asyncio.tasks._swap_current_task(loop, None)  # type: ignore[attr-defined]
         asyncio._set_running_loop(None)
         inner = loop_factory()
         inner.run_until_complete(asyncio.sleep(0))
         inner.close()
         asyncio._set_running_loop(loop)
+        asyncio.tasks._swap_current_task(loop, task)  # type: ignore[attr-defined]
         send()
         try:
             return await asyncio.wait_for(heard, 5)
