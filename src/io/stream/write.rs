@@ -282,7 +282,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
     if of.with(|state| state.lost == 0) || of.with(|state| state.eof_written) {
         look(of, "writelines", "writelines", 0)?;
     }
-    if !lines.is_truthy()? {
+    if !lines.try_is_truthy()? {
         return Ok(());
     }
     let looks = looks(lines.py())?;
@@ -297,7 +297,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
     for line in lines.iter() {
         let bytes = match line.cast_exact::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) if looks.leaves_out_what_is_false && !line.is_truthy()? => continue,
+            Err(_) if looks.leaves_out_what_is_false && !line.try_is_truthy()? => continue,
             Err(_) => View::new(&line, false).map(|view| view.copy_from(0)).or_else(|_| buffer::gathered(&line))?,
         };
         chunks.push(PyBackedBytes::from(bytes));
