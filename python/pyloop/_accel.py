@@ -7,6 +7,7 @@ this module is imported; one that fails or is switched off (`PYLOOP_ACCEL`) leav
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,33 @@ def _settle(name: str, probe: Callable[[], str | None]) -> bool:
 
 
 # --- task_register: asyncio's register of third-party tasks shows our loops' lists ---
+
+
+class _Probe:
+    """What asyncio's register refuses as it asks for its hash: by then the weak reference to it is made."""
+
+    found: weakref.WeakSet[Any] | None = None
+
+    def __hash__(self) -> int:
+        (reference,) = weakref.getweakrefs(self)
+        removal: Any = reference.__callback__
+        self.found = removal.__defaults__[0]()
+        raise LookupError("found")
+
+
+def find_third_party_tasks() -> weakref.WeakSet[Any]:
+    """The set that `register_task` adds to, which its weak references are to tell when their task is gone.
+
+    It is the register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module
+    only; `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use. Nothing is
+    added: another thread that asks for its tasks meanwhile must not find a stranger among them.
+    """
+    probe = _Probe()
+    with contextlib.suppress(LookupError):
+        _compat.register_task(probe)
+    if probe.found is None:
+        raise RuntimeError("asyncio's register of tasks is not found")
+    return probe.found
 
 
 class _ThirdPartyTasks(weakref.WeakSet[Any]):
@@ -63,7 +91,7 @@ class _ScratchLoop:
 
 
 def _task_register() -> str | None:
-    register: Any = _compat.find_third_party_tasks()
+    register: Any = find_third_party_tasks()
     before = register.__class__
     register.__class__ = _ThirdPartyTasks
     scratch = _ScratchLoop()

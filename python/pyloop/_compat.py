@@ -15,7 +15,6 @@ import socket
 import sys
 import traceback
 import types
-import weakref
 from asyncio import (
     base_events,
     base_futures,
@@ -56,34 +55,6 @@ swap_current_task: Callable[[Any, Any], Any] = tasks._swap_current_task
 #: CPython 3.12 and 3.13: the dictionary from loop to current task that `current_task()` reads. Later versions
 #: keep the current task on the thread; a dictionary of that name is a copy there.
 current_tasks: dict[Any, Any] | None = tasks._current_tasks if sys.version_info < (3, 14) else None
-
-
-class _Probe:
-    """What asyncio's register refuses as it asks for its hash: by then the weak reference to it is made."""
-
-    found: weakref.WeakSet[Any] | None = None
-
-    def __hash__(self) -> int:
-        (reference,) = weakref.getweakrefs(self)
-        removal: Any = reference.__callback__
-        self.found = removal.__defaults__[0]()
-        raise LookupError("found")
-
-
-def find_third_party_tasks() -> weakref.WeakSet[Any]:
-    """The set that `register_task` adds to, which its weak references are to tell when their task is gone.
-
-    It is the register that `all_tasks()` reads. CPython 3.14 and later have it in the state of their C module
-    only; `tasks._scheduled_tasks` is the one that the pure Python half of asyncio would use. Nothing is
-    added: another thread that asks for its tasks meanwhile must not find a stranger among them.
-    """
-    probe = _Probe()
-    with contextlib.suppress(LookupError):
-        register_task(probe)
-    if probe.found is None:
-        raise RuntimeError("asyncio's register of tasks is not found")
-    return probe.found
-
 
 all_tasks: Callable[[Any], set[Any]] = tasks.all_tasks
 current_task: Callable[[Any], Any] = tasks.current_task

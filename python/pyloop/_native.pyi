@@ -194,6 +194,7 @@ def new_stream(
     protocol: asyncio.BaseProtocol,
     waiter: asyncio.Future[None] | None,
     server: asyncio.AbstractServer | None,
+    context: Context | None,
 ) -> _Stream: ...
 def new_pipe(
     event_loop: EventLoop,
@@ -397,6 +398,8 @@ class RustFuture[T](Coroutine[Any, Any, T]):
     def cr_running(self) -> bool: ...
     @property
     def cr_suspended(self) -> bool: ...
+    @property
+    def cr_state(self) -> str: ...
     @property
     def cr_frame(self) -> FrameType | None: ...
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ssl
 import asyncio
+import contextvars
 import socket
 import ssl
 import types
@@ -127,6 +128,7 @@ class TlsConnections(LoopPart):
         server: asyncio.Server | None = None,
         ssl_handshake_timeout: float | None = _compat.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = _compat.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol = self._make_tls_protocol(
@@ -138,7 +140,7 @@ class TlsConnections(LoopPart):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)  # type: ignore[arg-type]
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)  # type: ignore[arg-type]
         transport: asyncio.Transport = ssl_protocol._app_transport
         return transport
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import sys
 import warnings
@@ -27,8 +28,8 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
     """The transport of a TCP or Unix connection: `asyncio.Transport`, natively.
 
     What arrives is received and given to the protocol by the loop itself, and what is written is sent at
-    once, as far as the kernel takes it. Each method of the protocol is called in one copy of the context that
-    the connection was made in.
+    once, as far as the kernel takes it. Each method of the protocol is called in one context: the one that
+    is given, as by CPython 3.15, or a copy of the one that the connection was made in.
     """
 
     _start_tls_compatible = True
@@ -51,6 +52,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.Server | None = None,
+        context: contextvars.Context | None = None,
     ) -> None:
         known = self._extra = {} if extra is None else extra
         known["socket"] = TransportSocket(sock)
@@ -63,7 +65,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
                 known["peername"] = sock.getpeername()
             except OSError:
                 known["peername"] = None
-        self._stream = _native.new_stream(loop, sock, protocol, waiter, server)
+        self._stream = _native.new_stream(loop, sock, protocol, waiter, server, context)
         if server is not None:
             _compat.attach_to_server(server, self)
         self._stream.begin(self, isinstance(protocol, asyncio.BufferedProtocol))
@@ -239,9 +241,10 @@ class Transports(LoopPart):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.Server | None = None,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)  # type: ignore[arg-type]
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)  # type: ignore[arg-type]
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)

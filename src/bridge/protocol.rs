@@ -132,6 +132,17 @@ impl RustFuture {
         self.state.with(py, |state| matches!(state.stage, Stage::Idle))
     }
 
+    /// What `inspect.getcoroutinestate` gives, from CPython 3.15 on.
+    #[getter]
+    fn cr_state(&self, py: Python<'_>) -> &'static str {
+        self.state.with(py, |state| match state.stage {
+            Stage::Created => "CORO_CREATED",
+            Stage::Running | Stage::Closing => "CORO_RUNNING",
+            Stage::Idle => "CORO_SUSPENDED",
+            Stage::Dropped | Stage::Over => "CORO_CLOSED",
+        })
+    }
+
     /// A frame with its name and nothing else, while it can be awaited or waits.
     #[getter]
     fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrame>>> {

@@ -16,7 +16,7 @@ use crate::io::stream::socket::Socket;
 use crate::io::stream::state::{Stream, Wants};
 use crate::py::{context, error};
 
-/// The native part of a transport of a byte stream.
+/// The native part of a transport of a byte stream. `context`: None for a copy of the current one.
 #[pyfunction]
 pub fn new_stream<'py>(
     event_loop: &Bound<'py, Loop>,
@@ -24,6 +24,7 @@ pub fn new_stream<'py>(
     protocol: Bound<'py, PyAny>,
     waiter: Option<Bound<'py, PyAny>>,
     server: Option<Bound<'py, PyAny>>,
+    context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Stream> {
     let fd = sock_plain::fileno(&sock)?;
     Ok(Stream::new(Parts {
@@ -33,7 +34,7 @@ pub fn new_stream<'py>(
         accepted: None,
         short: protocol_of::short(fd),
         protocol,
-        context: context::copy_current(event_loop.py())?,
+        context: context.map_or_else(|| context::copy_current(event_loop.py()), Ok)?,
         waiter,
         server,
         watch: Loop::watch(event_loop)?,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pyloop
-from pyloop import _compat
+from pyloop import _accel, _compat
 
 PACKAGE = Path(pyloop.__file__).parent
 
@@ -104,16 +104,16 @@ def test_the_register_of_current_tasks_is_the_one_that_asyncio_reads() -> None:
 def test_the_register_that_shows_our_tasks_is_the_one_of_third_party_tasks() -> None:
     marker = type("Marker", (), {})()
     _compat.register_task(marker)
-    assert marker in _compat.find_third_party_tasks()
+    assert marker in _accel.find_third_party_tasks()
     _compat.unregister_task(marker)
-    assert marker not in _compat.find_third_party_tasks()
+    assert marker not in _accel.find_third_party_tasks()
     if sys.version_info < (3, 14):
-        assert _compat.find_third_party_tasks() is vars(asyncio.tasks)["_scheduled_tasks"]
+        assert _accel.find_third_party_tasks() is vars(asyncio.tasks)["_scheduled_tasks"]
 
 
 def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     added = list[object]()
-    register, known = _compat.register_task, _compat.find_third_party_tasks()
+    register, known = _compat.register_task, _accel.find_third_party_tasks()
 
     def watched(task: object) -> None:
         try:
@@ -122,7 +122,7 @@ def test_looking_for_the_register_adds_nothing_to_it(monkeypatch: pytest.MonkeyP
             added.extend(member for member in set(known) if member is task)
 
     monkeypatch.setattr(_compat, "register_task", watched)
-    assert _compat.find_third_party_tasks() is known
+    assert _accel.find_third_party_tasks() is known
     assert not added
 
 

@@ -52,6 +52,8 @@ struct Given<'py> {
     sock: Bound<'py, PyAny>,
     server: Option<Bound<'py, PyAny>>,
     backlog: isize,
+    /// The server's, of which each connection has a copy: from CPython 3.15 on.
+    context: Option<Bound<'py, PyAny>>,
 }
 
 impl<'py> Given<'py> {
@@ -66,6 +68,7 @@ impl<'py> Given<'py> {
             sock: given(1)?,
             server: given(3).filter(|server| !server.is_none()),
             backlog: given(4).map_or(Some(100), |backlog| backlog.cast_exact::<PyInt>().ok()?.extract().ok())?,
+            context: given(7).filter(|context| !context.is_none()),
         })
     }
 }
@@ -114,7 +117,10 @@ impl Listener {
     /// A connection has been accepted: make the protocol and the transport, and have `connection_made` called.
     fn connect(&self, given: &Given<'_>, (kind, short): (Kind, Short), fd: OwnedFd, peername: Address) -> PyResult<()> {
         let (py, server) = (given.sock.py(), given.server.as_ref());
-        let context = context::copy_current(py)?;
+        let context = match &given.context {
+            Some(context) => context::copy(context)?,
+            None => context::copy_current(py)?,
+        };
         // What the factory sets in it, the connection's protocol sees.
         let inside = context::inside(&context)?;
         let protocol = given.protocol_factory.try_call(())?;

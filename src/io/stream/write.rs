@@ -290,7 +290,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
         && of.with(|state| state.lost > 0)
         && let Found::Lost(writes) = look(of, "writelines", "writelines", 0)?
     {
-        return dropped(of.py(), writes);
+        return dropped(of.py(), writes, "warn_of_lost_write");
     }
     let mut chunks = Vec::new();
     let lines = lines.py().get_type::<PyList>().as_any().try_call((lines,))?.cast_into::<PyList>()?;
