@@ -22,6 +22,8 @@ else:
 
 #: Where `asyncio.BaseTransport` has it.
 _extra: Any = vars(asyncio.BaseTransport)["_extra"]
+#: What it has of an accepted connection.
+_OF_ACCEPTED = frozenset(("peername", "socket", "sockname"))
 
 
 class StreamTransport(_compat.FlowControl, asyncio.Transport):
@@ -89,6 +91,16 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         if stream is not None and stream.open:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             stream.release(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection under this name: "socket", "sockname", "peername"; or `default`."""
+        try:
+            known = _extra.__get__(self)
+        except AttributeError:
+            if name not in _OF_ACCEPTED:
+                return default
+            known = self._extra
+        return known.get(name, default)
 
     # What is written.
 

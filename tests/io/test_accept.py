@@ -144,6 +144,29 @@ def test_a_client_that_is_bound_to_a_path_is_known_by_it(loop: Loop, run: Run, t
     run(main())
 
 
+def test_a_connection_of_streams_has_no_socket_object_until_somebody_asks(pyloop_loop: Loop) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_debug(False)  # asyncio's own code accepts in debug mode
+        writers: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+        with connect(server.sockets[0]._sock):  # type: ignore[attr-defined]
+            await until(lambda: writers)
+            [writer] = writers
+            assert writer.get_extra_info("sslcontext") is None
+            assert writer.get_extra_info("nothing", 7) == 7
+            with pytest.raises(TypeError, match="unhashable"):
+                writer.get_extra_info([])  # type: ignore[arg-type]
+            extra: Any = vars(asyncio.BaseTransport)["_extra"]
+            with pytest.raises(AttributeError):
+                extra.__get__(writer.transport)
+            assert list(writer.transport._extra) == ["peername", "socket", "sockname"]  # type: ignore[attr-defined]
+            writer.close()
+            await writer.wait_closed()
+        await closed(server)
+
+    pyloop_loop.run_until_complete(main())
+
+
 def test_what_an_accepted_connection_knows_may_be_added_to(loop: Loop, run: Run) -> None:
     async def main() -> None:
         made = Made()
