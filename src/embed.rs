@@ -24,6 +24,7 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._sockets", include_str!("../python/pyloop/_sockets.py")),
     ("pyloop._subprocess", include_str!("../python/pyloop/_subprocess.py")),
     ("pyloop._tls", include_str!("../python/pyloop/_tls.py")),
+    ("pyloop._datagrams", include_str!("../python/pyloop/_datagrams.py")),
     ("pyloop._transports", include_str!("../python/pyloop/_transports.py")),
     ("pyloop.fs", include_str!("../python/pyloop/fs.py")),
     ("pyloop.sync", include_str!("../python/pyloop/sync.py")),

@@ -115,8 +115,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::hooks::step_with(task::run_step);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
     sched::hooks::transports_with(sched::hooks::ForTransports {
-        ready: io::stream::run_ready,
-        transition: io::stream::run_transition,
+        ready: io::transports::run_ready,
+        transition: io::transports::run_transition,
         uncork: io::stream::uncork,
         forget_corked: io::stream::forget_corked,
     });
@@ -139,6 +139,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<sched::LoopState>()?;
     module.add_class::<io::stream::state::Stream>()?;
+    module.add_class::<io::datagram::state::Datagrams>()?;
     module.add_class::<io::stream::accept::Listener>()?;
     module.add_class::<sched::handle::Handle>()?;
     module.add_class::<sched::thread_safe_handle::ThreadSafeHandle>()?;
@@ -149,11 +150,13 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prims::sleep::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(io::dns::getaddrinfo, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_stream, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::transports::new_datagrams, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_listener, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_pipe, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_pipe_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(io::datagram::class::install_datagram_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls_write::install_tls_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls::_know_tls, module)?)?;
     module.add_function(wrap_pyfunction!(accel::tls::_probe_tls, module)?)?;

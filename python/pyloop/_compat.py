@@ -196,6 +196,11 @@ def done_handle(callback: Any, future: Any, loop: EventLoop, context: contextvar
     return events.Handle(callback, (future,), loop, context)
 
 
+def callback_handle(callback: Any, args: Any, loop: EventLoop, context: contextvars.Context) -> events.Handle:
+    """As `done_handle`, of what a transport calls where asyncio has a callback."""
+    return events.Handle(callback, args, loop, context)
+
+
 def do_nothing() -> None:
     """An exception that another thread has asked for (`PyThreadState_SetAsyncExc`) is raised here."""
 
@@ -444,6 +449,8 @@ if TYPE_CHECKING:
 
 #: What `BaseEventLoop.sendfile` asks a transport to be.
 FlowControl = transports._FlowControlMixin
+#: What it sends shows which rules this CPython has.
+SelectorDatagramTransport: Any = selector_events._SelectorDatagramTransport
 SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
 SSL_HANDSHAKE_TIMEOUT: float = constants.SSL_HANDSHAKE_TIMEOUT
 SSL_SHUTDOWN_TIMEOUT: float = constants.SSL_SHUTDOWN_TIMEOUT

@@ -14,6 +14,7 @@ from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _accel, _compat, _forks, _native
+from pyloop._datagrams import Datagrams
 from pyloop._forks import Inheritable
 from pyloop._pipes import Pipes
 from pyloop._signals import SignalHandlers
@@ -48,6 +49,7 @@ class _Slots(_native.Loop):
 
 
 class EventLoop(
+    Datagrams,
     Inheritable,
     SignalHandlers,
     Subprocesses,

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _compat, _native
+from pyloop._datagrams import DatagramTransport
 
 if TYPE_CHECKING:
     from pyloop._compat import LoopPart
@@ -261,7 +262,10 @@ class Transports(LoopPart):
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)
         transport = self._transport_of(fd if isinstance(fd, int) else fd.fileno())
-        if isinstance(transport, StreamTransport) and not transport.is_closing():
+        # asyncio does not ask of pipes.
+        if not isinstance(transport, (StreamTransport, DatagramTransport)):
+            return
+        if not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:

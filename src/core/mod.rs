@@ -9,3 +9,4 @@ pub mod lifecycle;
 pub mod outgoing;
 pub mod ready;
 pub mod timers;
+pub mod waiting;

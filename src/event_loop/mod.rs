@@ -17,10 +17,10 @@ use crate::accel::collector;
 use crate::bridge::RustFuture;
 use crate::core::ready::Lane;
 use crate::future::new_future;
+use crate::io::datagram::room::Room;
 use crate::io::descriptor::descriptor_of;
 use crate::io::sock::{self, Call};
 use crate::io::sock_plain::ReceiveBuffer;
-use crate::io::stream;
 use crate::io::watch::Watch;
 use crate::io::watched::Side;
 use crate::py::call::Object;
@@ -40,6 +40,8 @@ pub struct Loop {
     /// None once closed.
     watch: GilCell<Option<Arc<Watch>>>,
     receive_buffer: Arc<ReceiveBuffer>,
+    /// Where datagrams are received.
+    datagram_room: Arc<Room>,
 }
 
 /// What a `sock_*` call gives.
@@ -68,12 +70,13 @@ impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyClassInitializer<Self>> {
-        let watch = Watch::new(stream::on_event)?;
+        let watch = Watch::new(crate::io::transports::on_event)?;
         let state = LoopState::with_reactor(watch.clone());
         Ok(PyClassInitializer::from(state).add_subclass(Self {
             task_factory: GilCell::default(),
             watch: GilCell::new(Some(watch)),
             receive_buffer: Arc::default(),
+            datagram_room: Arc::default(),
         }))
     }
 

@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::Loop;
+use crate::io::datagram;
+use crate::io::datagram::state::{Datagrams, Kind};
 use crate::io::protocol_of::{self, Short};
 use crate::io::sock_plain;
 use crate::io::stream::accept::Listener;
@@ -91,6 +93,34 @@ fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     let made = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     // SAFETY: the kernel has just made it, and nobody else knows of it.
     if made < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(made) }) }
+}
+
+/// The native part of a transport of datagrams. `sock`: with its family, if it is of Python's own class, so that the kernel is
+/// asked. `remote`: asyncio's `_address`, and whether the socket is connected. `rules`: what each datagram that waits counts
+/// for beside its bytes, and whether empty ones are sent.
+#[pyfunction]
+pub fn new_datagrams<'py>(
+    event_loop: &Bound<'py, Loop>,
+    sock: (Bound<'py, PyAny>, Option<i32>),
+    protocol: Bound<'py, PyAny>,
+    remote: (Option<Bound<'py, PyAny>>, bool),
+    waiter: Option<Bound<'py, PyAny>>,
+    rules: (usize, bool),
+) -> PyResult<Datagrams> {
+    let ((sock, family), (remote, is_connected), (header, sends_empty)) = (sock, remote, rules);
+    let fd = sock_plain::fileno(&sock)?;
+    Ok(Datagrams::new(datagram::class::Parts {
+        event_loop: event_loop.as_super().clone(),
+        kind: Kind { fd, family, is_connected, sends_empty },
+        sock,
+        header,
+        protocol,
+        context: context::copy_current(event_loop.py())?,
+        remote,
+        waiter,
+        watch: Loop::watch(event_loop)?,
+        room: Arc::clone(&event_loop.get().datagram_room),
+    }))
 }
 
 /// `loop._accept_connection`, which makes transports of this class; `otherwise` is asyncio's method.

@@ -5,7 +5,7 @@
 //! own answer to the first question of each kind. That answer does not depend on the address, nor on the port, for the
 //! plain ones that are answered here. GIL held.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFunction, PyInt, PyList, PyString, PyTuple};
 
+use super::address;
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -24,13 +25,9 @@ const MOST_KINDS: usize = 512;
 /// Flags that change nothing for an address and a port in numbers.
 const PLAIN_FLAGS: c_int = libc::AI_PASSIVE | libc::AI_NUMERICHOST | libc::AI_NUMERICSERV;
 
-/// `INET6_ADDRSTRLEN`: the longest text of an address, with its end.
-const TEXT: usize = 46;
-
 unsafe extern "C" {
     // CPython's, which PyO3 does not name.
     fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
-    fn inet_ntop(family: c_int, address: *const u8, text: *mut c_char, size: libc::socklen_t) -> *const c_char;
 }
 
 /// What the C library's answer depends on.
@@ -124,7 +121,7 @@ fn plain<'py>(
             };
             PyTuple::new(py, [text.as_any(), number.into_pyobject(py)?.as_any()])?
         }
-        IpAddr::V6(ip) if is_plain(ip) => (printed(py, ip)?, number, 0, 0).into_pyobject(py)?,
+        IpAddr::V6(ip) if is_plain(ip) => (address::text_of_v6(py, ip), number, 0, 0).into_pyobject(py)?,
         IpAddr::V6(_) => return Ok(None),
     };
     let has_port = !port.is_none();
@@ -134,20 +131,6 @@ fn plain<'py>(
 /// Not one that belongs to an interface, nor one that is an IPv4 address as well.
 fn is_plain(ip: Ipv6Addr) -> bool {
     !ip.is_unicast_link_local() && !ip.is_multicast() && ip.to_ipv4_mapped().is_none()
-}
-
-/// As the C library writes it.
-fn printed(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
-    let (octets, mut text) = (ip.octets(), [0; TEXT]);
-    let size = text.len() as libc::socklen_t;
-    // SAFETY: an address of this family has as many bytes as there are octets, and `text` is `size` long.
-    let written = unsafe { inet_ntop(libc::AF_INET6, octets.as_ptr(), text.as_mut_ptr(), size) };
-    if written.is_null() {
-        return Err(error::os_error(&std::io::Error::last_os_error()));
-    }
-    // SAFETY: the C library has just written a text with its end there.
-    let text = unsafe { CStr::from_ptr(text.as_ptr()) };
-    Ok(PyString::new(py, &text.to_string_lossy()))
 }
 
 /// What `socket.getaddrinfo` tells those who audit the program.

@@ -3,6 +3,8 @@
 //! (the `sock_*` calls as Rust futures), `stream` (transports), `reader` (asyncio's streams above them), `descriptor` and
 //! `protocol_of` (which one an object is, and what kind of socket), `dns` (numeric addresses without a thread).
 
+pub mod address;
+pub mod datagram;
 pub mod descriptor;
 pub mod dns;
 pub mod poller;
@@ -13,5 +15,7 @@ pub mod sock;
 pub mod sock_plain;
 pub mod stream;
 pub mod table;
+pub mod transport;
+pub mod transports;
 pub mod watch;
 pub mod watched;

@@ -26,6 +26,7 @@ pub struct Interest {
 
 impl Interest {
     pub const NONE: Self = Self { read: false, write: false };
+    pub const BOTH: Self = Self { read: true, write: true };
 
     pub fn is_empty(self) -> bool {
         self == Self::NONE

@@ -6,6 +6,8 @@ pub mod answer;
 pub mod asyncio;
 pub mod attach;
 #[cfg(feature = "loop")]
+pub mod audit;
+#[cfg(feature = "loop")]
 pub mod buffer;
 pub mod call;
 pub mod cell;

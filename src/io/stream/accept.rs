@@ -11,8 +11,9 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Parts;
 use super::ends;
-use super::socket::{self, Accepted, Address, Kind, Socket};
+use super::socket::{self, Accepted, Kind, Socket};
 use super::state::{Stream, Transport};
+use crate::io::address::Address;
 use crate::io::protocol_of::{self, Short};
 use crate::io::sock_plain::{self, ReceiveBuffer};
 use crate::io::watch::Watch;
@@ -125,12 +126,12 @@ impl Listener {
         let inside = context::inside(&context)?;
         let protocol = given.protocol_factory.try_call(())?;
         let is_buffered = protocol.try_is_instance(asyncio(py)?.buffered_protocol_class.bind(py))?;
-        let sockname = Address::of(fd.as_raw_fd()).unwrap_or(Address::Unknown);
+        let sockname = Address::of(fd.as_raw_fd()).unwrap_or_else(|_| Address::none()).keep();
         let stream = Stream::new(Parts {
             event_loop: self.event_loop.bind(py).clone(),
             fd: fd.as_raw_fd(),
             socket: Socket::Native(fd),
-            accepted: Some(Arc::new(Accepted { kind, sockname, peername })),
+            accepted: Some(Arc::new(Accepted { kind, sockname, peername: peername.keep() })),
             short,
             protocol: protocol.clone(),
             context: context.clone(),

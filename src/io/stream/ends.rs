@@ -6,60 +6,41 @@ use pyo3::prelude::*;
 use super::send::send_waiting;
 use super::state::{Stage, Transport, Wants};
 use crate::core::cork::Cork;
+use crate::io::transport::{self, AnyTransport, Report};
 use crate::io::watched::Side;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
-use crate::py::context;
 use crate::py::error::{self, Slim};
 use crate::sched::LoopState;
 
-/// Whom an exception is reported to, and in which context.
-struct Report<'py> {
-    event_loop: Bound<'py, LoopState>,
-    protocol: Bound<'py, PyAny>,
-    context: Bound<'py, PyAny>,
-}
-
-impl<'py> Report<'py> {
-    /// None when the connection is over.
-    fn of(of: Transport<'_, 'py>) -> Option<Self> {
-        Some(Self {
-            event_loop: of.part(|objects| &objects.event_loop)?,
-            protocol: of.part(|objects| &objects.protocol)?,
-            context: of.part(|objects| &objects.context)?,
-        })
+impl<'py> AnyTransport<'py> for Transport<'_, 'py> {
+    fn object(&self) -> &Bound<'py, PyAny> {
+        self.object
     }
 
-    fn make(self, method: &str, argument: &Bound<'py, PyAny>, raised: PyErr) -> Slim<()> {
-        let Self { event_loop, protocol, context } = self;
-        let py = event_loop.py();
-        if error::ends_the_run(py, &raised) {
-            return Err(Box::new(raised));
+    fn event_loop(&self) -> Option<Bound<'py, LoopState>> {
+        self.part(|objects| &objects.event_loop)
+    }
+
+    fn protocol(&self) -> Option<Bound<'py, PyAny>> {
+        self.part(|objects| &objects.protocol)
+    }
+
+    fn context(&self) -> Option<Bound<'py, PyAny>> {
+        self.part(|objects| &objects.context)
+    }
+
+    fn force_close(&self, reason: Option<Bound<'py, PyAny>>) -> PyResult<()> {
+        force_close(*self, reason)
+    }
+
+    fn is_usual(&self, exception: &Bound<'py, PyAny>) -> PyResult<bool> {
+        if !exception.is_instance_of::<PyOSError>() {
+            return Ok(false);
         }
-        let callback = protocol.try_getattr(method).unwrap_or(protocol);
-        let debug = event_loop.get().debug.get(py);
-        let names = asyncio(py)?;
-        let text = names.helper(py, "format_callback_source")?.try_call((&callback, (argument,), debug))?;
-        // The handler runs in the handle's context, and this one is entered.
-        let context = context::copy(&context)?;
-        let handle = names.helper(py, "done_handle")?.try_call((&callback, argument, &event_loop, &context))?;
-        let exception = raised.into_value(py).into_bound(py).into_any();
-        let items = [("exception", &exception), ("handle", &handle)];
-        Ok(error::call_exception_handler(event_loop.as_any(), &format!("Exception in callback {text}"), &items)?)
-    }
-}
-
-/// An exception came out of one of the protocol's methods that asyncio calls as a callback: it is for the exception
-/// handler, and the connection goes on.
-///
-/// # Errors
-/// KeyboardInterrupt and SystemExit, which end the run.
-#[cold]
-pub fn report(of: Transport<'_, '_>, method: &str, argument: &Bound<'_, PyAny>, raised: PyErr) -> Slim<()> {
-    match Report::of(of) {
-        Some(report) => report.make(method, argument, raised),
-        None if error::ends_the_run(of.py(), &raised) => Err(Box::new(raised)),
-        None => Ok(()),
+        let is_read_pipe = self.with(|state| state.wants == Wants::Pipe);
+        let code = exception.try_getattr(pyo3::intern!(self.py(), "errno"))?;
+        Ok(!is_read_pipe || code.extract::<i32>().is_ok_and(|code| code == libc::EIO))
     }
 }
 
@@ -79,21 +60,12 @@ pub fn begin(of: Transport<'_, '_>) -> PyResult<()> {
 /// # Errors
 /// What ends the run.
 pub fn connected(of: Transport<'_, '_>) -> Slim<()> {
-    let py = of.py();
     of.with(|state| state.stage = Stage::Connected);
-    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
-    let made = match protocol.try_call_method(pyo3::intern!(py, "connection_made"), (of.object,)) {
-        Ok(_) => Ok(()),
-        Err(raised) => report(of, "connection_made", of.object, raised),
-    };
+    let made = transport::call_back(of, "connection_made", of.object);
     watch(of)?;
     of.hold()?;
     let waiter = of.with(|state| state.objects.as_mut().and_then(|objects| objects.waiter.take()));
-    if let Some(waiter) = waiter.map(|waiter| waiter.into_bound(py))
-        && !waiter.try_call_method(pyo3::intern!(py, "cancelled"), ())?.try_is_truthy()?
-    {
-        waiter.try_call_method(pyo3::intern!(py, "set_result"), (py.None(),))?;
-    }
+    transport::wake(waiter, of.py())?;
     made
 }
 
@@ -113,19 +85,9 @@ pub fn watch(of: Transport<'_, '_>) -> Slim<()> {
     match watch.watch_transport(py, fd, interest) {
         Ok(()) => Ok(()),
         // asyncio's, too, says so, and never reads of what cannot be watched.
-        Err(raised) if is_pipe => report(of, "connection_made", of.object, raised),
+        Err(raised) if is_pipe => transport::report_method(of, "connection_made", of.object, raised),
         Err(raised) => failed(of, raised, "Fatal error on transport"),
     }
-}
-
-/// Whether an exception is no more than what networks, terminals and pipes do.
-fn is_usual(of: Transport<'_, '_>, exception: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if !exception.is_instance_of::<PyOSError>() {
-        return Ok(false);
-    }
-    let is_read_pipe = of.with(|state| state.wants == Wants::Pipe);
-    let code = exception.try_getattr(pyo3::intern!(of.py(), "errno"))?;
-    Ok(!is_read_pipe || code.extract::<i32>().is_ok_and(|code| code == libc::EIO))
 }
 
 /// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the connection
@@ -135,24 +97,7 @@ fn is_usual(of: Transport<'_, '_>, exception: &Bound<'_, PyAny>) -> PyResult<boo
 /// KeyboardInterrupt and SystemExit, which end the run; what the exception handler lets out.
 #[cold]
 pub fn failed(of: Transport<'_, '_>, raised: PyErr, message: &str) -> Slim<()> {
-    let py = of.py();
-    if error::ends_the_run(py, &raised) {
-        return Err(Box::new(raised));
-    }
-    let exception = raised.value(py).as_any().clone();
-    if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
-        if is_usual(of, &exception)? {
-            if event_loop.get().debug.get(py) {
-                asyncio(py)?.helper(py, "log_fatal_error")?.try_call((of.object, message, &exception))?;
-            }
-        } else {
-            let protocol = of.part(|objects| &objects.protocol).map(Bound::into_any);
-            let protocol = protocol.unwrap_or_else(|| py.None().into_bound(py));
-            let items = [("exception", &exception), ("transport", of.object), ("protocol", &protocol)];
-            error::call_exception_handler(event_loop.as_any(), message, &items)?;
-        }
-    }
-    Ok(force_close(of, Some(exception))?)
+    transport::failed(of, raised, message)
 }
 
 /// Send now what has been gathered.
@@ -219,19 +164,18 @@ pub fn close(of: Transport<'_, '_>) -> PyResult<()> {
 /// What ends the run.
 pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
     let py = of.py();
-    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
+    if of.with(|state| state.objects.is_none()) {
+        return Ok(());
+    }
     let reason = of.with(|state| {
         if std::mem::replace(&mut state.stage, Stage::Over) == Stage::Over { None } else { Some(state.reason.take()) }
     });
     let Some(reason) = reason else { return Ok(()) };
     let reason = reason.map_or_else(|| py.None().into_bound(py), |reason| reason.into_bound(py));
-    let told = match protocol.try_call_method(pyo3::intern!(py, "connection_lost"), (&reason,)) {
-        Ok(_) => Ok(()),
-        Err(raised) => report(of, "connection_lost", &reason, raised),
-    };
+    let told = transport::call_back(of, "connection_lost", &reason);
     let to = Report::of(of);
     let released = match (release(of), to) {
-        (Err(raised), Some(to)) => to.make("connection_lost", &reason, *raised),
+        (Err(raised), Some(to)) => to.make_of_method("connection_lost", &reason, *raised),
         (released, _) => released,
     };
     told.and(released)

@@ -11,8 +11,9 @@ use pyo3::prelude::*;
 use super::ends;
 use super::send::taken;
 use super::state::{Transport, Wants};
-use super::write::{Found, Way, dropped};
+use super::write::{Found, Way};
 use crate::io::poller::Interest;
+use crate::io::transport;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::error::Slim;
@@ -42,7 +43,7 @@ impl Way for ToPipe {
         });
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(writes) => dropped(of.py(), writes, "warn_of_lost_pipe_write").map(|()| None),
+            Err(writes) => transport::dropped(of.py(), writes, "warn_of_lost_pipe_write").map(|()| None),
         }
     }
 
@@ -87,7 +88,7 @@ pub fn tell_end(of: Transport<'_, '_>) -> Slim<()> {
     }
     let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
     let Err(raised) = protocol.try_call_method(pyo3::intern!(py, "eof_received"), ()) else { return Ok(()) };
-    let reported = ends::report(of, "eof_received", py.None().bind(py), raised);
+    let reported = transport::report_method(of, "eof_received", py.None().bind(py), raised);
     if reported.is_err() {
         of.queue_transition()?;
     }

@@ -12,6 +12,7 @@ use super::tls::{self, Known, Wrapped};
 use super::{ends, pipe};
 use crate::io::protocol_of::Short;
 use crate::io::reader::feed;
+use crate::io::transport;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer::View;
 use crate::py::call::Object;
@@ -221,7 +222,7 @@ fn to_pipe(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
         }
         Ok(Some(Arrived::Appended)) => (target.map_or(Ok(()), |target| target.appended()), py.None().into_bound(py)),
     };
-    given.or_else(|raised| ends::report(of, "data_received", &data, raised))
+    given.or_else(|raised| transport::report_method(of, "data_received", &data, raised))
 }
 
 #[cold]

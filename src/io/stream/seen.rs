@@ -60,6 +60,6 @@ pub type Known<'py> = (Option<Bound<'py, PyAny>>, Kind, Bound<'py, PyAny>, Bound
 pub fn known_of<'py>(stream: &Bound<'py, Stream>) -> PyResult<Option<Known<'py>>> {
     let py = stream.py();
     let Some(accepted) = stream.get().state.with(py, |state| state.accepted.clone()) else { return Ok(None) };
-    let (sockname, peername) = (accepted.sockname.to_python(py)?, accepted.peername.to_python(py)?);
+    let (sockname, peername) = (accepted.sockname.get().in_python(py)?, accepted.peername.get().in_python(py)?);
     Ok(Some((sock_of(stream)?, accepted.kind, sockname, peername)))
 }

@@ -14,11 +14,12 @@ use crate::core::outgoing::Outgoing;
 use crate::io::poller::Interest;
 use crate::io::protocol_of::Short;
 use crate::io::sock_plain::ReceiveBuffer;
+use crate::io::transport;
+pub use crate::io::transport::Stage;
 use crate::io::watch::Watch;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::sched::LoopState;
-use crate::sched::entry::Entry;
 
 /// How the protocol wants what arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +34,6 @@ pub enum Wants {
     Pipe,
     /// Of a pipe that is written: nothing. What can be received says that nobody reads any more.
     Nothing,
-}
-
-/// Where a transport is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// `connection_made` is queued.
-    New,
-    Connected,
-    /// `connection_lost` has been called.
-    Over,
 }
 
 /// The objects of a transport, which are gone when its connection is.
@@ -203,8 +194,7 @@ impl<'py> Transport<'_, 'py> {
     pub fn queue(self) {
         let Some(event_loop) = self.part(|objects| &objects.event_loop) else { return };
         if !self.with(|state| std::mem::replace(&mut state.queued, true)) {
-            event_loop.get().push(self.py(), Entry::Ready(self.object.clone().unbind()));
-            event_loop.get().wake_if_away();
+            transport::queue(event_loop.get(), self.object);
         }
     }
 
@@ -213,15 +203,7 @@ impl<'py> Transport<'_, 'py> {
     /// # Errors
     /// RuntimeError when the loop is closed; in debug mode, in a thread that is not the loop's.
     pub fn queue_transition(self) -> PyResult<()> {
-        let Some(event_loop) = self.part(|objects| &objects.event_loop) else { return Ok(()) };
-        let state = event_loop.get();
-        state.check_closed()?;
-        if state.debug.get(self.py()) {
-            state.check_thread()?;
-        }
-        state.push(self.py(), Entry::Transition(self.object.clone().unbind()));
-        state.wake_if_away();
-        Ok(())
+        transport::queue_transition(self)
     }
 }
 

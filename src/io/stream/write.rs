@@ -13,13 +13,11 @@ use super::ends;
 use super::send::{send, send_waiting};
 use super::state::{State, Transport};
 use crate::core::flow::Tell;
+use crate::io::transport;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer::{self, View};
 use crate::py::call::Object;
 use crate::py::error::{self, Slim};
-
-/// From so many writes to a lost connection on each is reported (asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`).
-const TOO_MANY_WRITES: u32 = 5;
 
 /// The most that is gathered: as much as asyncio keeps before it has the protocol pause.
 const MOST_GATHERED: usize = 64 * 1024;
@@ -130,18 +128,6 @@ fn look(of: Transport<'_, '_>, name: &str, while_sending: &str, length: usize) -
     found.map_err(PyRuntimeError::new_err)
 }
 
-/// A write to a lost connection; so many came before it.
-///
-/// # Errors
-/// What logging raises.
-#[cold]
-pub fn dropped(py: Python<'_>, writes: u32, warn: &str) -> PyResult<()> {
-    if writes >= TOO_MANY_WRITES {
-        asyncio(py)?.helper(py, warn)?.try_call(())?;
-    }
-    Ok(())
-}
-
 /// `transport.write(data)`.
 ///
 /// # Errors
@@ -192,7 +178,7 @@ fn look_once(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>> {
         return if refused { look(of, "write", "write", 0).map(|_| None) } else { Ok(None) };
     }
     match look(of, "write", "write", length)? {
-        Found::Lost(writes) => dropped(of.py(), writes, "warn_of_lost_write").map(|()| None),
+        Found::Lost(writes) => transport::dropped(of.py(), writes, "warn_of_lost_write").map(|()| None),
         found => Ok(Some(found)),
     }
 }
@@ -290,7 +276,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
         && of.with(|state| state.lost > 0)
         && let Found::Lost(writes) = look(of, "writelines", "writelines", 0)?
     {
-        return dropped(of.py(), writes, "warn_of_lost_write");
+        return transport::dropped(of.py(), writes, "warn_of_lost_write");
     }
     let mut chunks = Vec::new();
     let lines = lines.py().get_type::<PyList>().as_any().try_call((lines,))?.cast_into::<PyList>()?;
@@ -307,7 +293,7 @@ pub fn writelines(of: Transport<'_, '_>, lines: &Bound<'_, PyAny>) -> PyResult<(
         return Ok(());
     }
     match look(of, "writelines", "writelines", length)? {
-        Found::Lost(writes) => dropped(of.py(), writes, "warn_of_lost_write"),
+        Found::Lost(writes) => transport::dropped(of.py(), writes, "warn_of_lost_write"),
         found => keep(of, &found, chunks),
     }
 }
@@ -403,7 +389,7 @@ fn shut_down(of: Transport<'_, '_>) -> PyResult<()> {
 pub fn grown(of: Transport<'_, '_>) -> Slim<()> {
     of.hold()?;
     match of.with(|state| state.flow.grown(state.outgoing.size())) {
-        Some(Tell::Pause) => tell(of, "pause_writing"),
+        Some(Tell::Pause) => transport::tell(of, "pause_writing"),
         _ => Ok(()),
     }
 }
@@ -411,20 +397,7 @@ pub fn grown(of: Transport<'_, '_>) -> Slim<()> {
 fn shrunk(of: Transport<'_, '_>) -> Slim<()> {
     of.hold()?;
     match of.with(|state| state.flow.shrunk(state.outgoing.size())) {
-        Some(Tell::Resume) => tell(of, "resume_writing"),
+        Some(Tell::Resume) => transport::tell(of, "resume_writing"),
         _ => Ok(()),
     }
-}
-
-fn tell(of: Transport<'_, '_>, method: &str) -> Slim<()> {
-    let py = of.py();
-    let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
-    let Err(raised) = protocol.try_call_method(method, ()) else { return Ok(()) };
-    if error::ends_the_run(py, &raised) {
-        return Err(Box::new(raised));
-    }
-    let Some(event_loop) = of.part(|objects| &objects.event_loop) else { return Ok(()) };
-    let exception = raised.into_value(py).into_bound(py).into_any();
-    let items = [("exception", &exception), ("transport", of.object), ("protocol", &protocol)];
-    Ok(error::call_exception_handler(event_loop.as_any(), &format!("protocol.{method}() failed"), &items)?)
 }
