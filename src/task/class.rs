@@ -1,6 +1,6 @@
 //! `pyloop.Task`: asyncio's Task, natively, for Python. `isinstance(task, asyncio.Task)` holds.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -124,8 +124,9 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
     registry::register(task, home)?;
     if eager {
         let event_loop = task.as_super().get().event_loop(py)?;
-        if event_loop.try_call_method(pyo3::intern!(py, "is_running"), ())?.try_is_truthy()? {
-            drive::step_eagerly(task)?;
+        let is_running = event_loop.try_call_method(pyo3::intern!(py, "is_running"), ());
+        if is_running.and_then(|answer| answer.try_is_truthy()).or_else(|raised| too_deep(task, home, raised))? {
+            drive::step_eagerly(task).or_else(|raised| too_deep(task, home, raised))?;
             if task.as_super().get().is_done(py) {
                 drop(task.get().state.with(py, |state| state.coroutine.take()));
             }
@@ -142,6 +143,18 @@ fn begin(task: &Bound<'_, Task>, eager: bool) -> PyResult<()> {
 #[cold]
 fn refused(task: &Bound<'_, Task>, home: Option<&LoopState>, raised: PyErr) -> PyResult<()> {
     drop(registry::unregister(task, home));
+    Err(raised)
+}
+
+/// An eager task's first step has raised. When the stack had no room for it to begin, it is as if the task had not been
+/// made: what is called on the way to the coroutine may find the stack's end, too.
+#[cold]
+fn too_deep<T>(task: &Bound<'_, Task>, home: Option<&LoopState>, raised: PyErr) -> PyResult<T> {
+    let py = task.py();
+    if raised.is_instance_of::<PyRecursionError>(py) && !task.get().state.with(py, |state| state.begun) {
+        task.get().state.with(py, |state| state.log_destroy_pending = false);
+        drop(registry::unregister(task, home));
+    }
     Err(raised)
 }
 

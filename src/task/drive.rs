@@ -214,7 +214,16 @@ pub(super) fn step_eagerly(task: &Bound<'_, Task>) -> PyResult<()> {
     let home = task.get().home(py);
     // What is registered is not what the loop knows: a greenlet may leave this step in the middle.
     let known = home.as_ref().and_then(|home| home.get().task_is_current.take(py));
-    let before = names.swap_current_task(&event_loop, task.as_any())?;
+    let entered = names.swap_current_task(&event_loop, task.as_any());
+    let before = match entered {
+        Ok(before) => before,
+        Err(raised) => {
+            if let Some(home) = &home {
+                drop(home.get().task_is_current.replace(py, known));
+            }
+            return Err(raised);
+        }
+    };
     let stepped = step_in(task, names, &event_loop, home.as_ref().map(|home| home.get()), &context);
     let stepped = schedule_next(task, stepped);
     let back = match names.swap_current_task(&event_loop, &before) {
