@@ -196,8 +196,8 @@ def test_a_million_wakes_of_a_task_that_has_ended_are_few_messages(loop_factory:
 
     loop = loop_factory()
     loop.run_until_complete(main())
-    if hasattr(loop, "statistics"):  # one at a time, and one in a look: a turn looks twice when it has slept
-        assert loop.statistics()["messages"] <= 2 * loop.statistics()["turns"] + 4
+    if hasattr(loop, "statistics"):  # one at a time, and one in a turn
+        assert loop.statistics()["messages"] <= loop.statistics()["turns"] + 4
     loop.close()
 
 
