@@ -39,10 +39,10 @@ class _Slots(_native.Loop):
         __slots__ = (
             *_accel.loop_slots,
             "_csock",
+            "_other_transports",
             "_pidfds",
             "_signal_handlers",
             "_ssock",
-            "_transports",
             "_unix_server_sockets",
             "_wakeup",
         )
@@ -71,7 +71,7 @@ class EventLoop(
 
     def __init__(self) -> None:
         super().__init__()
-        self._transports = weakref.WeakValueDictionary()
+        self._other_transports = weakref.WeakValueDictionary()
         self._signal_handlers = {}
         self._csock = self._ssock = self._wakeup = None
         self._unix_server_sockets = {}

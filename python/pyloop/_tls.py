@@ -21,7 +21,21 @@ else:
     LoopPart = object
 
 
-class SSLProtocol(_compat.SSLProtocol):  # type: ignore[misc]
+class _InOneContext(_compat.SSLProtocol):  # type: ignore[misc]
+    """asyncio's `SSLProtocol`, which calls the protocol in one context whoever resumes reading."""
+
+    _context: contextvars.Context
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        self._context = contextvars.copy_context()
+        super()._on_handshake_complete(handshake_exc)
+
+    def _resume_reading(self) -> None:
+        # asyncio has a callback read what is there already, in the context of who calls this.
+        self._context.run(super()._resume_reading)
+
+
+class SSLProtocol(_InOneContext):
     """asyncio's `SSLProtocol`. What the native half asks for each packet is in slots.
 
     Once the handshake is done, records are read and written natively; everything else, from the handshake to
@@ -147,7 +161,8 @@ class TlsConnections(LoopPart):
     def _make_tls_protocol(self, *args: Any, **kwargs: Any) -> Any:
         """asyncio's `SSLProtocol` between a transport and a protocol, or what stands in its place."""
         current = _compat.current_ssl_protocol()
-        cls = SSLProtocol if _TLS and current is _compat.SSLProtocol else current
+        ours = SSLProtocol if _TLS else _InOneContext
+        cls = ours if current is _compat.SSLProtocol else current
         return cls(self, *args, **kwargs)
 
     if not TYPE_CHECKING:

@@ -7,8 +7,9 @@ import contextvars
 import socket
 import sys
 import warnings
+import weakref
 from asyncio.trsock import TransportSocket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _compat, _native
@@ -241,10 +242,46 @@ class _AcceptConnection:
         return _native.new_listener(loop, StreamTransport, accept.__get__(loop))
 
 
+class _ByDescriptor(MutableMapping[int, Any]):
+    """`loop._transports`: the transports of sockets, by their descriptors."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._others = loop._other_transports
+
+    def __getitem__(self, fd: int) -> Any:
+        transport = self._loop._transport_of(fd)
+        return transport if _is_of_socket(transport) else self._others[fd]
+
+    def __setitem__(self, fd: int, transport: Any) -> None:
+        self._others[fd] = transport
+
+    def __delitem__(self, fd: int) -> None:
+        del self._others[fd]
+
+    def __iter__(self) -> Iterator[int]:
+        native = {fd for fd, transport in self._loop._transports_by_descriptor() if _is_of_socket(transport)}
+        return iter(native.union(self._others))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _is_of_socket(transport: object) -> bool:
+    # asyncio's has none of pipes.
+    return isinstance(transport, (StreamTransport, DatagramTransport))
+
+
 class Transports(LoopPart):
     """The transports of sockets, for asyncio's own code that makes connections and servers."""
 
     _accept_connection: Any = _AcceptConnection()
+    #: Those of asyncio's classes, which add themselves to `_transports`.
+    _other_transports: weakref.WeakValueDictionary[int, Any]
+
+    @property
+    def _transports(self) -> _ByDescriptor:
+        return _ByDescriptor(self)  # type: ignore[arg-type]
 
     def _make_socket_transport(
         self,
@@ -258,15 +295,6 @@ class Transports(LoopPart):
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)  # type: ignore[arg-type]
-
-    def _ensure_fd_no_transport(self, fd: Any) -> None:
-        _compat.AsyncioTransports._ensure_fd_no_transport(self, fd)
-        transport = self._transport_of(fd if isinstance(fd, int) else fd.fileno())
-        # asyncio does not ask of pipes.
-        if not isinstance(transport, (StreamTransport, DatagramTransport)):
-            return
-        if not transport.is_closing():
-            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, StreamTransport):

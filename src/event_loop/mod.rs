@@ -450,6 +450,11 @@ impl Loop {
         Self::watch(slf).ok()?.transport(slf.py(), fd.extract().ok()?)
     }
 
+    /// The native transports that have descriptors.
+    fn _transports_by_descriptor(slf: &Bound<'_, Self>) -> Vec<(i32, Py<PyAny>)> {
+        Self::watch(slf).map_or_else(|_closed| Vec::new(), |watch| watch.transports(slf.py()))
+    }
+
     /// Queue a handle of asyncio's own class.
     fn _add_callback(slf: &Bound<'_, Self>, handle: Py<PyAny>) {
         let state = slf.as_super().get();

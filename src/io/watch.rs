@@ -75,10 +75,18 @@ impl Watch {
         self.registrations.with(py, |all| all.get(fd).map_or(0, |watched| watched.mask()))
     }
 
-    /// The descriptors that have callbacks, with what `callbacks` says of each.
+    /// The descriptors that somebody waits for, with bit 0 for reading and bit 1 for writing.
     pub fn all(&self, py: Python<'_>) -> Vec<(RawFd, u8)> {
+        let mask = |wanted: Interest| u8::from(wanted.read) | u8::from(wanted.write) << 1;
         self.registrations.with(py, |all| {
-            all.iter().map(|(fd, watched)| (fd, watched.mask())).filter(|&(_, mask)| mask != 0).collect()
+            all.iter().map(|(fd, watched)| (fd, mask(watched.wanted()))).filter(|&(_, mask)| mask != 0).collect()
+        })
+    }
+
+    /// The transports that have descriptors.
+    pub fn transports(&self, py: Python<'_>) -> Vec<(RawFd, Py<PyAny>)> {
+        self.registrations.with(py, |all| {
+            all.iter().filter_map(|(fd, watched)| Some((fd, watched.transport(py)?.unbind()))).collect()
         })
     }
 

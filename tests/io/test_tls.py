@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from asyncio import trsock
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -212,7 +213,9 @@ def test_a_plain_connection_is_upgraded_by_both_ends(loop: Loop, run: Run) -> No
             assert writer.get_extra_info("sslcontext") is None
             await writer.start_tls(client_context(), server_hostname="localhost")
             assert writer.get_extra_info("sslcontext") is not None
-            assert writer.get_extra_info("socket").fileno() >= 0
+            sock = writer.get_extra_info("socket")
+            assert type(sock) is trsock.TransportSocket and sock.fileno() >= 0
+            assert writer.get_extra_info("peername") == sock.getpeername() == server.sockets[0].getsockname()
             writer.write(b"word\n")
             assert await reader.readline() == b"secret word\n"
             assert await reader.read() == b""
@@ -312,6 +315,61 @@ def test_what_programs_read_though_it_is_private_is_there(loop: Loop, run: Run) 
         assert private._ssl_protocol._app_protocol is protocol
         transport.close()
         await protocol.lost
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_what_is_written_while_a_connection_closes_is_dropped(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        async with tls_server() as port:
+            transport, protocol = await loop.create_connection(
+                Recorder, "localhost", port, ssl=client_context()
+            )
+            transport.write(b"sent")
+            assert await protocol.received(4) == b"sent"
+            transport.close()
+            for _ in range(7):
+                transport.write(b"dropped")
+                transport.writelines([b"this", b"too"])
+            await protocol.lost
+            transport.write(b"dropped")
+            assert protocol.data == b"sent" and protocol.error is None
+
+    run(main())
+
+
+def test_a_peer_that_floods_does_not_keep_a_closed_connection_open(loop: Loop, run: Run) -> None:
+    """Whoever has closed it does not receive the rest of a download."""
+
+    class Floods(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.transport.write(bytes(2**24))
+
+    async def main() -> None:
+        made: list[Floods] = []
+
+        def make() -> Floods:
+            made.append(Floods())
+            return made[-1]
+
+        server = await loop.create_server(make, "127.0.0.1", 0, ssl=server_context())
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+        )
+        await protocol.received(2**18)
+        received = len(protocol.data)
+        transport.close()
+        for _ in range(200):
+            if protocol.lost.done():
+                break
+            await asyncio.sleep(0)
+        assert protocol.lost.done()
+        assert len(protocol.data) == received
+        made[0].transport.abort()
+        await made[0].lost
         server.close()
         await server.wait_closed()
 

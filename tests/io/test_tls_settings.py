@@ -15,7 +15,7 @@ import pytest
 from support.loops import Loop, Run
 from support.net import socket_pair
 from support.protocols import Echo, Recorder
-from support.tls import PEM, TlsPeer, client_context, server_context
+from support.tls import ENCRYPTED_PEM, PASSWORD, PEM, TlsPeer, client_context, server_context
 from support.transports import Buffered
 
 
@@ -104,6 +104,17 @@ def test_a_client_shows_its_certificate(loop: Loop, run: Run, version: ssl.TLSVe
 
     run(main())
     assert ("DNS", "localhost") in seen[0]["subjectAltName"]
+
+
+def test_a_key_may_be_encrypted(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(ENCRYPTED_PEM, password=PASSWORD)
+        all_of_it = await connected(loop, server, client_context())
+        await echoed(*all_of_it[:2])
+        await closed(*all_of_it)
+
+    run(main())
 
 
 def test_a_certificate_that_is_asked_for_later_is_shown(loop: Loop, run: Run) -> None:

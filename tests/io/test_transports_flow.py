@@ -184,6 +184,8 @@ def test_a_protocol_may_end_its_connection_when_it_is_to_pause(run: Run, end: st
             if end != "write_eof":
                 await protocol.lost
                 assert protocol.error is None
+            if end == "abort":
+                assert protocol.events == ["made", "pause", "lost"]
 
     run(main())
 

@@ -339,3 +339,20 @@ asyncio.run(main(), loop_factory=new_event_loop)
 """,
     )
     assert output.split() == [repr(b"12childgathered")]
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_what_the_last_callback_of_a_run_writes_is_sent(loop: Loop, pieces: int) -> None:
+    with socket_pair() as (ours, peer):
+        transport, _ = loop.run_until_complete(loop.create_connection(Recorder, sock=ours))
+
+        def last() -> None:
+            loop.stop()
+            for _ in range(pieces):
+                transport.write(b"x")
+
+        loop.call_soon(last)
+        loop.run_forever()
+        assert arrived(peer) == b"x" * pieces
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,6 +42,37 @@ async def served(make: Callable[[], Any], count: int) -> AsyncIterator[tuple[Any
         server.close()
         await server.wait_closed()
         await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_clients_that_reset_before_they_are_accepted_are_connections_all_the_same(
+    run: Run, many: int
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made: list[Recorder] = []
+
+        def make() -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        names = []
+        for _ in range(many):
+            client = socket.create_connection(server.sockets[0].getsockname())
+            names.append(client.getsockname())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        await until(lambda: len(made) == many)
+        await asyncio.wait([protocol.lost for protocol in made])
+        for protocol, name in zip(made, names, strict=True):
+            assert protocol.transport.get_extra_info("peername") == name
+            assert protocol.transport.get_extra_info("sockname") == server.sockets[0].getsockname()
+            assert isinstance(protocol.error, ConnectionResetError)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
 
 
 @pytest.mark.since(3, 13)

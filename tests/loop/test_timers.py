@@ -373,3 +373,15 @@ def test_a_timer_knows_its_time_as_it_was_given(loop: Loop, when: float) -> None
     assert type(later.when()) is float
     handle.cancel()
     later.cancel()
+
+
+def test_a_patched_clock_is_the_one_that_the_loop_shows(loop: Loop) -> None:
+    """The clock that timers are compared with is another one: see docs/compatibility.md."""
+    patched: Any = loop
+    patched.time = lambda: 1e9
+    assert loop.time() == 1e9
+    handle = loop.call_at(loop.time() + 5, print)
+    assert handle.when() == 1e9 + 5
+    handle.cancel()
+    del patched.time
+    assert loop.time() < 1e9

@@ -2,6 +2,7 @@
 
 `localhost.pem` is a key and a certificate made for these tests alone: self-signed, for localhost and
 127.0.0.1, good from 2020 to 2120 (`openssl req -new`, then `openssl ca -selfsign` with these dates).
+`localhost_encrypted.pem` has the same, the key encrypted (`openssl pkey -aes256`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import ssl
 from pathlib import Path
 
 PEM = Path(__file__).with_name("localhost.pem")
+ENCRYPTED_PEM = PEM.with_name("localhost_encrypted.pem")
+PASSWORD = "open sesame"
 
 
 def server_context() -> ssl.SSLContext:
