@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from asyncio.subprocess import PIPE, Process
 from typing import Any
@@ -53,7 +54,10 @@ def test_a_signal_to_a_child_that_has_just_ended_is_no_error(run: Run, how: str,
         args = (signal.SIGUSR1,) if how == "send_signal" else ()
         if process.returncode is None:
             getattr(process, how)(*args)
-        assert await process.wait() == 3
+        # asyncio's watcher does not ask `Popen`, which may have reaped the child before it sends a signal.
+        is_asyncios = isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+        may_be_lost = is_asyncios and sys.version_info < (3, 13) and turns == 0
+        assert await process.wait() in ((3, 255) if may_be_lost else (3,))
         assert not has_children()
 
     run(main())
