@@ -42,6 +42,7 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
     """
 
     _connecting = False
+    _exit_waiters: Any
 
     async def _connect_pipes(self, waiter: Any) -> None:
         self._connecting = True
@@ -72,7 +73,9 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
         """The pipes are not connected: nobody else will."""
         if self._returncode is None or self._pending_calls is None:
             return
-        for waiter in self._exit_waiters or ():
+        # They are told now: asyncio, which comes when the pipes are lost after all, is not to do it again.
+        waiters, self._exit_waiters = self._exit_waiters or (), []
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)
 
