@@ -455,6 +455,13 @@ SENDFILE_TRY_NATIVE = constants._SendfileMode.TRY_NATIVE
 SSL_HANDSHAKE_TIMEOUT: float = constants.SSL_HANDSHAKE_TIMEOUT
 SSL_SHUTDOWN_TIMEOUT: float = constants.SSL_SHUTDOWN_TIMEOUT
 
+
+def limits_of(transport: Any) -> tuple[int, int]:
+    """Its high and low water as the numbers that a machine has: asyncio takes any."""
+    high, low = (min(limit, sys.maxsize) for limit in (transport._high_water, transport._low_water))
+    return int(high), int(low)
+
+
 # --- TLS ---
 
 SSLProtocol: Any = sslproto.SSLProtocol

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import socket
-import sys
 import types
 import warnings
 from asyncio.trsock import TransportSocket
@@ -104,12 +103,8 @@ class DatagramTransport(_compat.FlowControl, asyncio.Transport, asyncio.Datagram
         return self._datagrams.size
 
     def _maybe_pause_protocol(self) -> None:
-        # Of the class above: `set_write_buffer_limits` calls it. The limits may be any numbers.
-        high, low = (
-            sys.maxsize if limit > sys.maxsize else int(limit)
-            for limit in (self._high_water, self._low_water)
-        )
-        self._datagrams.set_limits(self, high, low)
+        # Of the class above: `set_write_buffer_limits` calls it.
+        self._datagrams.set_limits(self, *_compat.limits_of(self))
 
     # What arrives.
 

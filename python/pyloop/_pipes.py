@@ -41,8 +41,9 @@ class _PipeTransport:
             info += self._about()
         return f"<{' '.join(info)}>"
 
-    def _about(self) -> list[str]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _about(self) -> list[str]: ...
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         stream = getattr(self, "_stream", None)
@@ -189,12 +190,8 @@ class WritePipeTransport(_PipeTransport, _compat.FlowControl, asyncio.WriteTrans
         return self._stream.size
 
     def _maybe_pause_protocol(self) -> None:
-        # Of the class above: `set_write_buffer_limits` calls it. The limits may be any numbers.
-        high, low = (
-            sys.maxsize if limit > sys.maxsize else int(limit)
-            for limit in (self._high_water, self._low_water)
-        )
-        self._stream.set_limits(self, high, low)
+        # Of the class above: `set_write_buffer_limits` calls it.
+        self._stream.set_limits(self, *_compat.limits_of(self))
 
     if not TYPE_CHECKING:
         _conn_lost = property(lambda self: self._stream.refused)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket
-import sys
 import warnings
 import weakref
 from asyncio.trsock import TransportSocket
@@ -132,12 +131,8 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
         return stream.size
 
     def _maybe_pause_protocol(self) -> None:
-        # Of the class above: `set_write_buffer_limits` calls it. The limits may be any numbers.
-        high, low = (
-            sys.maxsize if limit > sys.maxsize else int(limit)
-            for limit in (self._high_water, self._low_water)
-        )
-        self._stream.set_limits(self, high, low)
+        # Of the class above: `set_write_buffer_limits` calls it.
+        self._stream.set_limits(self, *_compat.limits_of(self))
 
     # What arrives.
 

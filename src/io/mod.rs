@@ -14,6 +14,7 @@ pub mod registrations;
 pub mod sock;
 pub mod sock_plain;
 pub mod stream;
+pub mod syscall;
 pub mod table;
 pub mod transport;
 pub mod transports;

@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
+use crate::io::syscall::answer;
 use crate::py::cell::GilCell;
 
 /// How many datagrams one receive takes.
@@ -110,7 +111,7 @@ impl Slots {
         let heads = self.heads.as_mut_ptr();
         // SAFETY: the first `most` heads name places for an address and for `size` bytes each, which are this one's own and lie
         // apart from each other.
-        let received = asked(|| unsafe {
+        let received = answer(|| unsafe {
             libc::recvmmsg(fd, heads, most as libc::c_uint, libc::MSG_DONTWAIT as _, std::ptr::null_mut()) as isize
         })?;
         Ok(received.map(|datagrams| Count { datagrams, is_all: datagrams < most }))
@@ -135,7 +136,7 @@ impl Slots {
             let mut sender_size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             // SAFETY: there are `size` bytes at `place`, and the address has its own place.
             let received =
-                asked(|| unsafe { libc::recvfrom(fd, place, size, libc::MSG_DONTWAIT, sender, &raw mut sender_size) });
+                answer(|| unsafe { libc::recvfrom(fd, place, size, libc::MSG_DONTWAIT, sender, &raw mut sender_size) });
             match received {
                 Ok(Some(length)) => self.sizes[index] = (length, sender_size),
                 // The error comes again, or is one of those that are told once: the next receive does not say it.
@@ -152,22 +153,6 @@ impl Slots {
         let (slots, _) = longest.layout();
         let (length, sender_size) = self.sizes[index];
         Received { data: &self.memory[index * slots * SLOT..][..length], sender: &self.senders[index], sender_size }
-    }
-}
-
-/// The answer of a system call: None when it would block.
-pub fn asked(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
-    loop {
-        let count = call();
-        if count >= 0 {
-            return Ok(Some(count.cast_unsigned()));
-        }
-        let failed = io::Error::last_os_error();
-        match failed.kind() {
-            io::ErrorKind::WouldBlock => return Ok(None),
-            io::ErrorKind::Interrupted => {}
-            _ => return Err(failed),
-        }
     }
 }
 

@@ -8,11 +8,11 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::ends;
 use super::read::{failed_callback, poll, would_block};
-use super::room::asked;
 use super::state::{Peer, Transport};
 use crate::core::flow::Tell;
 use crate::io::address::Address;
 use crate::io::sock_plain::{Method, methods};
+use crate::io::syscall::{SEND_FLAGS, answer};
 use crate::io::transport::{self, AnyTransport, Stage};
 use crate::py::audit::audit;
 use crate::py::buffer::{self, View};
@@ -21,11 +21,6 @@ use crate::py::error::{self, Slim};
 
 /// How many that wait are sent before others have their turn: a peer that receives as fast would keep the loop for ever.
 const AT_ONCE: usize = 64;
-
-#[cfg(target_os = "linux")]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 
 /// What a try came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,15 +155,16 @@ fn attempt<'py>(
     {
         if kind.is_connected {
             // SAFETY: the bytes are there (`Content`), and are only read.
-            let sent = asked(|| unsafe { libc::send(kind.fd, content.place.cast(), content.length, FLAGS) });
+            let sent = answer(|| unsafe { libc::send(kind.fd, content.place.cast(), content.length, SEND_FLAGS) });
             return settled(of, sent);
         }
         if let Some(address) = address_of(of, family, addr) {
             audit(c"socket.sendto", &sock, addr)?;
             let (place, size) = address.as_raw();
             // SAFETY: the bytes are there (`Content`), and so is the address; both are only read.
-            let sent =
-                asked(|| unsafe { libc::sendto(kind.fd, content.place.cast(), content.length, FLAGS, place, size) });
+            let sent = answer(|| unsafe {
+                libc::sendto(kind.fd, content.place.cast(), content.length, SEND_FLAGS, place, size)
+            });
             return settled(of, sent);
         }
     }

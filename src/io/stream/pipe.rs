@@ -9,10 +9,10 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError};
 use pyo3::prelude::*;
 
 use super::ends;
-use super::send::taken;
 use super::state::{Transport, Wants};
 use super::write::{Found, Way};
 use crate::io::poller::Interest;
+use crate::io::syscall::answer;
 use crate::io::transport;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
@@ -49,7 +49,7 @@ impl Way for ToPipe {
 
     fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
         // SAFETY: `bytes` is valid for its length.
-        taken(|| unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+        answer(|| unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
     }
 
     fn waits(of: Transport<'_, '_>) -> PyResult<()> {

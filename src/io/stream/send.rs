@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use super::state::State;
+use crate::io::syscall::{SEND_FLAGS, answer};
 
 /// How many chunks one system call sends.
 const AT_ONCE: usize = 64;
@@ -14,37 +15,13 @@ const FEW: usize = 4;
 /// How many system calls send before others have their turn: a peer that reads as fast would keep the loop for ever.
 const CALLS_AT_ONCE: usize = 16;
 
-#[cfg(target_os = "linux")]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT;
-
-/// How much the kernel took: None when it takes nothing now.
-///
-/// # Errors
-/// The kernel's.
-pub fn taken(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
-    loop {
-        let count = call();
-        if count >= 0 {
-            return Ok(Some(count.cast_unsigned()));
-        }
-        let failed = io::Error::last_os_error();
-        match failed.kind() {
-            io::ErrorKind::WouldBlock => return Ok(None),
-            io::ErrorKind::Interrupted => {}
-            _ => return Err(failed),
-        }
-    }
-}
-
 /// How much of it the kernel took: None when it takes nothing now.
 ///
 /// # Errors
 /// The connection is broken.
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     // SAFETY: `bytes` is valid for its length.
-    taken(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), FLAGS) })
+    answer(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), SEND_FLAGS) })
 }
 
 fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
@@ -56,14 +33,14 @@ fn send_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
     message.msg_iov = pieces.as_ptr().cast_mut().cast();
     message.msg_iovlen = pieces.len() as _;
     // SAFETY: an IoSlice is an iovec (as std promises), and each is valid for its length; sendmsg only reads.
-    taken(|| unsafe { libc::sendmsg(fd, &raw const message, FLAGS) })
+    answer(|| unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) })
 }
 
 /// As `send_all`, for a pipe.
 fn write_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
     let count = libc::c_int::try_from(pieces.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: an IoSlice is an iovec (as std promises), and each of the `count` is valid for its length.
-    taken(|| unsafe { libc::writev(fd, pieces.as_ptr().cast(), count) })
+    answer(|| unsafe { libc::writev(fd, pieces.as_ptr().cast(), count) })
 }
 
 /// Send the next chunks that wait, with one system call: how many bytes were offered, and how many of them taken.
