@@ -41,9 +41,9 @@ class _PipeTransport:
             info += self._about()
         return f"<{' '.join(info)}>"
 
-    if TYPE_CHECKING:
-
-        def _about(self) -> list[str]: ...
+    def _about(self) -> list[str]:
+        """What the loop knows of an open pipe, in words; each class of pipes has its own."""
+        raise NotImplementedError
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         stream = getattr(self, "_stream", None)
