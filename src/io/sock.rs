@@ -157,7 +157,7 @@ impl Trying {
             Some(known) => known,
             None => self.begin(py)?,
         };
-        let fd = if is_plain { Some(sock_plain::fileno(self.sock.bind(py))?) } else { None };
+        let fd = if is_plain { Some(methods(py)?.fileno(self.sock.bind(py))?) } else { None };
         match self.attempt(py, fd)? {
             Tried::Done(value) => return Ok(Poll::Ready(value)),
             Tried::Blocked => self.wait(py, fd, cx)?,

@@ -3,14 +3,17 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::slice;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::{ptr, slice};
 
 use pyo3::buffer::PyBuffer;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple, PyType};
 
 use super::watch::Watch;
+use crate::accel::direct_calls::{self, DIRECT_CALLS};
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -63,6 +66,12 @@ struct PlainClass {
     namespace: Py<PyDict>,
     /// `(_socket.socket,)`, whose methods cannot be replaced.
     bases: Py<PyAny>,
+    /// What `_socket.socket.fileno` calls.
+    fileno: ffi::PyCFunction,
+    /// `direct_calls::changes()` at the last look at the class; 0: look again.
+    looked_at: AtomicUsize,
+    /// What was found: a bit for each `Method` that is not the native class's.
+    replaced: AtomicU8,
 }
 
 /// The methods, looked up at the first call.
@@ -73,16 +82,8 @@ struct PlainClass {
 pub fn methods(py: Python<'_>) -> PyResult<&'static Methods> {
     static METHODS: PyOnceLock<Methods> = PyOnceLock::new();
     METHODS.get_or_try_init(py, || {
-        let native = py.import("_socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
-        let class = py.import("socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
-        let has_dictionary = class.try_getattr("__dictoffset__")?.try_is_truthy()?;
         let names = NAMES.map(|name| PyString::intern(py, name).unbind());
-        let bases = call::bases_of(&class).to_owned();
-        let is_plain =
-            !has_dictionary && call::is_immutable(&native) && bases.try_eq(PyTuple::new(py, [native])?.as_any())?;
-        let namespace = call::namespace_of(&class)?.unbind();
-        let plain = PlainClass { class: class.unbind(), namespace, bases: bases.unbind() };
-        Ok(Methods { class: is_plain.then_some(plain), names })
+        Ok(Methods { class: PlainClass::find(py)?, names })
     })
 }
 
@@ -91,20 +92,88 @@ impl Methods {
         self.names[method as usize].bind(py)
     }
 
-    /// Whether it is CPython's own method that this socket would be asked by.
+    /// Whether it is CPython's own method that this socket would be asked by, and its own `fileno`.
     ///
     /// # Errors
     /// MemoryError.
     #[inline]
     pub fn is_plain(&self, sock: &Bound<'_, PyAny>, method: Method) -> PyResult<bool> {
-        let Some(known) = &self.class else { return Ok(false) };
         let py = sock.py();
-        let class = known.class.bind(py);
-        if !sock.is_exact_instance(class) || !call::bases_of(class).is(&known.bases) {
-            return Ok(false);
+        match &self.class {
+            Some(known) if sock.is_exact_instance(known.class.bind(py)) => {
+                let replaced = match known.looked_at.load(Ordering::Relaxed) {
+                    looked_at if looked_at == direct_calls::changes() => known.replaced.load(Ordering::Relaxed),
+                    _ => self.look(known, py)?,
+                };
+                Ok(replaced & (1 << method as u8) == 0)
+            }
+            _ => Ok(false),
         }
-        // A look-up of the method along the bases is four times as much.
-        Ok(!known.namespace.bind(py).contains(self.name(py, method))?)
+    }
+
+    /// Which methods of the class are not the native class's.
+    fn look(&self, known: &PlainClass, py: Python<'_>) -> PyResult<u8> {
+        let (class, namespace) = (known.class.bind(py), known.namespace.bind(py));
+        let now = direct_calls::changes();
+        let is_watched = DIRECT_CALLS.is_on() && direct_calls::watch(class);
+        let mut replaced = 0;
+        if !call::bases_of(class).is(&known.bases) || namespace.contains(pyo3::intern!(py, "fileno"))? {
+            replaced = u8::MAX;
+        }
+        for (method, name) in self.names.iter().enumerate() {
+            if namespace.contains(name)? {
+                replaced |= 1 << method;
+            }
+        }
+        known.replaced.store(replaced, Ordering::Relaxed);
+        known.looked_at.store(if is_watched { now } else { 0 }, Ordering::Relaxed);
+        Ok(replaced)
+    }
+
+    /// The number of a socket that is plain; -1 when it is closed, which the kernel has its words for.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    pub fn fileno(&self, sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+        let py = sock.py();
+        match &self.class {
+            // SAFETY: `find` has the function from `_socket.socket`, which this socket is an instance of and whose method
+            // cannot be replaced, and has seen that it takes no argument. The Bound holds the socket for the call, and the GIL.
+            Some(known) if sock.is_exact_instance(known.class.bind(py)) => unsafe {
+                error::owned(py, (known.fileno)(sock.as_ptr(), ptr::null_mut()))?.extract()
+            },
+            _ => fileno(sock),
+        }
+    }
+}
+
+impl PlainClass {
+    fn find(py: Python<'_>) -> PyResult<Option<Self>> {
+        let native = py.import("_socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
+        let class = py.import("socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
+        let has_dictionary = class.try_getattr("__dictoffset__")?.try_is_truthy()?;
+        let bases = call::bases_of(&class).to_owned();
+        if has_dictionary || !call::is_immutable(&native) || !bases.try_eq(PyTuple::new(py, [&native])?.as_any())? {
+            return Ok(None);
+        }
+        // A socket that is not there yet: only its method is wanted.
+        let bound = native.try_call_method("__new__", (&native,))?.try_getattr("fileno")?;
+        if !bound.is_exact_instance_of::<PyCFunction>() {
+            return Ok(None);
+        }
+        // SAFETY: it is a builtin function, as was looked at; the Bound holds it for the calls, and the GIL.
+        let (fileno, flags) =
+            unsafe { (ffi::PyCFunction_GetFunction(bound.as_ptr()), ffi::PyCFunction_GetFlags(bound.as_ptr())) };
+        let namespace = call::namespace_of(&class)?.unbind();
+        Ok(fileno.filter(|_| flags == ffi::METH_NOARGS).map(|fileno| Self {
+            class: class.unbind(),
+            namespace,
+            bases: bases.unbind(),
+            fileno,
+            looked_at: AtomicUsize::new(0),
+            replaced: AtomicU8::new(0),
+        }))
     }
 }
 

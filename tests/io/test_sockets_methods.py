@@ -197,6 +197,58 @@ def test_a_method_that_was_put_into_the_class_is_called(
     assert run(loop.sock_recv(one[0], 100)) == b"data"
 
 
+def test_each_time_that_a_method_is_put_into_the_class_it_is_called(
+    loop: Loop, run: Run, one: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        for size in range(1, 6):
+            one[1].send(b"data")
+            with monkeypatch.context() as patch:
+                patch.setattr(socket.socket, "recv", lambda _sock, n: b"x" * n, raising=False)
+                assert await loop.sock_recv(one[0], size) == b"x" * size
+                patch.setattr(socket.socket, "recv", lambda _sock, n: b"y" * n, raising=False)
+                assert await loop.sock_recv(one[0], size) == b"y" * size
+            assert await loop.sock_recv(one[0], 4) == b"data"
+
+    run(main())
+
+
+def test_a_method_that_was_put_into_the_class_leaves_the_others(
+    loop: Loop, run: Run, one: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "send", lambda _sock, data: len(data), raising=False)
+            await loop.sock_sendall(one[0], b"gone")
+            os.write(one[1].fileno(), b"data")
+            assert await loop.sock_recv(one[0], 4) == b"data"
+        await loop.sock_sendall(one[0], b"here")
+        assert await loop.sock_recv(one[1], 100) == b"here"
+
+    run(main())
+
+
+def test_a_fileno_that_was_put_into_the_class_is_asked(
+    loop: Loop, run: Run, one: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that waits is watched under the number that its class gives."""
+    asked, native = [], socket.socket.fileno
+
+    def fileno(sock: socket.socket) -> int:
+        asked.append(sock)
+        return native(sock)
+
+    async def main() -> None:
+        waiting = await pending(loop.sock_recv(one[0], 100))
+        one[1].send(b"data")
+        assert await waiting == b"data"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "fileno", fileno, raising=False)
+        run(main())
+    assert one[0] in asked
+
+
 # ---- buffers -----------------------------------------------------------------------------------------------
 
 
