@@ -3,17 +3,17 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::slice;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::{ptr, slice};
 
 use pyo3::buffer::PyBuffer;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::watch::Watch;
 use crate::accel::direct_calls::{self, DIRECT_CALLS};
+use crate::py::builtin::NoArgs;
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error;
@@ -66,8 +66,8 @@ struct PlainClass {
     namespace: Py<PyDict>,
     /// `(_socket.socket,)`, whose methods cannot be replaced.
     bases: Py<PyAny>,
-    /// What `_socket.socket.fileno` calls.
-    fileno: ffi::PyCFunction,
+    /// `_socket.socket.fileno`.
+    fileno: NoArgs,
     /// `direct_calls::changes()` at the last look at the class; 0: look again.
     looked_at: AtomicUsize,
     /// What was found: a bit for each `Method` that is not the native class's.
@@ -136,14 +136,9 @@ impl Methods {
     /// MemoryError.
     #[inline]
     pub fn fileno(&self, sock: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-        let py = sock.py();
-        match &self.class {
-            // SAFETY: `find` has the function from `_socket.socket`, which this socket is an instance of and whose method
-            // cannot be replaced, and has seen that it takes no argument. The Bound holds the socket for the call, and the GIL.
-            Some(known) if sock.is_exact_instance(known.class.bind(py)) => unsafe {
-                error::owned(py, (known.fileno)(sock.as_ptr(), ptr::null_mut()))?.extract()
-            },
-            _ => fileno(sock),
+        match self.class.as_ref().and_then(|known| known.fileno.call(sock)) {
+            Some(answer) => answer?.extract(),
+            None => fileno(sock),
         }
     }
 }
@@ -154,21 +149,13 @@ impl PlainClass {
         let class = py.import("socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
         let has_dictionary = class.try_getattr("__dictoffset__")?.try_is_truthy()?;
         let bases = call::bases_of(&class).to_owned();
-        if has_dictionary || !call::is_immutable(&native) || !bases.try_eq(PyTuple::new(py, [&native])?.as_any())? {
+        if has_dictionary || !bases.try_eq(PyTuple::new(py, [&native])?.as_any())? {
             return Ok(None);
         }
-        // A socket that is not there yet: only its method is wanted.
-        let bound = native.try_call_method("__new__", (&native,))?.try_getattr("fileno")?;
-        if !bound.is_exact_instance_of::<PyCFunction>() {
-            return Ok(None);
-        }
-        // SAFETY: it is a builtin function, as was looked at; the Bound holds it for the calls, and the GIL.
-        let (fileno, flags) =
-            unsafe { (ffi::PyCFunction_GetFunction(bound.as_ptr()), ffi::PyCFunction_GetFlags(bound.as_ptr())) };
-        let namespace = call::namespace_of(&class)?.unbind();
-        Ok(fileno.filter(|_| flags == ffi::METH_NOARGS).map(|fileno| Self {
+        let Some(fileno) = NoArgs::find(&class, &native, "fileno")? else { return Ok(None) };
+        Ok(Some(Self {
+            namespace: call::namespace_of(&class)?.unbind(),
             class: class.unbind(),
-            namespace,
             bases: bases.unbind(),
             fileno,
             looked_at: AtomicUsize::new(0),

@@ -9,6 +9,8 @@ pub mod attach;
 pub mod audit;
 #[cfg(feature = "loop")]
 pub mod buffer;
+#[cfg(feature = "loop")]
+pub mod builtin;
 pub mod call;
 pub mod cell;
 pub mod context;
