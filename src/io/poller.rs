@@ -137,7 +137,8 @@ const MORE_THAN_DATA: libc::c_int = libc::EPOLLRDHUP | libc::EPOLLPRI;
 
 #[cfg(target_os = "linux")]
 impl Poller {
-    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. False:
+    /// that registration is not the number's any more, and may live on.
     ///
     /// # Errors
     /// EBADF for a number that is no descriptor's, EPERM for what cannot be polled (a regular file), ENOMEM and ENOSPC.
@@ -148,7 +149,7 @@ impl Poller {
         interest: Interest,
         before: Interest,
         trigger: Trigger,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut events = 0;
         if interest.read {
             events |= libc::EPOLLIN;
@@ -169,8 +170,10 @@ impl Poller {
             [libc::EPOLL_CTL_MOD, libc::EPOLL_CTL_ADD, libc::ENOENT]
         };
         match self.control(first, fd, &mut event) {
-            Err(error) if error.raw_os_error() == Some(otherwise) => self.control(second, fd, &mut event),
-            done => done,
+            Err(error) if error.raw_os_error() == Some(otherwise) => {
+                self.control(second, fd, &mut event).map(|()| before.is_empty())
+            }
+            done => done.map(|()| true),
         }
     }
 
@@ -216,7 +219,8 @@ impl Poller {
 
 #[cfg(not(target_os = "linux"))]
 impl Poller {
-    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. True: no
+    /// registration of a number that was closed lives on.
     ///
     /// # Errors
     /// EBADF for a number that is no descriptor's, EINVAL for what cannot be polled, ENOMEM.
@@ -226,7 +230,7 @@ impl Poller {
         interest: Interest,
         before: Interest,
         trigger: Trigger,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let flags = libc::EV_ADD | if trigger == Trigger::Edge { libc::EV_CLEAR } else { 0 };
         for (wanted, was, filter) in
             [(interest.read, before.read, libc::EVFILT_READ), (interest.write, before.write, libc::EVFILT_WRITE)]
@@ -238,7 +242,7 @@ impl Poller {
                 drop(self.control(registration, filter, libc::EV_DELETE));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Watch it no more.

@@ -4,7 +4,8 @@
 //! 2. **When the loop goes to sleep** it knows no more than that (`settle`). Between an event and the next sleep it may:
 //!    a `sock_recv` that waits again finds its registration, and a loop of such calls makes no system call for it.
 //! 3. **An event that nobody waits for** takes its registration back. Where that is impossible, because the number was
-//!    closed or is another file's while the file lives on elsewhere, the poller is made anew without it (`renew`).
+//!    closed or is another file's while the file lives on elsewhere, the poller is made anew without it (`renew`). So it
+//!    is when events wake the loop and are gone when it looks: whoever has the file has been quicker.
 //! 4. **A wait that began without telling the kernel** tells it when it takes long (`check`): another file may have come
 //!    under the number (`dup2`), which nobody says.
 //!
@@ -40,6 +41,10 @@ const LOOKS_PER_CHECK: u32 = 64;
 /// To make the poller anew takes a system call for each registration: an event in vain pays for so many of them.
 const RENEWED_PER_EVENT: usize = 64;
 
+/// So many times in a row the loop may be woken and find nothing, while a registration that was not taken back may be the
+/// reason. Now and then it happens without: what a `sock_recv` takes just before the loop sleeps wakes it still.
+const WOKEN_FOR_NOTHING: u32 = 3;
+
 /// The poller, and its own registration with tokio.
 #[derive(Debug)]
 struct Nested {
@@ -74,6 +79,8 @@ struct Kernel {
     generation: u32,
     /// How many descriptors it knows.
     registered: usize,
+    /// It may know files whose numbers were closed, since the poller was made.
+    may_know_closed: bool,
 }
 
 impl Kernel {
@@ -87,12 +94,16 @@ impl Kernel {
             watched.data = Data::Perhaps;
         }
         if interest.is_empty() {
-            return if before.is_empty() { Ok(()) } else { poller.remove(fd, before) };
+            let removed = if before.is_empty() { Ok(()) } else { poller.remove(fd, before) };
+            self.may_know_closed |= removed.is_err();
+            return removed;
         }
         self.generation = self.generation.wrapping_add(1);
         watched.generation = self.generation;
         let registration = Registration { fd, generation: self.generation };
-        poller.set(registration, interest, before, watched.trigger())?;
+        let set = poller.set(registration, interest, before, watched.trigger());
+        self.may_know_closed |= !before.is_empty() && !matches!(set, Ok(true));
+        set?;
         watched.told = interest;
         self.registered += 1;
         Ok(())
@@ -129,6 +140,12 @@ pub struct Registrations {
     looks: u32,
     /// Events of registrations that cannot be taken back, since the poller was made.
     in_vain: usize,
+    /// The loop has settled for sleep since the last poll.
+    has_settled: bool,
+    /// What ended its sleep was an event.
+    was_woken: bool,
+    /// How often in a row nothing was found then.
+    for_nothing: u32,
     /// How many transports the kernel tells of.
     transports: usize,
     /// When the last look was, by the loop's clock.
@@ -146,7 +163,7 @@ impl Registrations {
     /// There is no descriptor, or no memory, left for a poller.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            kernel: Kernel { nested: Some(Nested::new()?), generation: 0, registered: 0 },
+            kernel: Kernel { nested: Some(Nested::new()?), generation: 0, registered: 0, may_know_closed: false },
             watched: Table::default(),
             next_id: 0,
             loose: Vec::new(),
@@ -155,6 +172,9 @@ impl Registrations {
             period: 0,
             looks: 0,
             in_vain: 0,
+            has_settled: false,
+            was_woken: false,
+            for_nothing: 0,
             transports: 0,
             looked_at: 0,
             asleep_since: 0,
@@ -269,10 +289,12 @@ impl Registrations {
     pub fn poll(&mut self, cx: &mut Context<'_>, fresh_run: bool) -> io::Result<bool> {
         let Some(Nested { in_tokio: Some(in_tokio), .. }) = &self.kernel.nested else { return Ok(false) };
         let mut ready = self.look_again || fresh_run;
+        let had_settled = std::mem::take(&mut self.has_settled);
         // Cleared before the look: what becomes ready after it is a new edge.
         while let Poll::Ready(edge) = in_tokio.poll_read_ready(cx) {
             edge?.clear_ready();
             ready = true;
+            self.was_woken = had_settled;
         }
         Ok(ready)
     }
@@ -293,11 +315,20 @@ impl Registrations {
         let came_back_at_once = asleep_since > 0 && self.looked_at.saturating_sub(asleep_since) < LOOK_AFTER;
         self.expects_more = count > 1 || (count == 1 && (came_back_at_once || self.expects_more && asleep_since == 0));
         self.look_again |= count == EVENTS_AT_ONCE;
+        let was_woken = std::mem::take(&mut self.was_woken);
+        if count > 0 {
+            self.for_nothing = 0;
+        } else if REPORTS_CLOSED && was_woken && self.kernel.may_know_closed {
+            self.for_nothing += 1;
+            self.in_vain += usize::from(self.for_nothing >= WOKEN_FOR_NOTHING);
+        }
         if REPORTS_CLOSED && self.in_vain > 0 && self.in_vain * RENEWED_PER_EVENT >= self.kernel.registered {
             self.in_vain = 0;
             // Without a descriptor for another poller this one does, and the next events ask again.
             if let Ok(nested) = self.renew(&mut found.wakers) {
                 self.kernel.nested = Some(nested);
+                self.kernel.may_know_closed = false;
+                self.for_nothing = 0;
                 self.look_again = true;
             }
         }
@@ -387,7 +418,7 @@ impl Registrations {
         for (fd, watched) in self.watched.iter().filter(|(_, watched)| !watched.told.is_empty()) {
             let registration = Registration { fd, generation: watched.generation };
             match nested.poller.set(registration, watched.told, Interest::NONE, watched.trigger()) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(failed) if matches!(failed.raw_os_error(), Some(libc::EBADF | libc::EPERM)) => closed.push(fd),
                 Err(failed) => return Err(failed),
             }
@@ -406,6 +437,7 @@ impl Registrations {
     /// cannot be watched any more.
     #[must_use = "a waker that is dropped wakes nobody"]
     pub fn settle(&mut self) -> Vec<Waker> {
+        self.has_settled = true;
         if self.transports > 0 {
             self.asleep_since = clock();
         }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import resource
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -153,6 +155,33 @@ def test_a_connection_that_was_handed_on_wakes_nobody(pyloop_loop: Loop, pair: P
         def send() -> None:
             for _ in range(300):
                 old.is_sent_to()
+            loop.call_soon_threadsafe(finished.set_result, None)
+
+        turns = loop.statistics()["turns"]
+        thread = threading.Thread(target=send)
+        thread.start()
+        await finished
+        thread.join()
+        assert loop.statistics()["turns"] - turns < 10
+
+    with LivesOn(loop, loop.run_until_complete, pair) as old:
+        loop.run_until_complete(main())
+
+
+def test_one_whose_new_owner_is_quicker_than_the_loop_wakes_nobody(pyloop_loop: Loop, pair: Pair) -> None:
+    """What has woken the loop is gone when it looks: the calls of `PyDLL` keep the GIL."""
+    loop: Any = pyloop_loop
+    libc = ctypes.PyDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(10)
+
+    async def main() -> None:
+        finished = loop.create_future()
+
+        def send() -> None:
+            for _ in range(100):
+                assert libc.send(old.peer.fileno(), b"taken", 5, 0) == 5
+                assert libc.recv(old.elsewhere.fileno(), buffer, 10, 0) == 5
+                time.sleep(0.0002)  # the loop looks, and sleeps again
             loop.call_soon_threadsafe(finished.set_result, None)
 
         turns = loop.statistics()["turns"]
