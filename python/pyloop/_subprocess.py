@@ -74,7 +74,8 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
         if self._returncode is None or self._pending_calls is None:
             return
         # They are told now: asyncio, which comes when the pipes are lost after all, is not to do it again.
-        waiters, self._exit_waiters = self._exit_waiters or (), []
+        # Up to 3.13 it goes through them then; since 3.14 each takes itself out of them, which are a set.
+        waiters, self._exit_waiters = self._exit_waiters or (), set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)
