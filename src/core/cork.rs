@@ -2,7 +2,8 @@
 //! that each piece would be a system call and a packet of its own.
 //!
 //! A connection learns it: two writes in one turn say that the next callback in which it writes may bring several, too; a
-//! callback that brings one says the opposite. While it is *corked* its writes wait for the end of the callback.
+//! callback that brings one says the opposite. While it is *corked* its writes wait for the end of the callback, and a
+//! little longer where many connections write (`sched::after`).
 
 /// What a connection knows of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,11 +16,12 @@ pub struct Cork {
 }
 
 impl Cork {
-    /// Something was sent at once, in this turn (from 1 on).
+    /// Something was sent at once, in this turn (from 1 on). True: for the first time in it.
     #[inline]
-    pub fn wrote(&mut self, turn: u64) {
-        self.in_pieces |= self.wrote_in == turn;
-        self.wrote_in = turn;
+    pub fn wrote(&mut self, turn: u64) -> bool {
+        let again = std::mem::replace(&mut self.wrote_in, turn) == turn;
+        self.in_pieces |= again;
+        !again
     }
 
     /// Whether what is written now, with nothing waiting to be sent, is to wait for more.
@@ -55,10 +57,9 @@ mod tests {
     #[test]
     fn a_connection_that_wrote_twice_in_a_turn_is_corked_until_it_writes_once() {
         let mut cork = Cork::default();
-        cork.wrote(1);
-        cork.wrote(2);
+        assert!(cork.wrote(1) && cork.wrote(2));
         assert!(!cork.is_worth_it());
-        cork.wrote(2);
+        assert!(!cork.wrote(2));
         assert!(cork.is_worth_it() && !cork.is_in());
         for writes in [2, 5, 1] {
             assert!(cork.is_worth_it());

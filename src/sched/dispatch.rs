@@ -33,7 +33,7 @@ pub(super) fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -
     error::call_exception_handler(event_loop.as_any(), "Panic in the event loop", &[("exception", &exception)])
 }
 
-/// Send what the callback has gathered.
+/// Send what has been gathered.
 ///
 /// # Errors
 /// What ends the run.
@@ -53,7 +53,10 @@ pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) ->
     let state = event_loop.get();
     let mut ran = Ran::default();
     state.after.begin(py, state.counters.with(py, |counters| counters.turns + 1));
-    let finished = run_entries(event_loop, &mut ran);
+    let mut finished = run_entries(event_loop, &mut ran);
+    if state.after.take(py).corked {
+        finished = finished.and_then(|finished| uncork(event_loop).map(|()| finished));
+    }
     state.after.end(py);
     if finished.is_err() {
         state.ready.with(py, |ready| ready.give_batch_up());
@@ -91,7 +94,7 @@ fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
             run_by_name(event_loop, state, entry)
         };
         let left = state.after.take(py);
-        if left.corked {
+        if left.corked && (done.is_err() || state.after.is_due(py)) {
             done = done.and(uncork(event_loop));
         }
         done?;

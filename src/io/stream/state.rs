@@ -121,12 +121,6 @@ impl State {
     pub fn is_readable(&self) -> bool {
         self.readable && !self.paused && (!self.closing || self.wants == Wants::Nothing)
     }
-
-    /// The turn that a write is made in, if it is made in a callback or a step of the loop.
-    #[inline]
-    pub fn turn(&self, py: Python<'_>) -> Option<u64> {
-        self.objects.as_ref()?.event_loop.get().after.turn(py)
-    }
 }
 
 impl Stream {

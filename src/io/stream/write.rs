@@ -98,12 +98,15 @@ fn place(py: Python<'_>, state: &mut State, length: usize) -> Found {
         return Found::Busy;
     }
     if length > 0
-        && let Some(turn) = state.turn(py)
+        && let Some(after) = state.objects.as_ref().map(|objects| &objects.event_loop.get().after)
+        && let Some(turn) = after.turn(py)
     {
-        if state.cork.is_worth_it() && length <= most {
+        if (state.cork.is_worth_it() || after.many_write(py)) && length <= most {
             return Found::Gathers;
         }
-        state.cork.wrote(turn);
+        if state.cork.wrote(turn) {
+            after.note_writer(py);
+        }
     }
     Found::Idle(state.fd)
 }
