@@ -5,10 +5,13 @@ measured. The processor time is that of the loop's process: what a child does is
 """
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from time import perf_counter, process_time
 
+from net.load import ROOT
 from net.report import Sample, quantile
 from net.servers import HOST, Echo
 
@@ -29,23 +32,29 @@ def work(name: str) -> Callable[[Work], Work]:
     return enter
 
 
-async def _repeat(operation: Callable[[], Awaitable[object]], seconds: float) -> Sample:
-    """One operation after the other, each of them timed."""
-    warm = perf_counter() + seconds / 5
-    while perf_counter() < warm:
-        await operation()
+async def _repeat(seconds: float, *operations: Callable[[], Awaitable[object]]) -> Sample:
+    """Each operation again and again, beside the others, and each time timed."""
     taken = list[float]()
-    processor, start = process_time(), perf_counter()
-    end, now = start + seconds, start
-    while now < end:
-        before = now
-        await operation()
+
+    async def repeat(operation: Callable[[], Awaitable[object]], end: float) -> None:
         now = perf_counter()
-        taken.append(now - before)
-    processor = process_time() - processor
+        while now < end:
+            before = now
+            await operation()
+            now = perf_counter()
+            taken.append(now - before)
+
+    async def all_until(end: float) -> None:
+        await asyncio.gather(*(repeat(operation, end) for operation in operations))
+
+    await all_until(perf_counter() + seconds / 5)
+    taken.clear()
+    processor, start = process_time(), perf_counter()
+    await all_until(start + seconds)
+    processor, seconds = process_time() - processor, perf_counter() - start
     taken.sort()
     micros = [quantile(taken, part) * 1e6 for part in (0.5, 0.99)]
-    return Sample(len(taken), now - start, processor, *micros)
+    return Sample(len(taken), seconds, processor, *micros)
 
 
 class _Window:
@@ -113,7 +122,7 @@ async def both_ends(seconds: float) -> Sample:
 
     server = await loop.create_server(Echo, HOST, 0)
     _, client = await loop.create_connection(Client, *server.sockets[0].getsockname())
-    sample = await _repeat(client.ask, seconds)
+    sample = await _repeat(seconds, client.ask)
     client.transport.abort()
     server.close()
     return sample
@@ -125,7 +134,7 @@ async def spawn(seconds: float) -> Sample:
         process = await asyncio.create_subprocess_exec("/bin/true")
         await process.wait()
 
-    return await _repeat(child, seconds)
+    return await _repeat(seconds, child)
 
 
 @work("pipe")
@@ -159,4 +168,34 @@ async def pipe(seconds: float) -> Sample:
 @work("getaddrinfo")
 async def getaddrinfo(seconds: float) -> Sample:
     loop = asyncio.get_running_loop()
-    return await _repeat(lambda: loop.getaddrinfo(HOST, 80, type=socket.SOCK_STREAM), seconds)
+    return await _repeat(seconds, lambda: loop.getaddrinfo(HOST, 80, type=socket.SOCK_STREAM))
+
+
+async def _select(seconds: float, connections: int) -> Sample:
+    """From a PostgreSQL on the other core."""
+    import asyncpg
+
+    sys.path.append(os.fspath(ROOT / "tests"))
+    from support.servers import postgres
+
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others or {first})
+    with postgres() as words:
+        os.sched_setaffinity(0, {first})
+        where = dict(word.split("=") for word in words.split())
+        where["database"] = where.pop("dbname")
+        made = [await asyncpg.connect(**where) for _ in range(connections)]
+        sample = await _repeat(seconds, *(lambda it=it: it.fetchval("select 1") for it in made))
+        for connection in made:
+            connection.terminate()
+        return sample
+
+
+@work("asyncpg")
+async def asyncpg_1(seconds: float) -> Sample:
+    return await _select(seconds, 1)
+
+
+@work("asyncpg-c16")
+async def asyncpg_16(seconds: float) -> Sample:
+    return await _select(seconds, 16)

@@ -59,6 +59,11 @@ _ROWS: tuple[Row, ...] = (
     Served("connections", "a new connection for 64 bytes", "protocol", Load("connect", 1, 64), True, 0.80),
     Served("uvicorn-c64", "uvicorn, 64 connections", "uvicorn", Load("http", _64), aim=0.78),
     Served("aiohttp-c64", "aiohttp, 64 connections", "aiohttp", Load("http", _64), aim=0.62),
+    Served(
+        "websockets-c64", "websockets, 1 KiB, 64 connections", "websockets", Load("websocket", _64), aim=0.85
+    ),
+    Inside("asyncpg", "asyncpg, select 1", 0.95),
+    Inside("asyncpg-c16", "asyncpg, select 1, 16 connections", 0.95),
     Inside("bulk", "one way, 64 KiB writes, both ends in one loop"),
     Inside("both-ends", "protocol, 1 KiB, both ends in one loop"),
     Inside("spawn", "subprocess: spawn and wait"),

@@ -207,6 +207,19 @@ async def uvicorn(_folder: Path) -> str:
     return f"{host}:{port}"
 
 
+@server("websockets")
+async def websockets(_folder: Path) -> str:
+    """An echo of messages; compression is for other messages than these."""
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    started = await serve(echo, HOST, 0, backlog=BACKLOG, compression=None, ping_interval=None)
+    return _address(started.server)
+
+
 @server("aiohttp")
 async def aiohttp(_folder: Path) -> str:
     from aiohttp import web

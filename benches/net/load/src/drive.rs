@@ -1,7 +1,7 @@
 //! The client's side: what each kind of load does with its connections.
 //!
 //! One connection makes blocking calls, which add the least to what is measured. Several take turns on one tokio
-//! thread. TLS and HTTP have one way for both.
+//! thread. TLS, HTTP and WebSocket have one way for both.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use crate::meter::Meter;
 #[cfg(feature = "tls")]
 use crate::tls;
-use crate::{Outcome, http};
+use crate::{Outcome, http, websocket};
 
 /// A server that does not answer for so long has lost the message.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub fn drive(kind: &str, load: &Load, meter: Meter) -> Outcome<Meter> {
         ("tcp", _) => together(meter, async |shared: &Shared| {
             let mut jobs = Vec::new();
             for _ in 0..load.connections {
-                jobs.push(echo(async_tcp(&load.address).await?, load.message(), shared.clone()));
+                jobs.push(echo(async_tcp(&load.address).await?, load.message(), load.message(), shared.clone()));
             }
             Ok(jobs)
         }),
@@ -58,7 +58,7 @@ pub fn drive(kind: &str, load: &Load, meter: Meter) -> Outcome<Meter> {
             let mut jobs = Vec::new();
             for _ in 0..load.connections {
                 let stream = connector.connect("localhost".try_into()?, async_tcp(&load.address).await?).await?;
-                jobs.push(echo(stream, load.message(), shared.clone()));
+                jobs.push(echo(stream, load.message(), load.message(), shared.clone()));
             }
             Ok(jobs)
         }),
@@ -66,6 +66,15 @@ pub fn drive(kind: &str, load: &Load, meter: Meter) -> Outcome<Meter> {
             let mut jobs = Vec::new();
             for _ in 0..load.connections {
                 jobs.push(http::requests(async_tcp(&load.address).await?, shared.clone()));
+            }
+            Ok(jobs)
+        }),
+        ("websocket", _) => together(meter, async |shared: &Shared| {
+            let mut jobs = Vec::new();
+            for _ in 0..load.connections {
+                let stream = websocket::upgrade(async_tcp(&load.address).await?).await?;
+                let (question, answer) = (websocket::question(load.bytes)?, websocket::answer(load.bytes)?);
+                jobs.push(echo(stream, question, answer, shared.clone()));
             }
             Ok(jobs)
         }),
@@ -152,13 +161,22 @@ where
     Ok(meter.into_inner())
 }
 
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, message: Vec<u8>, meter: Shared) -> io::Result<()> {
-    let mut answer = message.clone();
+/// Sends the question and waits for the answer, again and again.
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    question: Vec<u8>,
+    answer: Vec<u8>,
+    meter: Shared,
+) -> io::Result<()> {
+    let mut received = vec![0; answer.len()];
     loop {
         let began = Instant::now();
-        stream.write_all(&message).await?;
+        stream.write_all(&question).await?;
         stream.flush().await?;
-        stream.read_exact(&mut answer).await?;
+        stream.read_exact(&mut received).await?;
+        if received != answer {
+            return Err(io::Error::other("something else came back"));
+        }
         if let ControlFlow::Break(()) = meter.borrow_mut().note(began)? {
             return Ok(());
         }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `drive` is a closed loop: each connection sends a message and waits until all of it is back. KIND is `tcp`, `tls`,
-//! `unix`, `udp`, `connect` (a new TCP connection for each message) or `http`; PID is the server's process.
+//! `unix`, `udp`, `connect` (a new TCP connection for each message), `http` or `websocket`; PID is the server's process.
 
 mod clock;
 mod drive;
@@ -15,6 +15,7 @@ mod meter;
 mod serve;
 #[cfg(feature = "tls")]
 mod tls;
+mod websocket;
 
 use std::error::Error;
 use std::process::ExitCode;
