@@ -160,7 +160,7 @@ def test_a_thread_of_cs_wakes_a_task(pyloop_loop: Loop, client: Any, whole: bool
 
 def test_it_is_iterated_when_one_step_asks_twice(pyloop_loop: Loop, client: Any) -> None:
     async def main() -> None:
-        iterated = client.Waiting(1)
+        iterated = client.Waiting(1000)  # not before it is asked for the second time
         with pytest.raises(RuntimeError, match=r"^await wasn't used with future$"):
             list(iterated)
         assert await client.Waiting(1) == 42

@@ -135,6 +135,7 @@ def test_what_is_shielded_is_told_and_ends_in_its_own_way(loop: Loop) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(ext.shielded(3600, log))
+        await asyncio.sleep(0)  # it has begun: a millisecond may be over before it is waited for
         await ext.sleep(0.001)
         assert log == []
         task.cancel()
