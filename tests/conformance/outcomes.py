@@ -97,6 +97,14 @@ def is_fixture(name: str) -> bool:
     return name.startswith("(")
 
 
+def add_not_run(run: Run, wanted: Mapping[ClassId, list[str]]) -> None:
+    """The tests that were wanted and left out have failed."""
+    for class_id, tests in wanted.items():
+        known = run.setdefault(class_id, ClassResult()).tests
+        for test in tests:
+            known.setdefault(test, TestResult(Outcome.FAILED, detail="not run: it would wait for ever"))
+
+
 def from_records(records: Iterable[Mapping[str, Any]], expected: Iterable[str], accident: str) -> ClassResult:
     """Builds a class's result out of its worker's records.
 

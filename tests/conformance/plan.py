@@ -6,6 +6,7 @@ worker: the process of the command line never imports a test.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .outcomes import ClassId
@@ -74,6 +75,14 @@ class Plan:
                     part.classes.setdefault(class_id, []).extend(chosen)
         part.classes = {class_id: tests for class_id, tests in part.classes.items() if tests}
         return part
+
+    def without(self, is_left_out: Callable[[str], bool]) -> dict[ClassId, list[str]]:
+        """The classes without some of their tests (``module.Class.test``)."""
+        kept = {
+            class_id: [test for test in tests if not is_left_out(f"{class_id}.{test}")]
+            for class_id, tests in self.classes.items()
+        }
+        return {class_id: tests for class_id, tests in kept.items() if tests}
 
 
 def module_names(selections: list[Selection], *, our_classes: bool) -> list[str]:
