@@ -5,6 +5,8 @@ A greenlet is left in the middle of a task's step, its stack is moved away, and 
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from support.loops import LoopFactory
@@ -178,6 +180,10 @@ MADE = {
     "a factory of asyncio's tasks": "with_factory(loop, asyncio.eager_task_factory, coro)",
     "a factory of ours": "with_factory(loop, our_eager_factory, coro)",
 }
+if hasattr(sys, "gettotalrefcount"):
+    # A debug build of CPython aborts, on asyncio's loop as well: its C code asserts that a task of its own
+    # which ends its eager step is the current one. Those that were left together are not.
+    del MADE["a factory of asyncio's tasks"]
 
 
 @pytest.mark.parametrize("accelerations", ["", "none"])
