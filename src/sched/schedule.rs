@@ -69,8 +69,9 @@ pub fn call_soon_in<'py>(state: &Bound<'py, LoopState>, lane: Lane, parts: Parts
     soon_in(state, lane, parts)
 }
 
-/// So many callbacks in the queue, and another thread that adds one lets the loop have the GIL first.
-const CROWDED: usize = 256;
+/// Another thread that adds a callback to a queue lets the loop have the GIL first whenever there are so many more in it.
+/// To do so for each would cost as much as the call.
+const CROWD: usize = 256;
 
 #[inline]
 pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
@@ -79,7 +80,7 @@ pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py
         check_callback(&parts.callable, "call_soon_threadsafe")?;
     }
     let handle = queue_threadsafe(state, parts)?;
-    if state.get().ready.with(state.py(), |ready| ready.len()) >= CROWDED {
+    if state.get().ready.with(state.py(), |ready| ready.len()).is_multiple_of(CROWD) {
         give_way(state);
     }
     Ok(handle)
