@@ -42,8 +42,8 @@ class _PipeTransport:
         return f"<{' '.join(info)}>"
 
     def _about(self) -> list[str]:
-        """What the loop knows of an open pipe, in words; each class of pipes has its own."""
-        raise NotImplementedError
+        """What the loop knows of an open pipe, in words."""
+        return ["polling" if self._stream.polls_read else "idle"]
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         stream = getattr(self, "_stream", None)
@@ -114,9 +114,6 @@ class ReadPipeTransport(_PipeTransport, asyncio.ReadTransport):  # type: ignore[
         os.set_blocking(fd, False)
         self._stream = _native.new_pipe(loop, pipe, fd, protocol, waiter, True, True)
         self._stream.begin(self, False)
-
-    def _about(self) -> list[str]:
-        return ["polling" if self._stream.polls_read else "idle"]
 
     def pause_reading(self) -> None:
         """Receive nothing until `resume_reading`."""
