@@ -65,9 +65,8 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
 fn raise_plainly(value: &Bound<'_, PyAny>) {
     let class = value.py().get_type::<PyStopIteration>();
     match class.try_call((value,)) {
-        // SAFETY: the Bounds hold class and exception for the call, and the GIL. PyErr_SetObject takes references of
-        // its own; it chains the exception that is being handled, as `raise` does.
-        Ok(exception) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) },
+        // SAFETY: a new exception, and the only reference to it.
+        Ok(exception) => unsafe { set_raised(exception.into_ptr()) },
         Err(failed) => failed.restore(value.py()),
     }
 }
@@ -109,15 +108,26 @@ fn raise_in_place(value: Bound<'_, PyAny>, lend: bool) {
         }
         ffi::Py_XDECREF(std::mem::replace(&mut (*exception.as_ptr()).args, args));
         (*exception.as_ptr()).value = value.into_ptr();
-        // As `_PyGen_SetStopIterationValue`: later ones have no context.
+        set_raised(object);
+    }
+}
+
+/// Raise it as `_PyGen_SetStopIterationValue` does: from CPython 3.14 on it has no context.
+///
+/// # Safety
+/// `exception` is one without a context, a reference to it is given away, and the GIL is held.
+#[inline(always)]
+unsafe fn set_raised(exception: *mut ffi::PyObject) {
+    // SAFETY: the caller gives a live exception, and a reference to it; the context's is new, and is given away.
+    unsafe {
         #[cfg(not(Py_3_14))]
         {
             let handled = ffi::PyErr_GetHandledException();
             if !handled.is_null() {
-                ffi::PyException_SetContext(object, handled);
+                ffi::PyException_SetContext(exception, handled);
             }
         }
-        ffi::PyErr_SetRaisedException(object);
+        ffi::PyErr_SetRaisedException(exception);
     }
 }
 
