@@ -25,9 +25,8 @@ import pytest
 from support import loops
 from support.guard import Context, Guard
 from support.loops import Loop, LoopFactory, Run
+from support.patience import PATIENCE
 
-# A test that waits for ever is stopped from outside, first politely, then with every thread's traceback.
-PATIENCE = 10.0
 _stderr = 2
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from support import process
 from support.extension import ext
+from support.patience import patient
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory")
 
@@ -192,7 +193,9 @@ if __name__ == "__main__":
 """
     path = tmp_path / "script.py"
     path.write_text(process.PRELUDE.format(kind="pyloop") + f"KIND = 'pyloop'\n{PRELUDE}{script}")
-    ended = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, timeout=patient(20), check=False
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0 0\n", "")
 
 

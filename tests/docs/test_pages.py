@@ -21,6 +21,7 @@ from types import ModuleType
 
 import pytest
 
+from support.patience import patient
 from support.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +92,7 @@ def test_a_program_runs(page: Path, line: int, code: str, tmp_path: Path, pyloop
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=9,
+        timeout=patient(9),
         cwd=tmp_path,
         env=environment(PYLOOP_ACCEL=""),  # what a page says holds with all of them on
     )

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from support.patience import patient
+
 PRELUDE = """
 import asyncio
 def new_event_loop():
@@ -28,9 +30,16 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, **changes}
 
 
+class Script(subprocess.Popen[str]):
+    """A running script, which is waited for as long as everything is."""
+
+    def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+        return super().communicate(input, patient(timeout))
+
+
 def start(kind: str, script: str, flags: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
     """A running script, with pipes for its input and outputs."""
-    return subprocess.Popen(
+    return Script(
         command(kind, script, flags),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
