@@ -1,11 +1,19 @@
 """`make sanitize`: the tests under ThreadSanitizer and AddressSanitizer, with Python on top.
 
-    make sanitize ARGS="thread"                 one of them
-    make sanitize ARGS="thread tests/bridge"    and what pytest is to run
+    make sanitize ARGS="thread"                     one of them
+    make sanitize ARGS="thread tests/io tests/fs"   and what pytest is to run: each is a step of its own
+    make sanitize ARGS="address plain"              with PYLOOP_ACCEL=none
 
-pyloop, the tests' extension module and Rust's standard library are built for the sanitizer. Python is not: it
-is started by a program that has the sanitizer's runtime in it (launcher.rs). What a sanitizer reports is a
-failure; the reports are in reports/sanitize/. Not a part of `make test`: it takes some twenty minutes.
+pyloop, the tests' extension module and Rust's standard library are built for the sanitizer. Python is not:
+it is started by a program that has the sanitizer's runtime in it (launcher.rs). Without arguments it is
+`cargo test` and each folder of tests. A report fails its step; AddressSanitizer ends the process, so the rest
+of the folder has not run then. The reports are in reports/sanitize/, named by the process: none is expected.
+
+`plain` is worth a run with AddressSanitizer: of an object that `accel/pool.rs` keeps for the next one it
+cannot know that it is freed.
+
+Not a part of `make test`: a build takes some five minutes, the tests FIXME. Tests have more
+patience here (PYLOOP_TEST_PATIENCE, tests/support/patience.py).
 
 It needs the source of Rust's standard library (`rustup component add rust-src`, Debian: rust-src), the
 sanitizers' runtimes (rustup's toolchains have them; otherwise clang's, Debian: clang libclang-rt-dev),
@@ -18,15 +26,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from house.counts import count_cargo, count_words, judge_ignored, judge_pytest
+from house.counts import Counts, count_cargo, count_words, judge_ignored, judge_pytest
 from house.process import end_all_with_this_process
 from house.pythons import Python, libpython, pythons
-from house.settings import ARGS, EXTENSION, LOCKED, REPORTS
+from house.settings import ARGS, EXTENSION, LOCKED, REPORTS, ROOT
 from house.steps import Run
 
 HERE = Path(__file__).resolve().parent
@@ -39,13 +48,14 @@ OPTIONS = {
     "address": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
 }
 
-# The tests, but for those that cannot pass.
-TESTS = [
-    "tests",
-    *(
-        "--ignore=tests/docs/test_rust_main.py",
-        "--ignore=tests/docs/test_rust_library.py",
-    ),  # they build Rust themselves
+# How much slower than elsewhere the tests may be.
+PATIENCE = {"thread": "20", "address": "6"}
+
+# The tests that cannot pass.
+BUT = [
+    # They build Rust themselves.
+    "--ignore=tests/docs/test_rust_main.py",
+    "--ignore=tests/docs/test_rust_library.py",
     "--ignore=tests/tasks/test_scale.py",  # time and memory
     "--ignore=tests/docs/test_examples.py",  # time
     # Several processes each, or another library's threads.
@@ -72,6 +82,7 @@ class Sanitized(Python):
 
     kind: str
     flags: str
+    plain: bool
 
     @property
     def target(self) -> Path:
@@ -88,12 +99,14 @@ class Sanitized(Python):
     def env(self, **extra: str) -> dict[str, str]:
         """RUSTC_BOOTSTRAP: a stable toolchain takes `-Z`, too."""
         more = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": self.flags, "CARGO_TARGET_DIR": str(self.target)}
+        more["CARGO_PROFILE_DEV_DEBUG"] = "line-tables-only"  # which is what a report shows
         name = f"{self.kind[0].upper()}SAN_OPTIONS"
         options = f"{OPTIONS[self.kind]}:log_path={FOUND / self.kind}"
+        options += f":external_symbolizer_path={HERE / 'llvm-symbolizer'}"
         # A debug build's backtraces take seconds.
-        more |= {name: options, "RUST_BACKTRACE": "0"}
-        if self.kind == "address":  # then it knows each Python object
-            more["PYTHONMALLOC"] = "malloc"
+        more |= {name: options, "RUST_BACKTRACE": "0", "PYLOOP_TEST_PATIENCE": PATIENCE[self.kind]}
+        if self.plain:
+            more["PYLOOP_ACCEL"] = "none"
         library = libpython(self)
         return super().env(**more, LD_LIBRARY_PATH=library, **extra)
 
@@ -122,8 +135,9 @@ def sanitize(run: Run, py: Sanitized, args: list[str]) -> None:
     for old in FOUND.glob(f"{name}.*"):
         old.unlink()
     if not args:
-        tests = ["cargo", "test", *build, "--lib", "--tests", "--features", "pyo3-async-runtimes"]
-        run.step(f"{name} cargo test", tests, py.env(), count_cargo, judge_ignored)
+        features = ["--features", "pyo3-async-runtimes"]
+        tests: list[object] = ["cargo", "test", *build, "--lib", "--tests", *features]
+        _watched(run, py, f"{name} cargo test", tests, count_cargo, judge_ignored)
     module = {"PYO3_BUILD_EXTENSION_MODULE": "1"}
     for what, crate in (
         ("pyloop", ["-p", "pyloop-native"]),
@@ -137,24 +151,46 @@ def sanitize(run: Run, py: Sanitized, args: list[str]) -> None:
     if not run.step(f"{name} launcher", command, py.env()):
         return
     packages = next((py.venv / "lib").glob("python3.*/site-packages"))
-    shutil.copytree(HERE.parent.parent / "python" / "pyloop", packages / "pyloop", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "python" / "pyloop", packages / "pyloop", dirs_exist_ok=True)
     for old in (packages / "pyloop").glob("_native*.so"):
         old.unlink()
     shutil.copy(made / "lib_native.so", packages / "pyloop" / "_native.so")
     shutil.copy(made / "libpyloop_extension.so", packages / "pyloop_extension.so")
-    command = [py.launcher, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(args or TESTS)]
-    run.step(f"{name} pytest", command, py.env(), count_words, judge_pytest, minutes=60)
-    found = list(FOUND.glob(f"{name}.*"))
+    paths = [arg for arg in args if arg.startswith("tests/")]
+    pytest: list[object] = [py.launcher, "-m", "pytest", "-q", "-p", "no:cacheprovider", *BUT]
+    pytest += [arg for arg in args if arg not in paths]
+    for path in paths or _folders():
+        what = path.removeprefix("tests/").replace("/", " ")
+        _watched(run, py, f"{name} {what}", [*pytest, path], count_words, judge_pytest)
+
+
+def _folders() -> list[str]:
+    return [f"tests/{name}" for name in sorted({file.parent.name for file in ROOT.glob("tests/*/test_*.py")})]
+
+
+def _watched(
+    run: Run,
+    py: Sanitized,
+    name: str,
+    command: list[object],
+    count: Callable[[str], Counts | None],
+    judge: Callable[[str], str],
+) -> None:
+    """A step, which also fails on what is reported meanwhile, by whichever process."""
+    before = set(FOUND.iterdir())
+    run.step(name, command, py.env(), count, judge, minutes=60)
+    found = sorted(set(FOUND.iterdir()) - before)
     for report in found:
         print(report.read_text(errors="replace")[:20_000])
     if found:
-        run.missed([f"{name} reports"], f"{len(found)} in {FOUND}")
+        run.missed([f"{name} reports"], f"{len(found)} in {FOUND}: {', '.join(each.name for each in found)}")
 
 
 def main() -> int:
     run = Run()
     kinds = [arg for arg in ARGS if arg in OPTIONS] or list(OPTIONS)
-    args = [arg for arg in ARGS if arg not in OPTIONS]
+    plain = "plain" in ARGS
+    args = [arg for arg in ARGS if arg not in (*OPTIONS, "plain")]
     library = Path(_rustc("--print", "sysroot")) / "lib" / "rustlib" / "src" / "rust" / "library"
     if not library.exists():
         sys.exit("missing: the source of Rust's standard library: rustup component add rust-src")
@@ -165,7 +201,7 @@ def main() -> int:
         sys.exit("missing: a CPython with a libpython to link")
     FOUND.mkdir(parents=True, exist_ok=True)
     for kind in kinds:
-        sanitize(run, Sanitized(found[0].version, found[0].path, kind, _flags(kind)), args)
+        sanitize(run, Sanitized(found[0].version, found[0].path, kind, _flags(kind), plain), args)
     return run.summary()
 
 
