@@ -21,7 +21,7 @@ help:
 	@echo "make bench           against asyncio and other loops; fills the tables of README.md"
 	@echo "                                                         ARGS=\"net --rounds 1\" or ARGS=\"compare --only sleep0\""
 	@echo "make bench-check     instructions for each operation beside a baseline; ARGS=--update writes it"
-	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=thread"
+	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=\"thread tests/io\""
 	@echo "make pythons         which CPythons there are, and what is missing"
 	@echo "make clean           remove builds, virtualenvs and caches"
 	@echo

@@ -12,8 +12,9 @@ of the folder has not run then. The reports are in reports/sanitize/, named by t
 `plain` is worth a run with AddressSanitizer: of an object that `accel/pool.rs` keeps for the next one it
 cannot know that it is freed.
 
-Not a part of `make test`: a build takes some five minutes, the tests FIXME. Tests have more
-patience here (PYLOOP_TEST_PATIENCE, tests/support/patience.py).
+Not a part of `make test`: on two cores a build takes five to ten minutes, the tests half an hour with
+AddressSanitizer and an hour with ThreadSanitizer, most of it in the programs that tests start. Who is in a
+hurry names the folders that a change is about. Tests are more patient here (tests/support/patience.py).
 
 It needs the source of Rust's standard library (`rustup component add rust-src`, Debian: rust-src), the
 sanitizers' runtimes (rustup's toolchains have them; otherwise clang's, Debian: clang libclang-rt-dev),

@@ -56,6 +56,18 @@ def test_every_allowed_skip_has_a_reason() -> None:
     assert len(set(names)) == len(names)
 
 
+def test_what_sanitizers_do_not_run_is_there() -> None:
+    source = (ROOT / "scripts" / "sanitize" / "__main__.py").read_text()
+    named = re.findall(r'"--(?:ignore|deselect)=([^":]+)(?:::(\w+))?"', source)
+    assert len(named) == len(re.findall("--(?:ignore|deselect)", source)) > 10
+    gone = [
+        f"{path} {test}"
+        for path, test in named
+        if not (ROOT / path).exists() or (test and f"def {test}(" not in (ROOT / path).read_text())
+    ]
+    check(gone, "`make sanitize` leaves out a test that there is not:")
+
+
 def test_find_python_says_what_is_missing(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
