@@ -1,14 +1,14 @@
 //! When the writes of a connection are gathered: of one that writes a message in several pieces, a head and a body say, so
 //! that each piece would be a system call and a packet of its own.
 //!
-//! A connection learns it: two writes in one turn say that the next callback in which it writes may bring several, too; a
-//! callback that brings one says the opposite. While it is *corked* its writes wait for the end of the callback, and a
-//! little longer where many connections write (`sched::after`).
+//! A connection learns it: two writes in one batch of callbacks say that the next callback in which it writes may bring
+//! several, too; a callback that brings one says the opposite. While it is *corked* its writes wait for the end of the
+//! callback, and a little longer where many connections write (`sched::after`).
 
 /// What a connection knows of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cork {
-    /// The turn that it last wrote in at once; 0 when in none.
+    /// The batch that it last wrote in at once; 0 when in none.
     wrote_in: u64,
     in_pieces: bool,
     /// How many writes wait for the end of the callback.
@@ -16,10 +16,10 @@ pub struct Cork {
 }
 
 impl Cork {
-    /// Something was sent at once, in this turn (from 1 on). True: for the first time in it.
+    /// Something was sent at once, in this batch (from 1 on). True: for the first time in it.
     #[inline]
-    pub fn wrote(&mut self, turn: u64) -> bool {
-        let again = std::mem::replace(&mut self.wrote_in, turn) == turn;
+    pub fn wrote(&mut self, batch: u64) -> bool {
+        let again = std::mem::replace(&mut self.wrote_in, batch) == batch;
         self.in_pieces |= again;
         !again
     }

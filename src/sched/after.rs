@@ -23,26 +23,35 @@ const WORTH_IT: usize = 4;
 /// How long what is gathered waits for other callbacks, in nanoseconds.
 const LONGEST_WAIT: u64 = 1_000_000;
 
-/// Who writes, and how long what is gathered waits.
+/// The batch that runs, and who writes in it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Writers {
-    /// How many connections have written in this batch.
-    count: usize,
+struct Batch {
+    /// Its number, from 1 on.
+    number: u64,
+    /// It runs, and is not the last one that ran.
+    runs: bool,
+    /// How many connections have written in it.
+    writers: usize,
     /// In the last batch in which any wrote they were many.
-    are_many: bool,
+    many_write: bool,
     /// When the first of what waits was gathered, by the loop's clock.
     since: u64,
+}
+
+/// A transport whose writes have been gathered.
+#[derive(Debug)]
+pub(super) struct Corked {
+    pub(super) transport: Py<PyAny>,
+    /// Its native part.
+    pub(super) native: Py<PyAny>,
 }
 
 /// What the entry of the batch that runs now leaves.
 #[derive(Debug, Default)]
 pub struct After {
     left: GilCell<Left>,
-    /// The transports with gathered writes.
-    corked: GilCell<VecDeque<Py<PyAny>>>,
-    writers: GilCell<Writers>,
-    /// The number of the turn whose batch runs, from 1 on; 0 when none does.
-    turn: GilCell<u64>,
+    corked: GilCell<VecDeque<Corked>>,
+    batch: GilCell<Batch>,
 }
 
 impl After {
@@ -52,34 +61,35 @@ impl After {
         self.left.with(py, |left| left.polled_rust = true);
     }
 
-    /// In which turn a callback or a step runs, from 1 on; None between two of them.
+    /// The number of the batch in which a callback or a step runs, from 1 on; None between two of them.
     #[inline]
-    pub fn turn(&self, py: Python<'_>) -> Option<u64> {
-        Some(self.turn.get(py)).filter(|&turn| turn != 0)
+    pub fn batch(&self, py: Python<'_>) -> Option<u64> {
+        self.batch.with(py, |batch| batch.runs.then_some(batch.number))
     }
 
     /// Whether many connections write, so that what they write is to be gathered.
     #[inline]
     pub fn many_write(&self, py: Python<'_>) -> bool {
-        self.writers.with(py, |writers| writers.are_many)
+        self.batch.with(py, |batch| batch.many_write)
     }
 
     /// A connection writes at once in the batch that runs, and has not done so before.
     #[inline]
     pub fn note_writer(&self, py: Python<'_>) {
-        self.writers.with(py, |writers| writers.count += 1);
+        self.batch.with(py, |batch| batch.writers += 1);
     }
 
-    /// Have what the transport has gathered sent when the callback that runs has returned, or, where many connections
-    /// write, soon: when the batch ends, if it does not take long.
-    pub fn uncork_later(&self, transport: &Bound<'_, PyAny>) {
+    /// Have what the transport, whose native part this is, has gathered sent when the callback that runs has returned, or,
+    /// where many connections write, soon: when the batch ends, if it does not take long.
+    pub fn uncork_later(&self, transport: &Bound<'_, PyAny>, native: &Bound<'_, PyAny>) {
         let py = transport.py();
-        self.corked.with(py, |corked| corked.push_back(transport.clone().unbind()));
+        let corked = Corked { transport: transport.clone().unbind(), native: native.clone().unbind() };
+        self.corked.with(py, |all| all.push_back(corked));
         let first = !self.left.with(py, |left| std::mem::replace(&mut left.corked, true));
-        self.writers.with(py, |writers| {
-            writers.count += 1;
-            if first && writers.are_many {
-                writers.since = clock();
+        self.batch.with(py, |batch| {
+            batch.writers += 1;
+            if first && batch.many_write {
+                batch.since = clock();
             }
         });
     }
@@ -87,21 +97,24 @@ impl After {
     /// Whether what has been gathered is to be sent between two entries of a batch.
     #[inline]
     pub(super) fn is_due(&self, py: Python<'_>) -> bool {
-        self.writers.with(py, |writers| !writers.are_many || clock().saturating_sub(writers.since) >= LONGEST_WAIT)
+        self.batch.with(py, |batch| !batch.many_write || clock().saturating_sub(batch.since) >= LONGEST_WAIT)
     }
 
     #[inline(always)]
-    pub(super) fn begin(&self, py: Python<'_>, turn: u64) {
-        self.turn.set(py, turn);
+    pub(super) fn begin(&self, py: Python<'_>) {
+        self.batch.with(py, |batch| {
+            batch.number += 1;
+            batch.runs = true;
+        });
     }
 
     #[inline(always)]
     pub(super) fn end(&self, py: Python<'_>) {
-        self.turn.set(py, 0);
-        self.writers.with(py, |writers| {
-            if writers.count > 0 {
-                writers.are_many = writers.count >= WORTH_IT;
-                writers.count = 0;
+        self.batch.with(py, |batch| {
+            batch.runs = false;
+            if batch.writers > 0 {
+                batch.many_write = batch.writers >= WORTH_IT;
+                batch.writers = 0;
             }
         });
     }
@@ -117,11 +130,11 @@ impl After {
     }
 
     /// The next transport with gathered writes.
-    pub(super) fn next_corked<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(super) fn next_corked(&self, py: Python<'_>) -> Option<Corked> {
         let next = self.corked.with(py, VecDeque::pop_front);
         if next.is_none() {
             self.left.with(py, |left| left.corked = false);
         }
-        next.map(|transport| transport.into_bound(py))
+        next
     }
 }

@@ -40,8 +40,9 @@ pub(super) fn report_panic(event_loop: &Bound<'_, LoopState>, panicked: PyErr) -
 #[inline(never)]
 pub(super) fn uncork(event_loop: &Bound<'_, LoopState>) -> Slim<()> {
     let mut done = Ok(());
-    while let Some(transport) = event_loop.get().after.next_corked(event_loop.py()) {
-        done = done.and(hooks::uncork(event_loop, &transport));
+    let py = event_loop.py();
+    while let Some(corked) = event_loop.get().after.next_corked(py) {
+        done = done.and(hooks::uncork(corked.transport.bind(py), corked.native.bind(py)));
     }
     done
 }
@@ -52,7 +53,7 @@ pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) ->
     let py = event_loop.py();
     let state = event_loop.get();
     let mut ran = Ran::default();
-    state.after.begin(py, state.counters.with(py, |counters| counters.turns + 1));
+    state.after.begin(py);
     let mut finished = run_entries(event_loop, &mut ran);
     if state.after.take(py).corked {
         finished = finished.and_then(|finished| uncork(event_loop).map(|()| finished));

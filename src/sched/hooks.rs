@@ -57,9 +57,9 @@ pub struct ForTransports {
     pub ready: ForTransport,
     /// For one whose connection begins or ends.
     pub transition: ForTransport,
-    /// For one whose writes the callback has gathered, when it ends.
-    pub uncork: ForTransport,
-    /// For such a one in a forked child: what was gathered is the parent's to send. It runs no Python code.
+    /// For one whose writes have been gathered, with its native part.
+    pub uncork: for<'py> fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> Slim<()>,
+    /// For the native part of such a one in a forked child: what was gathered is the parent's to send. It runs no Python code.
     pub forget_corked: for<'py> fn(&Bound<'py, PyAny>),
 }
 
@@ -78,13 +78,13 @@ pub(super) fn transition(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_
     TRANSPORTS.get().map_or(Ok(()), |known| (known.transition)(event_loop, transport))
 }
 
-pub(super) fn uncork(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
-    TRANSPORTS.get().map_or(Ok(()), |known| (known.uncork)(event_loop, transport))
+pub(super) fn uncork<'py>(transport: &Bound<'py, PyAny>, native: &Bound<'py, PyAny>) -> Slim<()> {
+    TRANSPORTS.get().map_or(Ok(()), |known| (known.uncork)(transport, native))
 }
 
-pub(super) fn forget_corked(transport: &Bound<'_, PyAny>) {
+pub(super) fn forget_corked(native: &Bound<'_, PyAny>) {
     if let Some(known) = TRANSPORTS.get() {
-        (known.forget_corked)(transport);
+        (known.forget_corked)(native);
     }
 }
 

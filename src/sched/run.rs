@@ -69,9 +69,9 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
 pub fn leave_to_parent(event_loop: &Bound<'_, LoopState>) {
     let py = event_loop.py();
     let state = event_loop.get();
-    while let Some(transport) = state.after.next_corked(py) {
-        hooks::forget_corked(&transport);
-        std::mem::forget(transport);
+    while let Some(corked) = state.after.next_corked(py) {
+        hooks::forget_corked(corked.native.bind(py));
+        std::mem::forget(corked);
     }
     state.leave_to_parent(py);
 }

@@ -20,7 +20,7 @@ mod write;
 
 use pyo3::prelude::*;
 
-use self::state::{Stage, Transport, stream_of};
+use self::state::{Stage, Stream, Transport, stream_of};
 use super::poller::Event;
 use crate::py::context;
 use crate::py::error::Slim;
@@ -56,19 +56,19 @@ pub fn run_ready(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny
     read.and(written)
 }
 
-/// The callback in which a transport has gathered writes has ended: send them.
+/// Send what a transport, whose native part this is, has gathered.
 ///
 /// # Errors
 /// What ends the run.
-pub fn uncork(_event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
-    let stream = stream_of(transport)?;
-    ends::uncork(Transport { object: transport, stream: &stream })
+pub fn uncork<'py>(transport: &Bound<'py, PyAny>, native: &Bound<'py, PyAny>) -> Slim<()> {
+    let stream = native.cast::<Stream>().map_err(|failed| Box::new(failed.into()))?;
+    ends::uncork(Transport { object: transport, stream })
 }
 
-/// In a forked child: what a transport has gathered is its parent's to send.
-pub fn forget_corked(transport: &Bound<'_, PyAny>) {
-    let Ok(stream) = stream_of(transport) else { return };
-    let gathered = stream.get().state.with(transport.py(), |state| {
+/// In a forked child: what a transport with this native part has gathered is its parent's to send.
+pub fn forget_corked(native: &Bound<'_, PyAny>) {
+    let Ok(stream) = native.cast::<Stream>() else { return };
+    let gathered = stream.get().state.with(native.py(), |state| {
         if state.cork.is_in() {
             state.cork.pull();
             Some(state.outgoing.clear())

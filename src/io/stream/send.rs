@@ -68,7 +68,8 @@ pub fn send_waiting(state: &mut State) -> io::Result<()> {
     for _ in 0..CALLS_AT_ONCE {
         let (offered, taken) = match state.outgoing.count() {
             0 => return Ok(()),
-            1..=FEW => send_next::<FEW>(state)?,
+            1 => send_next::<1>(state)?,
+            2..=FEW => send_next::<FEW>(state)?,
             _ => send_next::<AT_ONCE>(state)?,
         };
         if taken < offered {

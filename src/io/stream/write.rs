@@ -99,12 +99,12 @@ fn place(py: Python<'_>, state: &mut State, length: usize) -> Found {
     }
     if length > 0
         && let Some(after) = state.objects.as_ref().map(|objects| &objects.event_loop.get().after)
-        && let Some(turn) = after.turn(py)
+        && let Some(batch) = after.batch(py)
     {
         if (state.cork.is_worth_it() || after.many_write(py)) && length <= most {
             return Found::Gathers;
         }
-        if state.cork.wrote(turn) {
+        if state.cork.wrote(batch) {
             after.note_writer(py);
         }
     }
@@ -238,7 +238,7 @@ fn keep(of: Transport<'_, '_>, found: &Found, chunks: impl IntoIterator<Item = P
 /// Have what is gathered sent when the callback ends.
 fn uncork_later(of: Transport<'_, '_>) {
     if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
-        event_loop.get().after.uncork_later(of.object);
+        event_loop.get().after.uncork_later(of.object, of.stream.as_any());
     }
 }
 
