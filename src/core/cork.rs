@@ -8,7 +8,7 @@
 /// What a connection knows of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cork {
-    /// The batch that it last wrote in at once; 0 when in none.
+    /// The batch that it last wrote in; 0 when in none.
     wrote_in: u64,
     in_pieces: bool,
     /// How many writes wait for the end of the callback.
@@ -16,12 +16,16 @@ pub struct Cork {
 }
 
 impl Cork {
-    /// Something was sent at once, in this batch (from 1 on). True: for the first time in it.
+    /// Something is written in this batch (from 1 on), with nothing waiting to be sent. True: for the first time in it.
     #[inline]
-    pub fn wrote(&mut self, batch: u64) -> bool {
-        let again = std::mem::replace(&mut self.wrote_in, batch) == batch;
-        self.in_pieces |= again;
-        !again
+    pub fn writes_in(&mut self, batch: u64) -> bool {
+        std::mem::replace(&mut self.wrote_in, batch) != batch
+    }
+
+    /// It is sent at once. `first`: what `writes_in` has said.
+    #[inline]
+    pub fn sent_at_once(&mut self, first: bool) {
+        self.in_pieces |= !first;
     }
 
     /// Whether what is written now, with nothing waiting to be sent, is to wait for more.
@@ -57,9 +61,11 @@ mod tests {
     #[test]
     fn a_connection_that_wrote_twice_in_a_turn_is_corked_until_it_writes_once() {
         let mut cork = Cork::default();
-        assert!(cork.wrote(1) && cork.wrote(2));
-        assert!(!cork.is_worth_it());
-        assert!(!cork.wrote(2));
+        for (batch, first) in [(1, true), (2, true), (2, false)] {
+            assert!(!cork.is_worth_it());
+            assert_eq!(cork.writes_in(batch), first);
+            cork.sent_at_once(first);
+        }
         assert!(cork.is_worth_it() && !cork.is_in());
         for writes in [2, 5, 1] {
             assert!(cork.is_worth_it());

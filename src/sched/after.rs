@@ -28,7 +28,7 @@ const LONGEST_WAIT: u64 = 1_000_000;
 struct Batch {
     /// Its number, from 1 on.
     number: u64,
-    /// It runs, and is not the last one that ran.
+    /// It runs; if not, it is the last one that ran.
     runs: bool,
     /// How many connections have written in it.
     writers: usize,
@@ -67,16 +67,14 @@ impl After {
         self.batch.with(py, |batch| batch.runs.then_some(batch.number))
     }
 
-    /// Whether many connections write, so that what they write is to be gathered.
+    /// A connection writes in the batch that runs, for the first time in it or not. True: many do, so that what they write
+    /// is to be gathered.
     #[inline]
-    pub fn many_write(&self, py: Python<'_>) -> bool {
-        self.batch.with(py, |batch| batch.many_write)
-    }
-
-    /// A connection writes at once in the batch that runs, and has not done so before.
-    #[inline]
-    pub fn note_writer(&self, py: Python<'_>) {
-        self.batch.with(py, |batch| batch.writers += 1);
+    pub fn many_write(&self, py: Python<'_>, first: bool) -> bool {
+        self.batch.with(py, |batch| {
+            batch.writers += usize::from(first);
+            batch.many_write
+        })
     }
 
     /// Have what the transport, whose native part this is, has gathered sent when the callback that runs has returned, or,
@@ -85,13 +83,13 @@ impl After {
         let py = transport.py();
         let corked = Corked { transport: transport.clone().unbind(), native: native.clone().unbind() };
         self.corked.with(py, |all| all.push_back(corked));
-        let first = !self.left.with(py, |left| std::mem::replace(&mut left.corked, true));
-        self.batch.with(py, |batch| {
-            batch.writers += 1;
-            if first && batch.many_write {
-                batch.since = clock();
-            }
-        });
+        if !self.left.with(py, |left| std::mem::replace(&mut left.corked, true)) {
+            self.batch.with(py, |batch| {
+                if batch.many_write {
+                    batch.since = clock();
+                }
+            });
+        }
     }
 
     /// Whether what has been gathered is to be sent between two entries of a batch.

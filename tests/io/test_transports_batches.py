@@ -116,10 +116,11 @@ def test_one_connection_that_writes_often_is_not_many(pyloop_loop: Loop) -> None
     async def main() -> None:
         async with connections(1) as [(transport, peer)]:
             seen: list[bytes] = []
-            for _ in range(MANY):
+            transport.set_write_buffer_limits(1)  # each second write is too much to wait
+            for _ in range(3 * MANY):
                 transport.write(LESSON)
-            await batch(lambda: transport.write(b"head"), lambda: seen.append(arrived(peer)))
-            assert seen == [LESSON * MANY + b"head"]
+            await batch(lambda: transport.write(b"h"), lambda: seen.append(arrived(peer)))
+            assert seen == [LESSON * 3 * MANY + b"h"]
 
     pyloop_loop.run_until_complete(main())
 

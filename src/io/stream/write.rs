@@ -101,12 +101,12 @@ fn place(py: Python<'_>, state: &mut State, length: usize) -> Found {
         && let Some(after) = state.objects.as_ref().map(|objects| &objects.event_loop.get().after)
         && let Some(batch) = after.batch(py)
     {
-        if (state.cork.is_worth_it() || after.many_write(py)) && length <= most {
+        let first = state.cork.writes_in(batch);
+        let many_write = after.many_write(py, first);
+        if (many_write || state.cork.is_worth_it()) && length <= most {
             return Found::Gathers;
         }
-        if state.cork.wrote(batch) {
-            after.note_writer(py);
-        }
+        state.cork.sent_at_once(first);
     }
     Found::Idle(state.fd)
 }
