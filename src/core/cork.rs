@@ -11,7 +11,7 @@ pub struct Cork {
     /// The batch that it last wrote in; 0 when in none.
     wrote_in: u64,
     in_pieces: bool,
-    /// How many writes wait for the end of the callback.
+    /// How many writes have been gathered and are not sent yet.
     gathered: usize,
 }
 
@@ -34,14 +34,14 @@ impl Cork {
         self.in_pieces
     }
 
-    /// What is written waits for the end of the callback. True: it is the first that does.
+    /// What is written is gathered. True: it is the first that is.
     #[must_use = "somebody has to pull it"]
     pub fn put_in(&mut self) -> bool {
         self.gathered += 1;
         self.gathered == 1
     }
 
-    /// Whether what has not been sent waits for the end of the callback, and not for the kernel.
+    /// Whether what has not been sent has been gathered, and does not wait for the kernel.
     #[inline]
     pub fn is_in(&self) -> bool {
         self.gathered > 0

@@ -28,7 +28,7 @@ pub enum Found {
     Idle(RawFd),
     /// Behind others that wait to be sent.
     Busy,
-    /// Behind what has been gathered, if anything, until the callback ends.
+    /// Behind what has been gathered, if anything, until that is sent: when the callback ends, or soon (`sched::after`).
     Gathers,
     /// Behind what has been gathered, and now: it is too much to wait.
     Full,
@@ -235,7 +235,7 @@ fn keep(of: Transport<'_, '_>, found: &Found, chunks: impl IntoIterator<Item = P
     Ok(())
 }
 
-/// Have what is gathered sent when the callback ends.
+/// Have what is gathered sent when the callback ends, or soon.
 fn uncork_later(of: Transport<'_, '_>) {
     if let Some(event_loop) = of.part(|objects| &objects.event_loop) {
         event_loop.get().after.uncork_later(of.object, of.stream.as_any());
