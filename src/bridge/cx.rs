@@ -15,10 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::waker::{SharedSlot, TaskShared, WakeRoute};
+use super::waker::{SharedSlot, TaskShared, WakeRoute, WakeSteps};
 use crate::py::attach::Address;
 use crate::sched::LoopState;
-use crate::sched::hooks::WakeTask;
 
 /// The task that makes a step. All of it stays where it is, and alive, for as long as the step runs: whoever makes the
 /// step holds the task, and the task its loop.
@@ -28,7 +27,7 @@ pub struct Lender {
     pub slot: NonNull<SharedSlot>,
     /// None: a loop that is not ours. Its task has made its shared part before the step.
     pub home: Option<NonNull<LoopState>>,
-    pub wake: WakeTask,
+    pub wakes: &'static WakeSteps,
 }
 
 impl Lender {
@@ -43,7 +42,7 @@ impl Lender {
             self.slot.as_ref().get_or_init(|| {
                 let route =
                     self.home.map_or(WakeRoute::Nowhere, |state| WakeRoute::Ours(Arc::clone(&state.as_ref().shared)));
-                TaskShared::new(route, self.task, self.wake)
+                TaskShared::new(route, self.task, self.wakes)
             })
         }
     }

@@ -20,6 +20,14 @@ use crate::rt::background;
 use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
+/// What a wake asks of its task and does with it.
+pub struct WakeSteps {
+    /// No wake is for it any more.
+    pub has_ended: for<'py> fn(&Bound<'py, PyAny>) -> bool,
+    /// Queue its step, if it waits for a Rust future.
+    pub wake: WakeTask,
+}
+
 /// How a wake reaches the task's loop.
 pub enum WakeRoute {
     /// A loop of ours: through its inbox.
@@ -33,17 +41,22 @@ pub enum WakeRoute {
 /// The part of a task that its wakers share.
 pub struct TaskShared {
     route: WakeRoute,
+    /// Stays raised when the task has ended: what wakes it then costs nothing.
     queued: Sent,
     /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's slot, which
     /// every deallocator runs before the memory goes: the pooled one, PyO3's, and that of a Python subclass through it.
     task: GilCell<Option<Address>>,
-    wake: WakeTask,
+    steps: &'static WakeSteps,
 }
 
 impl TaskShared {
-    /// `wake` queues the step of the task, when a wake finds it waiting for a Rust future.
-    pub fn new(route: WakeRoute, task: Address, wake: WakeTask) -> Self {
-        Self { route, queued: Sent::default(), task: GilCell::new(Some(task)), wake }
+    pub fn new(route: WakeRoute, task: Address, steps: &'static WakeSteps) -> Self {
+        Self { route, queued: Sent::default(), task: GilCell::new(Some(task)), steps }
+    }
+
+    /// A task that had ended is begun once more, by a call of its `__init__`.
+    pub fn begin_again(&self) {
+        self.queued.lower();
     }
 
     /// The task is going away.
@@ -52,14 +65,16 @@ impl TaskShared {
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        self.queued.lower();
         let task = self.task.with(py, |task| {
             // SAFETY: the task clears this field before its memory goes.
             task.and_then(|task| unsafe { task.upgrade(py) })
         });
         match task {
-            Some(task) => (self.wake)(py, &task),
-            None => Ok(()),
+            Some(task) if !(self.steps.has_ended)(&task) => {
+                self.queued.lower();
+                (self.steps.wake)(py, &task)
+            }
+            _ => Ok(()),
         }
     }
 }

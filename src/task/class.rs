@@ -231,6 +231,9 @@ impl Task {
             ..TaskState::default()
         };
         drop(slf.get().state.replace(py, state));
+        if let Some(shared) = slf.get().shared.get() {
+            shared.begin_again();
+        }
         begin_or_leave(slf, eager_start.map_or(Ok(false), |eager| eager.try_is_truthy())?)
     }
 

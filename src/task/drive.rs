@@ -14,7 +14,7 @@ use super::state::Wait;
 use crate::accel::collector::Hidden;
 use crate::bridge::cx::{self, Lender};
 use crate::bridge::step::{Stepped, step};
-use crate::bridge::waker::{TaskShared, WakeRoute};
+use crate::bridge::waker::{TaskShared, WakeRoute, WakeSteps};
 use crate::core::ready::Lane;
 use crate::future::Future;
 use crate::future::callbacks::{TaskWakeup, Waiter};
@@ -50,6 +50,9 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
         None => named::schedule(task, &task.as_super().get().event_loop(py)?, STEPS),
     }
 }
+
+/// What wakers that only this file makes, for tasks, do with theirs.
+static FROM_RUST: WakeSteps = WakeSteps { has_ended, wake: wake_from_rust };
 
 const STEPS: named::Steps = named::Steps { step: step_by_name, wake: wake_by_name };
 
@@ -91,6 +94,14 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
         }
     });
     if waited { schedule(task) } else { Ok(()) }
+}
+
+fn has_ended(task: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: as in `wake_from_rust`.
+    let task = unsafe { call::cast::<Task>(task) };
+    let py = task.py();
+    // One whose result somebody else has set may wait still.
+    task.as_super().get().is_done(py) && !task.get().state.with(py, |state| matches!(state.wait, Wait::Rust(_)))
 }
 
 /// A Rust future's waker was woken: late and repeated wakes find the task elsewhere and do nothing.
@@ -282,7 +293,7 @@ fn one_step(
         task: Address::of(task.as_any()),
         slot: NonNull::from(&this.shared),
         home: home.map(NonNull::from),
-        wake: wake_from_rust,
+        wakes: &FROM_RUST,
     };
     let coroutine = &coroutine.into_bound(py);
     let debug = home.is_some_and(|state| state.debug.get(py));
@@ -336,7 +347,7 @@ fn one_step(
 fn share_elsewhere(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>) {
     task.get().shared.get_or_init(|| {
         let route = WakeRoute::Other(WeakRef::of(event_loop));
-        TaskShared::new(route, Address::of(task.as_any()), wake_from_rust)
+        TaskShared::new(route, Address::of(task.as_any()), &FROM_RUST)
     });
 }
 
