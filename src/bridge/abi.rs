@@ -13,7 +13,7 @@ pub const NAME: &CStr = c"pyloop._native._bridge";
 pub const MAJOR: u32 = 1;
 /// Raised when a field is added.
 #[cfg(feature = "loop")]
-pub const MINOR: u32 = 1;
+pub const MINOR: u32 = 2;
 
 /// A waker: of a task, of a callback, or of a spawned future. Opaque to a client.
 #[repr(C)]
@@ -85,4 +85,7 @@ pub struct Api {
     /// waker has been woken meanwhile (the awaitable gave way), and outside of a step. One that is pending again in a
     /// step of the same number is iterated, not awaited.
     pub note_pending: unsafe extern "C" fn() -> u64,
+    /// Since 1.2 (GIL): the task whose step is running on this thread, borrowed for the length of that step; NULL outside
+    /// of a step of a pyloop task.
+    pub current_task: unsafe extern "C" fn() -> Object,
 }

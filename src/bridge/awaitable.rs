@@ -31,7 +31,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::{Body, Output, SlimOutput, Slimmed, poll_body};
 use super::holding::{Holding, Traverse};
-use super::link::{Current, PendingIn};
+use super::link::{self, Awaiter, Current, PendingIn};
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
@@ -74,6 +74,8 @@ pub(super) struct State {
     pub blocking: bool,
     /// The step in which it was pending, until the task has taken it up.
     pub pending_in: Option<NonZeroU32>,
+    /// The task to which it was pending last.
+    pub awaiter: Awaiter,
     pub foreign: Option<Box<Foreign>>,
 }
 
@@ -91,6 +93,7 @@ impl State {
     /// up what it was given before. Who resumes it while it is pending does not await it (`for`, `list()`).
     #[inline(always)]
     fn is_pending_again(&mut self, now: PendingIn) -> bool {
+        self.awaiter = now.awaiter;
         match (std::mem::replace(&mut self.pending_in, now.step), now.step) {
             (Some(before), Some(step)) => now.is_taken_up || before == step,
             _ => false,
@@ -221,8 +224,14 @@ impl RustFuture {
 
     #[inline(always)]
     fn from_body(name: &'static str, body: Body) -> Self {
-        let state =
-            State { stage: Stage::Created, made_in: generation(), blocking: false, pending_in: None, foreign: None };
+        let state = State {
+            stage: Stage::Created,
+            made_in: generation(),
+            blocking: false,
+            pending_in: None,
+            awaiter: None,
+            foreign: None,
+        };
         Self { state: GilCell::new(state), body: GilCell::new(Some(body)), name }
     }
 
@@ -402,7 +411,31 @@ impl RustFuture {
 
     /// It is awaited now.
     pub(super) fn begin_await(&self, py: Python<'_>) -> PyResult<()> {
-        if self.begin(py) { Ok(()) } else { Err(self.reused()) }
+        if self.begin(py) { Ok(()) } else { self.await_again(py) }
+    }
+
+    /// CPython's `anext(iterator, default)` asks for the iterator anew in each of its steps, also to throw into it or to
+    /// close it. Who awaits gets it again, and who is no task: that drives it by hand, or closes it.
+    #[cold]
+    fn await_again(&self, py: Python<'_>) -> PyResult<()> {
+        let begun = |stage| matches!(stage, Stage::Idle | Stage::Dropped);
+        let (begun, known) = self.state.with(py, |state| (begun(state.stage), state.awaiter));
+        if begun {
+            let awaiter = link::awaiter(py)?;
+            if awaiter.is_none() || awaiter == known {
+                return Ok(());
+            }
+        }
+        Err(self.reused())
+    }
+
+    /// A poll outside of the steps of our tasks.
+    ///
+    /// # Errors
+    /// RuntimeError: another task awaits it.
+    pub(super) fn check_awaiter(&self, py: Python<'_>) -> PyResult<()> {
+        let known = self.state.with(py, |state| if state.stage == Stage::Idle { state.awaiter } else { None });
+        if known.is_some() && known != link::awaiter(py)? { Err(self.awaited_twice()) } else { Ok(()) }
     }
 
     /// True: it had not been awaited before.

@@ -47,6 +47,7 @@ static API: abi::Api = abi::Api {
     loop_timer,
     timer_drop,
     note_pending,
+    current_task,
 };
 
 /// Put the capsule into the module.
@@ -81,6 +82,10 @@ unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
 
 unsafe extern "C" fn note_pending() -> u64 {
     cx::current().map_or(0, |step| step.note_pending().into())
+}
+
+unsafe extern "C" fn current_task() -> abi::Object {
+    cx::current().and_then(cx::Step::task).map_or(null_mut(), |task| task.as_ptr().cast())
 }
 
 /// # Safety

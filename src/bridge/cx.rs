@@ -101,6 +101,12 @@ impl Step {
         self.debug.get()
     }
 
+    /// The task that makes it.
+    #[inline(always)]
+    pub fn task(&self) -> Option<Address> {
+        self.lender.get().map(|lender| lender.task)
+    }
+
     /// A poll is pending, and its awaitable about to be yielded. In which step; 0: it gave way (woke the waker itself),
     /// and may be polled again at once.
     #[inline(always)]

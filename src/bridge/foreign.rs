@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use super::awaitable::RustFuture;
 use super::body::SlimOutput;
-use super::link::Current;
+use super::link::{self, Current};
 use super::local;
 use super::waiters::ForeignWaiters;
 use crate::py::error::Slim;
@@ -40,6 +40,7 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<SlimOutput>> {
 
 /// Poll for a task of another class, or for whoever drives it by hand.
 pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<SlimOutput>> {
+    slf.get().check_awaiter(slf.py())?;
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
@@ -55,6 +56,8 @@ pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> 
     let py = slf.py();
     let event_loop = names::require_running_loop(py)?;
     waiters.wait(py, &event_loop)?;
+    let awaiter = link::awaiter(py)?;
+    slf.get().state.with(py, |state| state.awaiter = awaiter);
     let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
     drop(old);
     refs::show(slf.as_any());

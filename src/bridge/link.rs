@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -15,7 +15,7 @@ use super::abi;
 #[cfg(feature = "loop")]
 use super::cx;
 use crate::py::call::Object;
-use crate::py::error;
+use crate::py::{error, names};
 
 static API: AtomicPtr<abi::Api> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -79,6 +79,9 @@ unsafe fn completed(provided: NonNull<abi::Api>, size: usize) -> abi::Api {
     unsafe extern "C" fn note_pending() -> u64 {
         0
     }
+    unsafe extern "C" fn current_task() -> abi::Object {
+        std::ptr::null_mut()
+    }
     let mut table = MaybeUninit::<abi::Api>::uninit();
     let at = table.as_mut_ptr();
     // SAFETY: the fields before `NEEDED` and those that `size` covers are copied, the others written: all are set.
@@ -86,6 +89,7 @@ unsafe fn completed(provided: NonNull<abi::Api>, size: usize) -> abi::Api {
         (&raw mut (*at).loop_timer).write(loop_timer);
         (&raw mut (*at).timer_drop).write(timer_drop);
         (&raw mut (*at).note_pending).write(note_pending);
+        (&raw mut (*at).current_task).write(current_task);
         provided.cast::<u8>().copy_to_nonoverlapping(NonNull::new_unchecked(at).cast(), size);
         table.assume_init()
     }
@@ -116,6 +120,19 @@ pub struct PendingIn {
     pub step: Option<NonZeroU32>,
     /// The task says so when it takes the awaitable up (`RustFuture::take_up`).
     pub is_taken_up: bool,
+    pub awaiter: Awaiter,
+}
+
+/// The task that awaits, by its address; None: no task does. Of a task that is gone another may have the address: it takes
+/// nothing away from anybody.
+pub type Awaiter = Option<NonZeroUsize>;
+
+/// The current task: one of another class may have started eagerly in a step of ours.
+///
+/// # Errors
+/// What importing asyncio raises.
+pub fn awaiter(py: Python<'_>) -> PyResult<Awaiter> {
+    names::current_task(py).map(|task| task.and_then(|task| NonZeroUsize::new(task.as_ptr().addr())))
 }
 
 impl<'a> Current<'a> {
@@ -126,7 +143,7 @@ impl<'a> Current<'a> {
 
     /// A poll with it is pending. None: in no step.
     #[inline(always)]
-    pub fn note_pending(&self, _py: Python<'_>) -> Option<PendingIn> {
+    pub fn note_pending(&self, py: Python<'_>) -> Option<PendingIn> {
         let (number, is_taken_up) = match &self.whose {
             #[cfg(feature = "loop")]
             Whose::Own(step) => (step.note_pending(), true),
@@ -135,7 +152,19 @@ impl<'a> Current<'a> {
             Whose::Providers(api) => (unsafe { (api.note_pending)() } as u32, false),
             Whose::Nobodys(_) => return None,
         };
-        Some(PendingIn { step: NonZeroU32::new(number), is_taken_up })
+        Some(PendingIn { step: NonZeroU32::new(number), is_taken_up, awaiter: self.task(py) })
+    }
+
+    /// Whose step it is. None: nobody's, or that of a provider that does not tell.
+    #[inline(always)]
+    fn task(&self, _py: Python<'_>) -> Awaiter {
+        match &self.whose {
+            #[cfg(feature = "loop")]
+            Whose::Own(step) => step.task().and_then(|task| NonZeroUsize::new(task.as_ptr().addr())),
+            // SAFETY: the token says that the GIL is held, which is all that the ABI asks.
+            Whose::Providers(api) => NonZeroUsize::new(unsafe { (api.current_task)() }.addr()),
+            Whose::Nobodys(_) => None,
+        }
     }
 }
 

@@ -98,6 +98,12 @@ impl Address {
         Self(unsafe { NonNull::new_unchecked(object.as_ptr()) })
     }
 
+    /// What is told apart by it, and nothing else.
+    #[inline]
+    pub fn as_ptr(self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
     /// A reference to the object; None once it is being freed. A deallocator runs Python code with the count at zero
     /// (weak references, `__del__` of what the object held), and that code may give the GIL to whoever has the address.
     ///

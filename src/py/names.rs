@@ -8,6 +8,7 @@ use pyo3::types::PyType;
 
 struct Names {
     get_running_loop: Py<PyAny>,
+    current_task: Py<PyAny>,
     ensure_future: Py<PyAny>,
     isfuture: Py<PyAny>,
     cancelled_error: Py<PyType>,
@@ -23,6 +24,7 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
             let class = |name: &str| -> PyResult<_> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
             Ok(Names {
                 get_running_loop: asyncio.try_getattr("_get_running_loop")?.unbind(),
+                current_task: asyncio.try_getattr("current_task")?.unbind(),
                 ensure_future: asyncio.try_getattr("ensure_future")?.unbind(),
                 isfuture: asyncio.try_getattr("isfuture")?.unbind(),
                 cancelled_error: class("CancelledError")?,
@@ -51,6 +53,18 @@ pub fn require_running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         return Err(PyRuntimeError::new_err("no running event loop"));
     }
     Ok(event_loop)
+}
+
+/// The task whose step runs in this thread (`asyncio.current_task()`); None outside of one, and of a loop.
+///
+/// # Errors
+/// What importing asyncio raises.
+pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    if running_loop(py)?.is_none() {
+        return Ok(None);
+    }
+    let task = names(py)?.current_task.bind(py).try_call(())?;
+    Ok((!task.is_none()).then_some(task))
 }
 
 /// `asyncio.ensure_future`.

@@ -34,7 +34,7 @@ extern "C" {
 
 /* The version of this header. */
 #define PYLOOP_MAJOR 1
-#define PYLOOP_MINOR 1
+#define PYLOOP_MINOR 2
 
 /* Set in the flags of `current_waker` when the loop is in debug mode: slow polls are to be reported. */
 #define PYLOOP_DEBUG 1u
@@ -99,6 +99,11 @@ typedef struct PyLoop_Api {
      * One that is pending a second time in a step of the same number is iterated (`for`, `list()`) instead of awaited,
      * and would be for ever: asyncio's futures raise RuntimeError("await wasn't used with future") then. */
     uint64_t (*note_pending)(void);
+
+    /* Since 1.2 (GIL): the task whose step is running on this thread, borrowed for the length of that step; NULL outside of
+     * a step of a pyloop task. `await anext(iterator, default)` calls __await__ for each of its steps: an awaitable that
+     * refuses a second one compares this with the task that it was pending in, and gives that its iterator again. */
+    PyObject *(*current_task)(void);
 } PyLoop_Api;
 
 /* Whether the loop that is there has this field of PyLoop_Api. */
