@@ -13,7 +13,7 @@ use futures::task::AtomicWaker;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::Output;
@@ -137,6 +137,28 @@ impl TargetLoop {
         Self { native: NativeLoop::of(&event_loop), event_loop: WeakRef::of(&event_loop) }
     }
 
+    /// On the loop's thread: an exception of Python code that nobody waits for. What ends a run ends this one, by a callback
+    /// that raises it: it came in the middle of a Rust future's poll, which has no way out of the loop.
+    fn tell(&self, py: Python<'_>, raised: PyErr, about: Option<&Bound<'_, PyAny>>) {
+        if !error::ends_the_run(py, &raised) {
+            return error::unraisable(py, raised, about);
+        }
+        if let Err(failed) = self.call_soon(py, |_| Err(raised)) {
+            error::unraisable(py, failed, about);
+        }
+    }
+
+    fn call_soon(
+        &self,
+        py: Python<'_>,
+        errand: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+    ) -> PyResult<()> {
+        let Some(event_loop) = self.event_loop.get(py) else { return errand(py) };
+        let errand: Errand = Box::new(errand);
+        let call = Bound::new(py, ErrandCall(GilCell::new(Some(errand))))?;
+        event_loop.try_call_method(pyo3::intern!(py, "call_soon"), (call,)).map(drop)
+    }
+
     /// Run an errand with the GIL on the loop's thread: now, if this is it. A loop that is closed drops it; so does the
     /// end of the interpreter.
     fn run(&self, errand: impl FnOnce(Python<'_>) + Send + 'static) {
@@ -155,7 +177,10 @@ impl TargetLoop {
             if names::running_loop(py).is_ok_and(|running| call::same(&running, &event_loop)) {
                 return errand(py);
             }
-            let errand: Errand = Box::new(errand);
+            let errand: Errand = Box::new(|py| {
+                errand(py);
+                Ok(())
+            });
             match Bound::new(py, ErrandCall(GilCell::new(Some(errand)))) {
                 Ok(callable) => callback_waker(&event_loop, callable.into_any()).wake(),
                 Err(raised) => error::unraisable(py, raised, None),
@@ -164,7 +189,7 @@ impl TargetLoop {
     }
 }
 
-type Errand = Box<dyn FnOnce(Python<'_>) + Send>;
+type Errand = Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>;
 
 /// The start of an awaitable on its way to the loop. Whoever waits is told when it does not arrive.
 struct Start(Option<Arc<Inner>>);
@@ -210,8 +235,24 @@ impl Inner {
         let Some(awaitable) = self.awaitable.take(py) else { return };
         let awaitable = awaitable.into_bound(py);
         // Whoever waits must hear of a panic, too.
-        if let Err(raised) = error::catch_panic(|| self.start_task(&awaitable)).and_then(|started| started) {
-            self.finish(Err(raised));
+        match error::catch_panic(|| self.start_task(&awaitable)).and_then(|started| started) {
+            Ok(()) => {}
+            Err(raised) if error::ends_the_run(py, &raised) => self.end_the_run(py, raised),
+            Err(raised) => self.finish(Err(raised)),
+        }
+    }
+
+    /// The first step of an eager task has raised what ends the run. Whoever waits is told when the loop runs again, as the
+    /// done callbacks of such a task are called then.
+    fn end_the_run(self: &Arc<Self>, py: Python<'_>, raised: PyErr) {
+        self.target.tell(py, raised.clone_ref(py), None);
+        let this = Arc::clone(self);
+        let tell = move |_: Python<'_>| {
+            this.finish(Err(raised));
+            Ok(())
+        };
+        if let Err(failed) = self.target.call_soon(py, tell) {
+            self.finish(Err(failed));
         }
     }
 
@@ -229,7 +270,7 @@ impl Inner {
             }
         };
         if let Err(raised) = end() {
-            error::unraisable(py, raised, Some(awaitable));
+            self.target.tell(py, raised, Some(awaitable));
         }
     }
 
@@ -242,7 +283,7 @@ impl Inner {
         }
         let call = Bound::new(py, DoneCall(Arc::downgrade(self)))?;
         task.try_call_method(pyo3::intern!(py, "add_done_callback"), (call,))?;
-        let ours = self.target.native.is_some() && call::same(task.get_type().as_any(), task_class(py)?);
+        let ours = self.target.native.is_some() && call::same(task.get_type().as_any(), task_class(py)?.as_any());
         let task = if ours { WeakRef::of(&task) } else { WeakRef::Strong(task.unbind()) };
         drop(self.task.replace(py, Some(task)));
         if self.dropped.load(Ordering::SeqCst) {
@@ -267,7 +308,13 @@ impl Inner {
             let keywords = eager.copy()?;
             keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
             keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            return task_class(py)?.try_call_with((awaitable,), &keywords);
+            let args = PyTuple::new(py, [awaitable])?;
+            let (task, begun) = call::create(task_class(py)?, &args, &keywords)?;
+            // Whoever awaits is told of what ends the run, too.
+            if begun.is_err() {
+                task.try_setattr(pyo3::intern!(py, "_log_traceback"), false)?;
+            }
+            return begun.map(|()| task);
         }
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "loop"), event_loop)?;
@@ -302,10 +349,10 @@ fn result_of(future: &Bound<'_, PyAny>) -> Output {
 }
 
 /// `pyloop.Task`, where a loop of pyloop's runs.
-fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class =
-        CLASS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("pyloop._native")?.try_getattr("Task")?.unbind()))?;
+fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let find = || Ok::<_, PyErr>(py.import("pyloop._native")?.try_getattr("Task")?.cast_into::<PyType>()?.unbind());
+    let class = CLASS.get_or_try_init(py, find)?;
     Ok(class.bind(py))
 }
 
@@ -319,16 +366,14 @@ fn eager_keywords(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(keywords.bind(py))
 }
 
-/// An errand as a Python callable, for loops that are not pyloop's.
+/// An errand as a Python callable.
 #[pyclass(frozen, module = "pyloop._native")]
 struct ErrandCall(GilCell<Option<Errand>>);
 
 #[pymethods]
 impl ErrandCall {
-    fn __call__(&self, py: Python<'_>) {
-        if let Some(errand) = self.0.take(py) {
-            errand(py);
-        }
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.take(py).map_or(Ok(()), |errand| errand(py))
     }
 }
 

@@ -4,7 +4,7 @@
 //! What the loop calls for each callback and each step is called without argument tuples, dictionaries or attribute
 //! look-ups by string.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
@@ -260,6 +260,29 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
 
 fn is_true(answer: c_int) -> bool {
     answer != 0
+}
+
+/// `class(*args, **keywords)` in its two parts: one whose `__init__` has raised is there all the same.
+///
+/// # Errors
+/// What `__new__` raises.
+pub fn create<'py>(
+    class: &Bound<'py, PyType>,
+    args: &Bound<'py, PyTuple>,
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+    let py = class.py();
+    let class = class.as_type_ptr();
+    // SAFETY: the Bounds hold class and arguments for the calls, and the GIL. Every class that can be called has these two
+    // slots, of these types; the first gives a new reference, or NULL with an exception. That is how CPython's `type`
+    // calls them (`type_call`), for an object of the class itself.
+    unsafe {
+        let new = std::mem::transmute::<*mut c_void, ffi::newfunc>(ffi::PyType_GetSlot(class, ffi::Py_tp_new));
+        let init = std::mem::transmute::<*mut c_void, ffi::initproc>(ffi::PyType_GetSlot(class, ffi::Py_tp_init));
+        let object = owned(py, new(class, args.as_ptr(), keywords.as_ptr()))?;
+        let begun = answered(py, init(object.as_ptr(), args.as_ptr(), keywords.as_ptr())).map(drop);
+        Ok((object, begun))
+    }
 }
 
 /// `callable(*args)`, with the tuple that `call_soon` made: CPython reads the items in place.

@@ -275,9 +275,13 @@ def test_the_awaiting_task_is_cancelled_by_the_error_that_rust_passes_on(loop: L
 
 @each_way
 @pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_program_passes_rust(loop: Loop, through: Through, leave: type[BaseException]) -> None:
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+def test_what_ends_the_program_passes_rust(
+    loop: Loop, through: Through, leave: type[BaseException], turns: int
+) -> None:
     async def ends() -> None:
-        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         raise leave("now")
 
     async def main() -> None:
@@ -296,6 +300,38 @@ def test_what_ends_the_program_passes_rust(loop: Loop, through: Through, leave: 
             continue
     assert isinstance(task.exception(), leave)
     turn(loop, 2)
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_ends_the_program_is_not_rusts_to_swallow(
+    loop: Loop, handled: list[dict[str, Any]], leave: type[BaseException], turns: int, eager: bool
+) -> None:
+    seen = list[str]()
+
+    async def ends() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise leave("now")
+
+    async def main() -> None:
+        if eager:
+            loop.set_task_factory(lambda loop, coro, **_: asyncio.Task(coro, loop=loop, eager_start=True))
+        assert not await ext.ignores(ends())
+        seen.append("goes on")
+
+    task = loop.create_task(main())
+    with pytest.raises(leave, match="now"):
+        loop.run_until_complete(task)
+    assert seen == []
+    loop.set_task_factory(None)
+    # Who awaits is told of it in the next run.
+    loop.run_until_complete(task)
+    assert seen == ["goes on"]
+    # Of an eager task that a factory makes nobody but asyncio knows.
+    unknown = eager and not turns
+    assert [context["message"] for context in handled] == ["Task exception was never retrieved"] * unknown
 
 
 # Locals.

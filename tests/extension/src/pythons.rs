@@ -49,6 +49,13 @@ fn awaits_in_thread<'py>(py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyRes
     })
 }
 
+/// Awaits it, and is pleased with whatever comes.
+#[pyfunction]
+fn ignores<'py>(py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let future = pyloop::into_future(awaitable)?;
+    pyloop::future_into_py(py, async move { Ok::<_, PyErr>(future.await.is_ok()) })
+}
+
 /// Awaits all of them at once.
 #[pyfunction]
 fn joins<'py>(py: Python<'py>, awaitables: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
@@ -156,6 +163,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         drops_unpolled,
         gives_up_spawned,
         awaits_in_thread,
+        ignores,
         joins,
         calls_async,
         calls_async_deeper,
