@@ -77,6 +77,7 @@ pub use generic::PyloopRuntime;
 pub use main_entry::MainResult;
 #[doc(hidden)]
 pub use main_entry::run_main;
+pub use py::error::io_error;
 pub use pyloop_macros::main;
 pub use rt::background::{init, init_with_runtime};
 pub use rt::block_on::block_on;

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::bridge::run;
 use crate::py::call::Object;
+use crate::py::error;
 
 /// What a main may return: nothing, or a result.
 pub trait MainResult: 'static {
@@ -28,7 +29,7 @@ impl MainResult for () {
 
 impl<E: Into<PyErr> + 'static> MainResult for Result<(), E> {
     fn into_result(self) -> PyResult<()> {
-        self.map_err(Into::into)
+        self.map_err(error::into_error)
     }
 }
 

@@ -19,7 +19,7 @@ use super::awaitable::RustFuture;
 use super::body::{Output, SlimOutput};
 use super::holding::Traverse;
 use super::locals::{self, TaskLocals};
-use crate::py::names;
+use crate::py::{error, names};
 use crate::rt::background;
 
 /// A Python awaitable that polls `fut` in place: in the step of the task that awaits it, on that task's thread, with
@@ -30,7 +30,8 @@ use crate::rt::background;
 /// use [`send_future_into_py`]. Work that takes long between two awaits blocks the loop as Python code would: see
 /// [`spawn_into_py`] and [`spawn_blocking_into_py`].
 ///
-/// The result converts with `IntoPyObject`, the error with `Into<PyErr>`; a panic raises `PanicException`.
+/// The result converts with `IntoPyObject`, the error with `Into<PyErr>` (an `io::Error` with [`io_error`](crate::io_error));
+/// a panic raises `PanicException`.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -50,7 +51,7 @@ pub fn future_into_py<F, T, E>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyA
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: for<'py> IntoPyObject<'py>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     named_into_py(py, type_name::<F>(), fut)
 }
@@ -64,7 +65,7 @@ pub fn named_into_py<'py, F, T, E>(py: Python<'py>, name: &'static str, fut: F) 
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: for<'a> IntoPyObject<'a>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     RustFuture::local_object(py, name, Converted { future: fut })
 }
@@ -77,7 +78,7 @@ pub fn send_future_into_py<F, T, E>(py: Python<'_>, fut: F) -> PyResult<Bound<'_
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: for<'py> IntoPyObject<'py>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     RustFuture::object(py, type_name::<F>(), Converted { future: fut })
 }
@@ -111,11 +112,11 @@ where
     H: Traverse + Send + 'static,
     F: Future + Send + 'static,
     T: for<'py> IntoPyObject<'py>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     let finish = |value, held| match finish(value, held) {
         Ok(value) => Python::attach(|py| into_object(py, value)),
-        Err(failed) => Err(failed.into()),
+        Err(failed) => Err(error::into_error(failed)),
     };
     RustFuture::holding(type_name::<F>(), held, fut, finish).into_object(py).map(Bound::into_any)
 }
@@ -161,7 +162,7 @@ where
     let spawned = async move {
         let locals = Python::attach(locals::get_current_locals)?;
         let handle = background::handle()?;
-        joined(AbortOnDrop(handle.spawn(locals::scope(locals, fut))).await)?.map_err(Into::into)
+        joined(AbortOnDrop(handle.spawn(locals::scope(locals, fut))).await)?.map_err(error::into_error)
     };
     RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
@@ -187,7 +188,7 @@ where
 {
     let spawned = async move {
         let handle = background::handle()?;
-        joined(AbortOnDrop(handle.spawn_blocking(f)).await)?.map_err(Into::into)
+        joined(AbortOnDrop(handle.spawn_blocking(f)).await)?.map_err(error::into_error)
     };
     RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
@@ -224,7 +225,7 @@ where
         let cancelled = token.drop_guard();
         let ended = background::handle()?.spawn(locals::scope(locals, fut)).await;
         drop(cancelled.disarm());
-        joined(ended)?.map_err(Into::into)
+        joined(ended)?.map_err(error::into_error)
     };
     RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
 }
@@ -250,7 +251,7 @@ impl<F, T, E> Future for Converted<F>
 where
     F: Future<Output = Result<T, E>>,
     T: for<'py> IntoPyObject<'py>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     type Output = SlimOutput;
 
@@ -259,7 +260,7 @@ where
         Poll::Ready(match ready!(self.project().future.poll(cx)) {
             // SAFETY: a `Converted` is polled by `RustFuture::poll`, which has a token.
             Ok(value) => into_object(unsafe { Python::assume_attached() }, value).map_err(Box::new),
-            Err(failed) => Err(Box::new(failed.into())),
+            Err(failed) => Err(Box::new(error::into_error(failed))),
         })
     }
 }

@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 
 use super::awaitable::RustFuture;
 use crate::py::call::Object;
+use crate::py::error;
 
 /// Run `fut` to its end on a new event loop in this thread, as `asyncio.run` does, and give its result. The loop is a
 /// pyloop when the package can be imported (with the `loop` feature this crate brings it along, see
@@ -73,7 +74,7 @@ where
     let slot = Rc::new(RefCell::new(None));
     let result = Rc::clone(&slot);
     let main = RustFuture::new_local(std::any::type_name::<F>(), async move {
-        let value = fut.await.map_err(Into::into)?;
+        let value = fut.await.map_err(error::into_error)?;
         result.replace(Some(value));
         Ok(Python::attach(|py| py.None()))
     });

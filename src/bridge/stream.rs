@@ -43,11 +43,11 @@ pub fn stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, 
 where
     S: Stream<Item = Result<T, E>> + Send + 'static,
     T: for<'py> IntoPyObject<'py>,
-    E: Into<PyErr>,
+    E: Into<PyErr> + 'static,
 {
     let items = futures::StreamExt::map(stream, |item| match item {
         Ok(value) => Python::attach(|py| into_object(py, value)),
-        Err(failed) => Err(failed.into()),
+        Err(failed) => Err(error::into_error(failed)),
     });
     let source = GilCell::new(Source::Open(ProcessBound::new(Box::pin(items)), Waiting::default()));
     Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)

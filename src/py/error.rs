@@ -63,6 +63,38 @@ pub fn os_error(failed: &std::io::Error) -> PyErr {
     }
 }
 
+/// An `io::Error` as Python's OSError, of the subclass for its number, with `errno` and `strerror`. One without a number
+/// (tokio's "early eof", say) has its own words alone, one that a `PyErr` was put into is that.
+///
+/// Each function of this crate that takes a future's or a stream's error does this to an `io::Error`. Where `?` makes a
+/// [`PyErr`] of one, PyO3 makes it, with words and no number: there this is for `map_err`.
+///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn size(py: Python<'_>, path: String) -> PyResult<Bound<'_, PyAny>> {
+///     pyloop::future_into_py(py, async move {
+///         let found = tokio::fs::metadata(path).await.map_err(pyloop::io_error)?;
+///         Ok::<_, PyErr>(found.len())
+///     })
+/// }
+/// ```
+#[must_use]
+pub fn io_error(failed: std::io::Error) -> PyErr {
+    if failed.raw_os_error().is_some() { os_error(&failed) } else { failed.into() }
+}
+
+/// An error of a future's, of any type: `io_error` of an `io::Error`.
+pub fn into_error<E: Into<PyErr> + 'static>(failed: E) -> PyErr {
+    let mut failed = Some(failed);
+    let found = (&mut failed as &mut dyn Any).downcast_mut::<Option<std::io::Error>>().and_then(Option::take);
+    match (found, failed) {
+        (Some(failed), _) => io_error(failed),
+        (None, Some(failed)) => failed.into(),
+        (None, None) => unreachable!("what is not taken out is there"),
+    }
+}
+
 /// As `os_error`, with the object that it is about, or the two.
 pub fn os_error_about(failed: &std::io::Error, filename: Py<PyAny>, filename2: Option<Py<PyAny>>) -> PyErr {
     match (failed.raw_os_error(), filename2) {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -98,6 +100,39 @@ def test_a_rust_error_becomes_the_exception_that_it_converts_to(loop: Loop) -> N
             await ext.io_error()
         with pytest.raises(ValueError, match=r"^as it is$"):
             await ext.fails("as it is")
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED, errno.ENOSPC, errno.EAGAIN])
+def test_an_io_error_has_its_number_and_the_c_librarys_words(loop: Loop, number: int) -> None:
+    ways = "future named send holding spawn spawn_blocking shielded stream"
+    expected = OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        for through in [*ways.split(), "by hand"]:
+            with pytest.raises(OSError, match=r".") as caught:
+                await ext.fails_with(through, number)
+            assert type(caught.value) is type(expected)
+            assert caught.value.args == expected.args
+            assert (caught.value.errno, caught.value.strerror) == (number, os.strerror(number))
+            assert str(caught.value) == str(expected)
+
+    loop.run_until_complete(main())
+    with pytest.raises(type(expected)) as caught:
+        ext.fails_on(loop, number)
+    assert caught.value.args == expected.args
+
+
+def test_an_io_error_without_a_number_is_what_is_in_it(loop: Loop) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectionResetError, match=r"^in words$") as caught:
+            await ext.fails_without_number(None)
+        assert caught.value.errno is None
+        error = ZeroDivisionError("inside")
+        with pytest.raises(ZeroDivisionError) as inside:
+            await ext.fails_without_number(error)
+        assert inside.value is error
 
     loop.run_until_complete(main())
 

@@ -1,6 +1,7 @@
 //! Futures of every temper, through each function of the API.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -76,6 +77,41 @@ fn fails(py: Python<'_>, message: String) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 fn io_error(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     pyloop::future_into_py(py, async { tokio::fs::read("/no/such/file").await })
+}
+
+/// Fails with an `io::Error` of this number, through each function that takes a future's error.
+#[pyfunction]
+fn fails_with<'py>(py: Python<'py>, through: &str, number: i32) -> PyResult<Bound<'py, PyAny>> {
+    let failed = move || Err::<(), _>(io::Error::from_raw_os_error(number));
+    match through {
+        "future" => pyloop::future_into_py(py, async move { failed() }),
+        "named" => pyloop::named_into_py(py, "named", async move { failed() }),
+        "send" => pyloop::send_future_into_py(py, async move { failed() }),
+        "holding" => pyloop::holding_into_py(py, py.None(), async {}, move |(), _| failed()),
+        "spawn" => pyloop::spawn_into_py(py, async move { failed() }),
+        "spawn_blocking" => pyloop::spawn_blocking_into_py(py, failed),
+        "shielded" => pyloop::shielded_into_py(py, move |_| async move { failed() }),
+        "stream" => {
+            let stream = pyloop::stream_into_py(py, futures::stream::iter([failed()]))?;
+            stream.call_method0("__anext__")
+        }
+        "by hand" => pyloop::future_into_py(py, async move {
+            failed().map_err(pyloop::io_error)?;
+            Ok::<_, PyErr>(())
+        }),
+        _ => Err(PyValueError::new_err(through.to_owned())),
+    }
+}
+
+/// Fails with an `io::Error` that has no number: one of words, or one that has this exception in it.
+#[pyfunction]
+fn fails_without_number(py: Python<'_>, inside: Option<Py<PyAny>>) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, async move {
+        Err::<(), _>(match inside {
+            None => io::Error::new(io::ErrorKind::ConnectionReset, "in words"),
+            Some(raised) => io::Error::other(Python::attach(|py| PyErr::from_value(raised.into_bound(py)))),
+        })
+    })
 }
 
 #[pyfunction]
@@ -272,6 +308,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         never,
         fails,
         io_error,
+        fails_with,
+        fails_without_number,
         panics,
         local,
         sleep,

@@ -154,6 +154,12 @@ fn runs_on<'py>(event_loop: Bound<'py, PyAny>, awaitable: Py<PyAny>) -> PyResult
     })
 }
 
+/// This event loop for a future that fails with an `io::Error`.
+#[pyfunction]
+fn fails_on(event_loop: Bound<'_, PyAny>, number: i32) -> PyResult<()> {
+    pyloop::run_until_complete(event_loop, async move { Err(std::io::Error::from_raw_os_error(number)) })
+}
+
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! functions {
         ($($name:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($name, module)?)?;)* };
@@ -173,6 +179,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         blocks_in_the_runtime,
         runs,
         runs_on,
+        fails_on,
     );
     Ok(())
 }
