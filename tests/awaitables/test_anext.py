@@ -85,7 +85,7 @@ def test_an_item_that_is_waited_for_is_given(loop: Loop, make: Callable[[], Any]
         async def one() -> Any:
             return await anext(Items(make), "default")
 
-        assert await asyncio.gather(one(), one(), one()) == ["item"] * 3
+        assert list(await asyncio.gather(one(), one(), one())) == ["item"] * 3
 
     loop.run_until_complete(main())
 
