@@ -26,6 +26,55 @@ fn calls(py: Python<'_>, callable: Py<PyAny>, times: usize) -> PyResult<Bound<'_
     })
 }
 
+/// Receives `items` that are all there; how many polls that took.
+async fn drained(items: usize) -> usize {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    (0..items).for_each(|item| sender.send(item).expect("the receiver is there"));
+    drop(sender);
+    let mut polls = 0;
+    let mut receiving = std::pin::pin!(async { while receiver.recv().await.is_some() {} });
+    poll_fn(|cx| {
+        polls += 1;
+        receiving.as_mut().poll(cx)
+    })
+    .await;
+    polls
+}
+
+#[pyfunction]
+fn drains(py: Python<'_>, items: usize) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, async move { Ok::<_, PyErr>(drained(items).await) })
+}
+
+/// `drains` of a task of the local set.
+#[pyfunction]
+fn drains_locally(py: Python<'_>, items: usize) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, async move {
+        tokio::task::spawn_local(drained(items)).await.map_err(|_| PyRuntimeError::new_err("lost"))
+    })
+}
+
+/// `drains` by PyO3's own awaitable, which nobody gives a budget.
+#[pyfunction]
+async fn pyo3_drains(items: usize) -> usize {
+    drained(items).await
+}
+
+/// `drains` with calls of `callable()` in every poll.
+#[pyfunction]
+fn drains_and_calls(py: Python<'_>, items: usize, callable: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, async move {
+        let mut draining = Box::pin(drained(items));
+        poll_fn(|cx| {
+            if let Err(raised) = Python::attach(|py| callable.call0(py)) {
+                return Poll::Ready(Err(raised));
+            }
+            draining.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    })
+}
+
 /// Called when it is dropped.
 struct OnDrop(Py<PyAny>);
 
@@ -297,6 +346,10 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     functions!(
         calls,
+        drains,
+        drains_locally,
+        pyo3_drains,
+        drains_and_calls,
         calls_when_dropped,
         panics_when_dropped,
         panics_with_a_number,
