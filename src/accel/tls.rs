@@ -11,7 +11,7 @@
 //!
 //! Plain path: asyncio's `SSLProtocol`, with CPython's methods.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -20,20 +20,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
-use super::{Acceleration, Probed, Why, expect, raised};
+use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::{self, Object};
 use crate::py::memory::{self, word};
 use crate::py::new_bytes::NewBytes;
+use crate::py::openssl::{Library, Ssl};
+use crate::py::openssl_bio::Bios;
 
 pub static TLS: Acceleration = Acceleration::new("tls");
-
-/// OpenSSL's `SSL`: one connection.
-#[repr(C)]
-struct Ssl(c_void);
-
-/// OpenSSL's `BIO`: of a `MemoryBIO`, bytes on their way.
-#[repr(C)]
-struct Bio(c_void);
 
 /// Where an object of `_ssl` has its OpenSSL part, in bytes: a `MemoryBIO` behind the head, a `_SSLSocket` one word further.
 const IN_BIO: usize = size_of::<ffi::PyObject>();
@@ -47,57 +41,6 @@ const WANT_READ: c_int = 2;
 
 /// The most that a record holds.
 const RECORD: usize = 16 * 1024;
-
-/// The functions of OpenSSL that are called.
-struct Library {
-    read: unsafe extern "C" fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int,
-    write: unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int,
-    get_error: unsafe extern "C" fn(*const Ssl, c_int) -> c_int,
-    has_pending: unsafe extern "C" fn(*const Ssl) -> c_int,
-    read_bio: unsafe extern "C" fn(*const Ssl) -> *mut Bio,
-    write_bio: unsafe extern "C" fn(*const Ssl) -> *mut Bio,
-    bio_read: unsafe extern "C" fn(*mut Bio, *mut c_void, c_int) -> c_int,
-    bio_write: unsafe extern "C" fn(*mut Bio, *const c_void, c_int) -> c_int,
-    bio_pending: unsafe extern "C" fn(*mut Bio) -> usize,
-    clear_errors: unsafe extern "C" fn(),
-}
-
-impl Library {
-    /// The functions that the extension module at `path` is linked with.
-    fn linked_with(path: &str) -> Result<Self, Why> {
-        let path = CString::new(path).map_err(|_| "a path with a NUL in it")?;
-        // SAFETY: `path` ends with NUL. What is loaded already is not loaded again, and is never unloaded: CPython keeps its
-        // extension modules.
-        let module = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
-        let module = NonNull::new(module).ok_or("the ssl module is not loaded from a file")?;
-        let find = |name: &'static std::ffi::CStr| -> Result<*mut c_void, Why> {
-            // SAFETY: the handle is dlopen's, and the name ends with NUL.
-            let found = unsafe { libc::dlsym(module.as_ptr(), name.as_ptr()) };
-            if found.is_null() {
-                Err(format!("the ssl module has no {}", name.to_string_lossy()).into())
-            } else {
-                Ok(found)
-            }
-        };
-        // SAFETY: these are OpenSSL's functions of these names, whose types its documentation gives.
-        unsafe {
-            use std::mem::transmute;
-            #[expect(clippy::missing_transmute_annotations, reason = "the types stand in the fields above")]
-            Ok(Self {
-                read: transmute(find(c"SSL_read_ex")?),
-                write: transmute(find(c"SSL_write_ex")?),
-                get_error: transmute(find(c"SSL_get_error")?),
-                has_pending: transmute(find(c"SSL_has_pending")?),
-                read_bio: transmute(find(c"SSL_get_rbio")?),
-                write_bio: transmute(find(c"SSL_get_wbio")?),
-                bio_read: transmute(find(c"BIO_read")?),
-                bio_write: transmute(find(c"BIO_write")?),
-                bio_pending: transmute(find(c"BIO_ctrl_pending")?),
-                clear_errors: transmute(find(c"ERR_clear_error")?),
-            })
-        }
-    }
-}
 
 /// What is known of the `ssl` module: set when the probe has succeeded.
 struct Known {
@@ -123,12 +66,11 @@ pub enum Read {
 /// nothing of the loop may be borrowed while a record is read or written.
 #[pyclass(frozen, name = "_TlsSession", module = "pyloop._native")]
 pub struct Session {
-    /// The `_ssl._SSLSocket`, which keeps what the pointers below point to.
-    _object: Py<PyAny>,
     library: &'static Library,
     ssl: NonNull<Ssl>,
-    incoming: NonNull<Bio>,
-    outgoing: NonNull<Bio>,
+    bios: Bios,
+    /// The `_ssl._SSLSocket`, which keeps the connection: the last to be dropped.
+    _object: Py<PyAny>,
 }
 
 // SAFETY: OpenSSL's objects may be used by any thread, one at a time, and every method here takes a token of the GIL.
@@ -137,7 +79,7 @@ unsafe impl Send for Session {}
 unsafe impl Sync for Session {}
 
 impl Session {
-    /// The connection of a `_ssl._SSLSocket`; None for an object of another class, or one without BIOs.
+    /// The connection of a `_ssl._SSLSocket`; None for an object of another class, or one without `MemoryBIO`s of its own.
     fn of(known: &'static Known, object: &Bound<'_, PyAny>) -> Option<Self> {
         let py = object.py();
         if !call::has_type(object, known.class.bind(py)) {
@@ -149,38 +91,45 @@ impl Session {
         let library = &known.library;
         // SAFETY: the object has it, and lives.
         let (incoming, outgoing) = unsafe { ((library.read_bio)(ssl.as_ptr()), (library.write_bio)(ssl.as_ptr())) };
-        let (incoming, outgoing) = (NonNull::new(incoming)?, NonNull::new(outgoing)?);
-        Some(Self { _object: object.clone().unbind(), library, ssl, incoming, outgoing })
+        // SAFETY: they are the connection's. The session keeps the object, and so the connection, until it has dropped the
+        // BIOs. The GIL is held whenever a function of OpenSSL's begins to run for the connection, which is asked for one
+        // thing at a time.
+        let bios = unsafe { Bios::open(library, ssl, [NonNull::new(incoming)?, NonNull::new(outgoing)?])? };
+        Some(Self { library, ssl, bios, _object: object.clone().unbind() })
     }
 
     /// How many bytes wait in `_incoming`.
     #[inline]
     pub fn incoming(&self, _py: Python<'_>) -> usize {
-        // SAFETY: `_object` keeps the BIO.
-        unsafe { (self.library.bio_pending)(self.incoming.as_ptr()) }
+        self.bios.incoming()
     }
 
     /// How many bytes wait in `_outgoing`.
     #[inline]
     pub fn outgoing(&self, _py: Python<'_>) -> usize {
-        // SAFETY: `_object` keeps the BIO.
-        unsafe { (self.library.bio_pending)(self.outgoing.as_ptr()) }
-    }
-
-    /// Whether there are bytes that have been received and not read.
-    #[inline]
-    pub fn has_more(&self, py: Python<'_>) -> bool {
-        // SAFETY: `_object` keeps the connection.
-        self.incoming(py) > 0 || unsafe { (self.library.has_pending)(self.ssl.as_ptr()) } != 0
+        self.bios.outgoing()
     }
 
     /// Put received bytes into `_incoming`. False: there is no memory for them. Runs no Python code.
     #[inline]
-    pub fn feed(&self, _py: Python<'_>, bytes: &[u8]) -> bool {
-        let Ok(length) = c_int::try_from(bytes.len()) else { return false };
-        // SAFETY: `_object` keeps the BIO, which copies as many bytes as there are.
-        length == 0
-            || unsafe { (self.library.bio_write)(self.incoming.as_ptr(), bytes.as_ptr().cast(), length) } == length
+    pub fn put_incoming(&self, _py: Python<'_>, bytes: &[u8]) -> bool {
+        self.bios.put_incoming(bytes)
+    }
+
+    /// Put records into `_outgoing`. False: there is no memory for them. Runs no Python code.
+    pub fn put_outgoing(&self, _py: Python<'_>, records: &[u8]) -> bool {
+        self.bios.put_outgoing(records)
+    }
+
+    /// An error of somebody else's must not be taken for one of this connection's.
+    #[inline(always)]
+    fn clear_errors(&self) {
+        // SAFETY: functions for this thread's list of errors. To clear it costs ten times as much as to look.
+        unsafe {
+            if (self.library.peek_error)() != 0 {
+                (self.library.clear_errors)();
+            }
+        }
     }
 
     /// Read what one record has, or as much of it as there is room for.
@@ -189,11 +138,10 @@ impl Session {
     /// `room` may be written to for `size` bytes, at least one, while the call lasts, though Python code may run.
     #[inline]
     pub unsafe fn read(&self, _py: Python<'_>, room: *mut u8, size: usize) -> Read {
+        self.clear_errors();
         let mut count = 0;
-        // SAFETY: `_object` keeps the connection; the caller says that `room` is `size` long. An error of somebody else's
-        // must not be taken for one of this connection's.
+        // SAFETY: `_object` keeps the connection; the caller says that `room` is `size` long.
         unsafe {
-            (self.library.clear_errors)();
             let answer = (self.library.read)(self.ssl.as_ptr(), room.cast(), size, &raw mut count);
             match answer {
                 1 => Read::Bytes(count),
@@ -203,45 +151,70 @@ impl Session {
         }
     }
 
+    /// Read all that there is in what has been received and in what came before, record by record, into `room`.
+    /// Why it ended (never `Read::Bytes`).
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    fn read_into(&self, py: Python<'_>, received: &[u8], room: &mut impl Room) -> PyResult<Read> {
+        let (end, is_kept) = self.bios.reading(received, || {
+            loop {
+                // SAFETY: `_object` keeps the connection.
+                if !self.bios.has_more() && unsafe { (self.library.has_pending)(self.ssl.as_ptr()) } == 0 {
+                    break Ok(Read::NoMore);
+                }
+                let (place, size) = room.rest(RECORD)?;
+                // SAFETY: the room is `size` bytes long there, and nobody else knows it.
+                match unsafe { self.read(py, place, size) } {
+                    Read::Bytes(count) => room.fill(count),
+                    end => break Ok(end),
+                }
+            }
+        });
+        if is_kept { end } else { Err(PyMemoryError::new_err(())) }
+    }
+
     /// Read all that there is: exact `bytes`, or None for nothing, and why it ended (never `Read::Bytes`).
     ///
     /// # Errors
     /// MemoryError.
-    pub fn read_all<'py>(&self, py: Python<'py>) -> PyResult<(Option<Bound<'py, PyBytes>>, Read)> {
+    pub fn read_bytes<'py>(&self, py: Python<'py>, received: &[u8]) -> PyResult<(Option<Bound<'py, PyBytes>>, Read)> {
         // Records are larger than what is in them; one that was there in part may need more room than what has come now.
-        let mut room = NewBytes::new(py, self.incoming(py).max(1))?;
-        let end = loop {
-            if !self.has_more(py) {
-                break Read::NoMore;
-            }
-            let (place, size) = room.rest(RECORD)?;
-            // SAFETY: the room is `size` bytes long there, and nobody else knows it.
-            match unsafe { self.read(py, place, size) } {
-                Read::Bytes(count) => room.fill(count),
-                end => break end,
-            }
-        };
+        let mut room = NewBytes::new(py, received.len().max(1))?;
+        let end = self.read_into(py, received, &mut room)?;
         Ok((room.into_bytes()?, end))
     }
 
-    /// Make records of bytes: how many of them, which is all unless the connection has to receive first.
+    /// Read all that there is, to the end of `room`: why it ended (never `Read::Bytes`).
+    ///
+    /// # Errors
+    /// MemoryError.
     #[inline]
-    pub fn write(&self, _py: Python<'_>, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() {
-            let (rest, mut count) = (&bytes[done..], 0);
-            // SAFETY: `_object` keeps the connection, which reads as many bytes as `rest` has. An error of somebody else's
-            // must not be taken for one of this connection's.
-            let answer = unsafe {
-                (self.library.clear_errors)();
-                (self.library.write)(self.ssl.as_ptr(), rest.as_ptr().cast(), rest.len(), &raw mut count)
-            };
-            if answer != 1 {
-                break;
+    pub fn read_all(&self, py: Python<'_>, received: &[u8], room: &mut Vec<u8>) -> PyResult<Read> {
+        self.read_into(py, received, room)
+    }
+
+    /// Make records of bytes, to the end of `records`: of how many bytes, which is all unless the connection has to receive
+    /// first.
+    #[inline]
+    pub fn write(&self, _py: Python<'_>, bytes: &[u8], records: &mut Vec<u8>) -> usize {
+        self.bios.collecting(records, || {
+            let mut done = 0;
+            while done < bytes.len() {
+                let (rest, mut count) = (&bytes[done..], 0);
+                self.clear_errors();
+                // SAFETY: `_object` keeps the connection, which reads as many bytes as `rest` has.
+                let answer = unsafe {
+                    (self.library.write)(self.ssl.as_ptr(), rest.as_ptr().cast(), rest.len(), &raw mut count)
+                };
+                if answer != 1 {
+                    break;
+                }
+                done += count;
             }
-            done += count;
-        }
-        done
+            done
+        })
     }
 
     /// Take what waits in `_outgoing`: exact `bytes`, or None for nothing.
@@ -250,19 +223,60 @@ impl Session {
     /// MemoryError.
     #[inline]
     pub fn take_outgoing<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let size = self.outgoing(py).min(c_int::MAX as usize);
+        let size = self.outgoing(py);
         if size == 0 {
             return Ok(None);
         }
         let mut room = NewBytes::new(py, size)?;
-        let (place, _) = room.rest(RECORD)?;
-        // SAFETY: `_object` keeps the BIO, which fills the room as far as it has bytes; nobody else knows the room.
-        let count = unsafe { (self.library.bio_read)(self.outgoing.as_ptr(), place.cast(), size as c_int) };
-        if usize::try_from(count) != Ok(size) {
+        let (place, size) = room.rest(RECORD)?;
+        // SAFETY: the room is `size` bytes long there, and nobody else knows it.
+        if !unsafe { self.bios.take_outgoing(place, size) } {
             return Err(PyMemoryError::new_err(()));
         }
         room.fill(size);
         room.into_bytes()
+    }
+}
+
+/// Where decrypted bytes go.
+trait Room {
+    /// Where the next bytes go, and how many there is room for: one at least, more by `step` when there is none left.
+    ///
+    /// # Errors
+    /// MemoryError.
+    fn rest(&mut self, step: usize) -> PyResult<(*mut u8, usize)>;
+
+    /// The next so many bytes have been written.
+    fn fill(&mut self, count: usize);
+}
+
+impl Room for NewBytes<'_> {
+    #[inline]
+    fn rest(&mut self, step: usize) -> PyResult<(*mut u8, usize)> {
+        NewBytes::rest(self, step)
+    }
+
+    #[inline]
+    fn fill(&mut self, count: usize) {
+        NewBytes::fill(self, count);
+    }
+}
+
+impl Room for Vec<u8> {
+    #[inline]
+    fn rest(&mut self, step: usize) -> PyResult<(*mut u8, usize)> {
+        if self.try_reserve(step).is_err() {
+            return Err(PyMemoryError::new_err(()));
+        }
+        let rest = self.spare_capacity_mut();
+        Ok((rest.as_mut_ptr().cast(), rest.len()))
+    }
+
+    #[inline]
+    fn fill(&mut self, count: usize) {
+        assert!(count <= self.capacity() - self.len(), "more than there is room for");
+        // SAFETY: so many have been written, and there was room for them.
+        unsafe { self.set_len(self.len() + count) };
     }
 }
 
@@ -321,13 +335,27 @@ fn probe(
 /// What goes in comes out, and the first read makes the client greet its server.
 fn try_out(py: Python<'_>, session: &Session, incoming: &Bound<'_, PyAny>, outgoing: &Bound<'_, PyAny>) -> Probed {
     let bytes = |read: PyResult<Bound<'_, PyAny>>| read.and_then(|read| read.extract::<Vec<u8>>()).map_err(raised);
-    expect(session.feed(py, b"ping") && session.incoming(py) == 4, "a BIO does not keep what is written")?;
+    expect(session.put_incoming(py, b"ping") && session.incoming(py) == 4, "a BIO does not keep what is written")?;
     expect(bytes(incoming.try_call_method("read", ()))? == b"ping", "a BIO does not give what was written")?;
     outgoing.try_call_method("write", (PyBytes::new(py, b"pong"),)).map_err(raised)?;
     let taken = session.take_outgoing(py).map_err(raised)?;
     let is_pong = taken.is_some_and(|taken| taken.as_bytes() == b"pong");
     expect(is_pong && session.outgoing(py) == 0, "a BIO does not give what was written")?;
-    let (mut room, greeting) = ([0_u8; 16], [0x16, 0x03]);
+    let (mut room, mut records) = ([0_u8; 16], Vec::new());
+    // SAFETY: the connection lives, and has the BIOs; the room is as long as that.
+    let ((count, is_kept), collected) = unsafe {
+        let (library, ssl) = (session.library, session.ssl.as_ptr());
+        let (reader, writer) = ((library.read_bio)(ssl), (library.write_bio)(ssl));
+        (
+            session.bios.reading(b"pingpong", || (library.bio_read)(reader, room.as_mut_ptr().cast(), 4)),
+            session.bios.collecting(&mut records, || (library.bio_write)(writer, b"pong".as_ptr().cast(), 4)),
+        )
+    };
+    let is_ping = count == 4 && room.starts_with(b"ping");
+    let rest = bytes(incoming.try_call_method("read", ()))?;
+    expect(is_ping && is_kept && rest == b"pong", "what has been received is not read")?;
+    expect(collected == 4 && records == b"pong" && session.outgoing(py) == 0, "what is written is not collected")?;
+    let greeting = [0x16, 0x03];
     // SAFETY: the room is as long as that.
     let read = unsafe { session.read(py, room.as_mut_ptr(), room.len()) };
     let sent = bytes(outgoing.try_call_method("read", ()))?;

@@ -234,6 +234,20 @@ impl ReceiveBuffer {
         })
     }
 
+    /// Take the buffer, for what may run Python code: whoever receives meanwhile makes another.
+    pub fn take(&self, py: Python<'_>, size: usize) -> Vec<u8> {
+        let mut buffer = self.0.take(py);
+        if buffer.len() < size {
+            buffer.resize(size, 0);
+        }
+        buffer
+    }
+
+    /// Give it back.
+    pub fn give_back(&self, py: Python<'_>, buffer: Vec<u8>) {
+        drop(self.0.replace(py, buffer));
+    }
+
     pub fn recv(&self, watch: &Watch, sock: &Bound<'_, PyAny>, fd: RawFd, size: usize) -> PyResult<Tried> {
         let py = sock.py();
         if watch.is_drained(sock, fd) {

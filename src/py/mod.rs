@@ -27,6 +27,10 @@ pub mod memory;
 pub mod names;
 #[cfg(feature = "loop")]
 pub mod new_bytes;
+#[cfg(feature = "loop")]
+pub mod openssl;
+#[cfg(feature = "loop")]
+pub mod openssl_bio;
 pub mod refs;
 
 #[cfg(Py_LIMITED_API)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import random
 import ssl
@@ -127,6 +128,78 @@ def test_records_that_are_cut_anywhere_lose_nothing(loop: Loop, run: Run) -> Non
                     await asyncio.sleep(0)
             assert await protocol.received(len(data)) == data
             assert 0 not in protocol.pieces
+
+    run(main())
+
+
+def test_a_record_goes_on_where_the_program_has_put_its_beginning(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        async with tls_transport_and_peer() as (transport, protocol, peer):
+            for cut in 1, 4, 5, 6, 200, 16_500:
+                protocol.data.clear()
+                peer.write_all(b"x" * 300 + b"y" * 40_000)
+                records = peer.outgoing.read()
+                transport._ssl_protocol._incoming.write(records[:cut])
+                await loop.sock_sendall(peer.sock, records[cut:])
+                assert await protocol.received(40_300) == b"x" * 300 + b"y" * 40_000
+                assert transport._ssl_protocol._incoming.pending == 0
+
+    run(main())
+
+
+def test_what_the_program_encrypts_itself_goes_before_what_it_writes(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        async with tls_transport_and_peer() as (transport, _, peer):
+            for size in 1, 100_000:
+                transport.get_extra_info("ssl_object").write(b"first ")
+                assert transport._ssl_protocol._outgoing.pending > 0
+                transport.write(b"x" * size)
+                assert await peer.receive(6 + size) == b"first " + b"x" * size
+
+    run(main())
+
+
+def test_the_program_may_read_on_itself(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        async with tls_transport_and_peer() as (transport, protocol, peer):
+            transport.pause_reading()
+            await peer.send(b"x" * 20_000)
+            await until(lambda: transport._ssl_protocol._incoming.pending > 20_000)
+            tls = transport.get_extra_info("ssl_object")
+            assert tls.read(100) == b"x" * 100 and tls.pending() == 16_284
+            transport.resume_reading()
+            assert await protocol.received(19_900) == b"x" * 19_900
+
+    run(main())
+
+
+def test_the_tls_object_outlives_its_connection(loop: Loop, run: Run) -> None:
+    async def main() -> tuple[Any, Any, Any]:
+        async with tls_transport_and_peer() as (transport, protocol, peer):
+            await peer.send(b"data")
+            assert await protocol.received(4) == b"data"
+            inner = transport._ssl_protocol
+            return transport.get_extra_info("ssl_object"), inner._incoming, inner._outgoing
+
+    tls, incoming, outgoing = run(main())
+    gc.collect()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.read(1)
+    assert tls.write(b"more") == 4 and outgoing.pending > 4 and incoming.pending == 0
+    incoming.write(b"no record at all")
+    with pytest.raises(ssl.SSLError, match=r"(?i)wrong.version"):
+        tls.read(1)
+
+
+@pytest.mark.parametrize("make", [Counting, Buffered])
+def test_what_comes_behind_the_end_is_nobodys(loop: Loop, run: Run, make: Any) -> None:
+    async def main() -> None:
+        async with tls_transport_and_peer(make) as (_, protocol, peer):
+            peer.tls.write(b"last words")
+            peer.close_notify()
+            await loop.sock_sendall(peer.sock, peer.outgoing.read() + b"no record at all" * 1000)
+            await protocol.lost
+            assert protocol.data == b"last words" and protocol.events == ["made", "eof", "lost"]
 
     run(main())
 

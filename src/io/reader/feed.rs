@@ -34,6 +34,12 @@ pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> Option<Target<'py>> {
     find(protocol, streams).unwrap_or(None)
 }
 
+/// Whether the protocol is asyncio's of streams, so that there may be a target.
+#[inline]
+pub fn is_of_streams(protocol: &Bound<'_, PyAny>) -> bool {
+    known::plain(protocol.py()).is_some_and(|streams| call::has_type(protocol, streams.protocol.bind(protocol.py())))
+}
+
 fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult<Option<Target<'py>>> {
     let py = protocol.py();
     let reference = protocol.try_getattr(pyo3::intern!(py, "_stream_reader_wr"))?;

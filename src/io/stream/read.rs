@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -271,7 +271,7 @@ fn to_buffer(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     }
 }
 
-/// Ciphertext: into the connection's memory BIO, and on from there.
+/// Ciphertext: it is taken apart where it has been received, and given to the protocol when the loop has its buffer again.
 fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let py = of.py();
     let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };
@@ -282,20 +282,26 @@ fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
         Err(raised) => return ends::failed(of, raised, "Fatal read error on socket transport"),
     };
     let session = session.get();
-    // To put bytes into a memory BIO runs no Python code.
-    let tried = match receive_with(of, fd, short, |bytes| session.feed(py, bytes)) {
-        Ok(tried) => tried,
-        Err(failed) => return read_failed(of, &failed),
-    };
-    note(of, tried.map(|(received, _)| received), MOST);
-    match tried {
-        None => Ok(()),
-        Some((Received { count: 0, .. }, _)) => at_end(of),
-        Some((_, true)) => tls::answer(of, wrapped, session),
-        Some((_, false)) => {
-            let raised = PyMemoryError::new_err(());
-            ends::failed(of, raised, "Fatal error: protocol.buffer_updated() call failed.")
+    let taken = of.with(|state| state.objects.as_ref().map(|objects| objects.buffer.take(py, MOST)));
+    let Some(mut room) = taken else { return Ok(()) };
+    // SAFETY: the room is ours, and `MOST` long at least.
+    let tried = unsafe { receive(fd, room.as_mut_ptr(), MOST, short) };
+    let count = tried.as_ref().map_or(0, |received| received.map_or(0, |received| received.count));
+    if let Ok(received) = tried {
+        note(of, received, MOST);
+    }
+    // OpenSSL may call the program back, about a key for example.
+    let opened = (count > 0).then(|| wrapped.open(session, &room[..count]));
+    of.with(|state| {
+        if let Some(objects) = &state.objects {
+            objects.buffer.give_back(py, room);
         }
+    });
+    match (tried, opened) {
+        (Err(failed), _) => read_failed(of, &failed),
+        (Ok(None), _) => Ok(()),
+        (Ok(Some(_)), None) => at_end(of),
+        (Ok(Some(_)), Some(opened)) => tls::answer(of, wrapped, session, opened),
     }
 }
 

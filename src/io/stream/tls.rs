@@ -4,13 +4,13 @@
 //! written here in place. The handshake, closing, timeouts, errors and whatever else is rare is asyncio's own Python code.
 //! As is everything while the connection is not in the state WRAPPED, and when somebody has replaced a method.
 //!
-//! `Known`: where the attributes are. `answer`: what follows when bytes have arrived (`SSLProtocol._do_read`).
-//! `process_outgoing`: what has become records is sent.
+//! `Known`: where the attributes are. `open`, `answer`: what is done with bytes that have arrived (`SSLProtocol._do_read`).
+//! `send`, `process_outgoing`: what has become records is sent.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::Borrowed;
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple, PyType};
@@ -22,6 +22,7 @@ use crate::accel::tls::{Read, Session};
 use crate::io::reader::feed;
 use crate::py::buffer::View;
 use crate::py::call::{self, Object};
+use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::py::memory;
 
@@ -232,6 +233,12 @@ impl<'a, 'py> Wrapped<'a, 'py> {
             .map(drop)
     }
 
+    /// The transport below, when it is one of ours.
+    fn stream_transport(&self) -> Option<Bound<'py, PyAny>> {
+        let transport = self.slot(Slot::Transport)?;
+        call::has_type(&transport, self.known.stream_transport.bind(transport.py())).then(|| transport.to_owned())
+    }
+
     /// `_process_outgoing`: what has become records is sent.
     ///
     /// # Errors
@@ -242,14 +249,47 @@ impl<'a, 'py> Wrapped<'a, 'py> {
         if !self.is_true(Slot::SslWritingPaused)
             && let Some(data) = session.take_outgoing(py)?
         {
-            let (transport, data) = (self.object(Slot::Transport)?, data.into_any());
-            if call::has_type(&transport, self.known.stream_transport.bind(py)) {
+            if let Some(transport) = self.stream_transport() {
                 let stream = stream_of(&transport).map_err(|raised| *raised)?;
-                write::write(Transport { object: &transport, stream: &stream }, &data)?;
+                write::write(Transport { object: &transport, stream: &stream }, &data.into_any())?;
             } else {
-                transport.try_call_method(pyo3::intern!(py, "write"), (data,))?;
+                self.object(Slot::Transport)?.try_call_method(pyo3::intern!(py, "write"), (data,))?;
             }
         }
+        self.control_writing(session)
+    }
+
+    /// `_process_outgoing` of records that OpenSSL has just made.
+    ///
+    /// # Errors
+    /// As `process_outgoing`.
+    #[inline]
+    pub fn send(&self, session: &Session, records: &[u8]) -> PyResult<()> {
+        let py = self.protocol.py();
+        if !self.is_true(Slot::SslWritingPaused)
+            && session.outgoing(py) == 0
+            && let Some(transport) = self.stream_transport()
+        {
+            let stream = stream_of(&transport).map_err(|raised| *raised)?;
+            write::write_copied(Transport { object: &transport, stream: &stream }, records)?;
+            return self.control_writing(session);
+        }
+        self.keep(session, records)?;
+        self.process_outgoing(session)
+    }
+
+    /// Have records sent after those that wait.
+    ///
+    /// # Errors
+    /// MemoryError.
+    pub fn keep(&self, session: &Session, records: &[u8]) -> PyResult<()> {
+        let is_kept = session.put_outgoing(self.protocol.py(), records);
+        if is_kept { Ok(()) } else { Err(PyMemoryError::new_err(())) }
+    }
+
+    #[inline]
+    fn control_writing(&self, session: &Session) -> PyResult<()> {
+        let py = self.protocol.py();
         let size = self.number(Slot::WriteBufferSize).map(|size| size + session.outgoing(py));
         self.control(
             size,
@@ -279,18 +319,42 @@ impl<'a, 'py> Wrapped<'a, 'py> {
         }
     }
 
-    /// `_do_read`: what has arrived is given to the protocol, and what it has written meanwhile is sent.
+    /// The first half of `_do_read`: take apart what has been received. May run Python code.
+    ///
+    /// # Errors
+    /// MemoryError.
+    #[inline]
+    pub fn open(&self, session: &Session, received: &[u8]) -> PyResult<Opened<'py>> {
+        let py = self.protocol.py();
+        let is_paused = self.is_true(Slot::AppReadingPaused);
+        if is_paused || self.is_true(Slot::AppProtocolIsBuffer) {
+            return match session.put_incoming(py, received) {
+                true => Ok(if is_paused { Opened::Paused } else { Opened::ForBuffer }),
+                false => Err(PyMemoryError::new_err(())),
+            };
+        }
+        if received.len() > WORTH_BYTES && !self.slot(Slot::AppProtocol).is_some_and(|it| feed::is_of_streams(&it)) {
+            let (data, end) = session.read_bytes(py, received)?;
+            return Ok(Opened::Read(data.map(Data::Bytes), end));
+        }
+        let mut room = PLAIN.take(py);
+        let end = session.read_all(py, received, &mut room)?;
+        Ok(Opened::Read(Some(Data::InRoom(room)), end))
+    }
+
+    /// The rest of `_do_read`: what has arrived is given to the protocol, and what it has written meanwhile is sent.
     ///
     /// # Errors
     /// What the protocol's methods raise; `ssl.SSLError`.
-    fn read(&self, session: &Session) -> PyResult<()> {
+    fn read(&self, session: &Session, opened: Opened<'py>) -> PyResult<()> {
         let py = self.protocol.py();
-        if !self.is_true(Slot::AppReadingPaused) {
-            if self.is_true(Slot::AppProtocolIsBuffer) {
-                self.read_into_buffer(session)?;
-            } else {
-                self.read_bytes(session)?;
-            }
+        let is_paused = matches!(opened, Opened::Paused);
+        match opened {
+            Opened::Paused => {}
+            Opened::ForBuffer => self.read_into_buffer(session)?,
+            Opened::Read(data, end) => self.read_bytes(data, end)?,
+        }
+        if !is_paused {
             if self.has_no_backlog() {
                 self.process_outgoing(session)?;
             } else {
@@ -324,30 +388,53 @@ impl<'a, 'py> Wrapped<'a, 'py> {
     }
 
     /// `_do_read__copied`.
-    fn read_bytes(&self, session: &Session) -> PyResult<()> {
-        let py = self.protocol.py();
-        let (data, end) = session.read_all(py)?;
+    #[inline]
+    fn read_bytes(&self, data: Option<Data<'py>>, end: Read) -> PyResult<()> {
         let last = if end == Read::Other { self.read_by_cpython(MOST)? } else { None };
         if let Some(data) = data {
-            self.give(data.into_any())?;
+            self.give(data)?;
         }
         match last {
             None => Ok(()),
-            Some(last) if last.try_is_truthy()? => self.give(last),
-            Some(_) => self.at_end(),
+            Some(last) if !last.try_is_truthy()? => self.at_end(),
+            Some(last) => match last.cast_into_exact::<PyBytes>() {
+                Ok(last) => self.give(Data::Bytes(last)),
+                Err(last) => self.data_received(last.into_inner()),
+            },
         }
     }
 
     #[inline]
-    fn give(&self, data: Bound<'py, PyAny>) -> PyResult<()> {
-        let protocol = self.object(Slot::AppProtocol)?;
-        if let Ok(bytes) = data.cast_exact::<PyBytes>()
-            && let Some(reader) = feed::target(&protocol)
-            && reader.append(bytes.as_bytes())
-        {
-            return reader.appended();
+    fn give(&self, data: Data<'py>) -> PyResult<()> {
+        let py = self.protocol.py();
+        match data {
+            Data::InRoom(room) if room.is_empty() => {
+                give_back(&PLAIN, py, room);
+                Ok(())
+            }
+            Data::InRoom(room) => {
+                let reader = feed::target(&self.object(Slot::AppProtocol)?);
+                let reader = reader.filter(|reader| reader.append(&room));
+                let data = if reader.is_none() { Some(PyBytes::new(py, &room)) } else { None };
+                give_back(&PLAIN, py, room);
+                match (reader, data) {
+                    (Some(reader), _) => reader.appended(),
+                    (None, Some(data)) => self.data_received(data.into_any()),
+                    (None, None) => Ok(()),
+                }
+            }
+            Data::Bytes(bytes) => match feed::target(&self.object(Slot::AppProtocol)?) {
+                Some(reader) if reader.append(bytes.as_bytes()) => reader.appended(),
+                _ => self.data_received(bytes.into_any()),
+            },
         }
-        protocol.try_call_method(pyo3::intern!(self.protocol.py(), "data_received"), (data,)).map(drop)
+    }
+
+    #[inline]
+    fn data_received(&self, data: Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.protocol.py();
+        let protocol = self.object(Slot::AppProtocol)?;
+        protocol.try_call_method(pyo3::intern!(py, "data_received"), (data,)).map(drop)
     }
 
     /// `_do_read__buffered`.
@@ -385,15 +472,58 @@ impl<'a, 'py> Wrapped<'a, 'py> {
     }
 }
 
+/// What has arrived, and been taken apart.
+pub enum Opened<'py> {
+    /// Nothing has: the protocol has paused reading. The bytes wait in `_incoming`.
+    Paused,
+    /// Nothing has yet: it goes into the protocol's own buffer. The bytes wait in `_incoming`.
+    ForBuffer,
+    /// All has, and why it ended (never `Read::Bytes`).
+    Read(Option<Data<'py>>, Read),
+}
+
+/// Decrypted bytes.
+pub enum Data<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    /// In `PLAIN`, to be given back.
+    InRoom(Vec<u8>),
+}
+
 /// The most that is read at once: asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
 
-/// Bytes have been put into the connection: what follows.
+/// From so many bytes on it costs more to copy them than to make bytes that are too large first.
+const WORTH_BYTES: usize = 16 * 1024;
+
+/// The most room that is kept for the next time.
+const MOST_KEPT: usize = 512 * 1024;
+
+/// Room for what has been decrypted, for all connections.
+static PLAIN: GilCell<Vec<u8>> = GilCell::new(Vec::new());
+
+/// Room for records, for all connections.
+pub static RECORDS: GilCell<Vec<u8>> = GilCell::new(Vec::new());
+
+/// Have room used again, unless it is too large.
+#[inline]
+pub fn give_back(to: &GilCell<Vec<u8>>, py: Python<'_>, mut room: Vec<u8>) {
+    if room.capacity() <= MOST_KEPT {
+        room.clear();
+        drop(to.replace(py, room));
+    }
+}
+
+/// Bytes have arrived, and been taken apart: what follows.
 ///
 /// # Errors
 /// What ends the run.
-pub fn answer(of: Transport<'_, '_>, wrapped: Wrapped<'_, '_>, session: &Session) -> Slim<()> {
-    match wrapped.read(session).or_else(|raised| wrapped.failed(raised)) {
+pub fn answer<'py>(
+    of: Transport<'_, 'py>,
+    wrapped: Wrapped<'_, 'py>,
+    session: &Session,
+    opened: PyResult<Opened<'py>>,
+) -> Slim<()> {
+    match opened.and_then(|opened| wrapped.read(session, opened)).or_else(|raised| wrapped.failed(raised)) {
         Ok(()) => Ok(()),
         Err(raised) => ends::failed(of, raised, "Fatal error: protocol.buffer_updated() call failed."),
     }

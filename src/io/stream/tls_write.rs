@@ -5,7 +5,7 @@ use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyTuple, PyType};
 
-use super::tls::{Known, Wrapped};
+use super::tls::{Known, RECORDS, Wrapped, give_back};
 use crate::accel::methods;
 use crate::accel::tls::Session;
 use crate::py::buffer::View;
@@ -41,24 +41,45 @@ fn is_plain(piece: &Bound<'_, PyAny>) -> bool {
 
 fn write_all<'py>(wrapped: &Wrapped<'_, 'py>, session: &Session, pieces: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<()> {
     let py = wrapped.protocol.py();
+    let mut records = RECORDS.take(py);
+    let sent = match encrypt(py, session, pieces, &mut records) {
+        Ok(None) => wrapped.send(session, &records),
+        // It has to receive first, or has failed: asyncio's code keeps the rest, tries again, and sees what it is.
+        Ok(Some(rest)) => wrapped
+            .keep(session, &records)
+            .and_then(|()| wrapped.protocol.try_call_method(pyo3::intern!(py, "_write_appdata"), (rest,)).map(drop)),
+        Err(raised) => wrapped.keep(session, &records).and(Err(raised)),
+    };
+    give_back(&RECORDS, py, records);
+    sent
+}
+
+/// Make records of the pieces, to the end of `records`. What could not be made into some comes back.
+///
+/// # Errors
+/// What giving a buffer raises.
+fn encrypt<'py>(
+    py: Python<'py>,
+    session: &Session,
+    pieces: &[Borrowed<'_, 'py, PyAny>],
+    records: &mut Vec<u8>,
+) -> PyResult<Option<Bound<'py, PyList>>> {
     for (index, piece) in pieces.iter().enumerate() {
         let (done, length) = match piece.cast_exact::<PyBytes>() {
-            Ok(bytes) => (session.write(py, bytes.as_bytes()), bytes.as_bytes().len()),
+            Ok(bytes) => (session.write(py, bytes.as_bytes(), records), bytes.as_bytes().len()),
             Err(_) => {
                 let view = View::new(piece, false)?;
                 // Python code may run while a record is made, and change what is in the buffer, which keeps its place.
-                (view.with(|bytes| session.write(py, bytes)), view.len())
+                (view.with(|bytes| session.write(py, bytes, records)), view.len())
             }
         };
         if done < length {
-            // It has to receive first, or has failed: asyncio's code keeps the rest, tries again, and sees what it is.
             let mut rest = vec![View::new(piece, false)?.copy_from(done).into_any()];
             rest.extend(pieces[index + 1..].iter().map(|&piece| piece.to_owned()));
-            let rest = PyList::new(py, rest)?;
-            return wrapped.protocol.try_call_method(pyo3::intern!(py, "_write_appdata"), (rest,)).map(drop);
+            return PyList::new(py, rest).map(Some);
         }
     }
-    wrapped.process_outgoing(session)
+    Ok(None)
 }
 
 /// `transport.write(data)`.

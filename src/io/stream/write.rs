@@ -171,6 +171,20 @@ pub fn write_by<W: Way>(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyRes
     }
 }
 
+/// `write` of bytes that are the caller's: what cannot be sent at once is copied.
+///
+/// # Errors
+/// As `write`.
+#[inline]
+pub fn write_copied(of: Transport<'_, '_>, bytes: &[u8]) -> PyResult<()> {
+    let copy = |gone: usize| PyBytes::new(of.py(), &bytes[gone..]);
+    match look_once(of, bytes.len())? {
+        Some(Found::Idle(fd)) => sent::<ToSocket>(of, send(fd, bytes), bytes.len(), |gone| (copy(gone), 0)),
+        Some(found) => keep(of, &found, [PyBackedBytes::from(copy(0))]),
+        None => Ok(()),
+    }
+}
+
 /// Where a write of so many bytes goes; None: nowhere.
 #[inline]
 fn look_once(of: Transport<'_, '_>, length: usize) -> PyResult<Option<Found>> {
