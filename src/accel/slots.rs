@@ -12,7 +12,7 @@ use pyo3::types::PyType;
 
 use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::{self, Object};
-use crate::py::cell::GilCell;
+use crate::py::cell::GilValue;
 use crate::py::error::{self, Slim};
 use crate::py::iter::{Sent, send_none};
 
@@ -25,8 +25,11 @@ pub trait Await: PyClass {
 
 /// A class with `__next__`. PyO3's method of that name must be there, and do the same.
 pub trait Next: PyClass {
+    /// It counts as attached: what runs in it is anybody's.
+    const ATTACHES: bool = false;
+
     /// None: no more items, or (with an exception set) that exception.
-    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>>;
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>>;
 }
 
 /// A class with `send`. PyO3's method of that name must be there, and do the same.
@@ -39,31 +42,39 @@ pub trait Resume: PyClass {
 #[inline(always)]
 unsafe fn entry<T: PyClass>(
     object: *mut ffi::PyObject,
-    f: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Option<Bound<'py, PyAny>>>,
+    f: impl for<'py> FnOnce(&Bound<'py, T>) -> Slim<Option<Bound<'py, PyAny>>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: the caller promises that the GIL is held, and what `object` is.
     unsafe {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, object);
         let this = call::cast::<T>(&this);
-        let called: Slim<_> = error::catch_panic_slim(|| Ok(f(this)?.map_or(std::ptr::null_mut(), Bound::into_ptr)));
-        called.unwrap_or_else(|raised| {
-            raised.restore(py);
-            std::ptr::null_mut()
-        })
+        match error::catch_panic_slim(|| f(this)) {
+            Ok(given) => given.map_or(std::ptr::null_mut(), Bound::into_ptr),
+            Err(raised) => {
+                raised.restore(py);
+                std::ptr::null_mut()
+            }
+        }
     }
 }
 
 unsafe extern "C" fn am_await<T: Await>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: only `put_await` hands this out, as a slot of `T`: CPython calls it with the GIL held, and with an
     // instance of `T` or a subclass, which it holds for the call.
-    unsafe { entry::<T>(object, |this| T::iterator(this).map(Some)) }
+    unsafe { entry::<T>(object, |this| Ok(Some(T::iterator(this)?))) }
 }
 
 unsafe extern "C" fn tp_iternext<T: Next>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: only `put_next` hands this out, as a slot of `T`: CPython calls it with the GIL held, and with an
     // instance of `T` or a subclass, which it holds for the call.
-    unsafe { entry::<T>(object, T::next) }
+    unsafe {
+        if T::ATTACHES {
+            Python::attach_unchecked(|_| entry::<T>(object, T::next))
+        } else {
+            entry::<T>(object, T::next)
+        }
+    }
 }
 
 unsafe extern "C" fn am_send<T: Resume>(
@@ -152,12 +163,12 @@ fn put_next<T: Next>(class: &Bound<'_, PyType>) {
 /// A class that is awaited, iterated and sent to once, and then has the value 7.
 #[pyclass(frozen, module = "pyloop._native")]
 pub(super) struct Scratch {
-    yielded: GilCell<bool>,
+    yielded: GilValue<bool>,
 }
 
 impl Scratch {
     pub(super) fn new(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, Self { yielded: GilCell::new(false) })
+        Bound::new(py, Self { yielded: GilValue::new(false) })
     }
 }
 
@@ -186,12 +197,13 @@ impl Await for Scratch {
 }
 
 impl Next for Scratch {
-    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         if !slf.get().yielded.replace(py, true) {
-            return Ok(Some(5_u64.into_pyobject(py)?.into_any()));
+            let five = 5_u64.into_pyobject(py).unwrap_or_else(|never| match never {});
+            return Ok(Some(five.into_any()));
         }
-        Err(pyo3::exceptions::PyStopIteration::new_err((7,)))
+        Err(Box::new(pyo3::exceptions::PyStopIteration::new_err((7,))))
     }
 }
 

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use super::pool::{self, Pooled};
 use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::Object;
-use crate::py::cell::GilCell;
+use crate::py::cell::GilValue;
 use crate::py::error;
 
 pub static STOP_ITERATION: Acceleration = Acceleration::new("stop_iteration");
@@ -32,11 +32,11 @@ enum Spare {
     Lent(Exception),
 }
 
-// SAFETY: a `Spare` is in a `GilCell` alone, which gives it to nobody without the GIL; under the GIL any thread may use
+// SAFETY: a `Spare` is in a `GilValue` alone, which gives it to nobody without the GIL; under the GIL any thread may use
 // the object.
 unsafe impl Send for Spare {}
 
-static SPARE: GilCell<Spare> = GilCell::new(Spare::None);
+static SPARE: GilValue<Spare> = GilValue::new(Spare::None);
 
 /// `raise StopIteration(value)`, as a coroutine's `return value`: the error that `send` gives back.
 pub fn stop_iteration(py: Python<'_>, value: Bound<'_, PyAny>) -> PyErr {

@@ -121,6 +121,7 @@ impl Pooled for RustFuture {
 
     fn install_slots(class: &Bound<'_, PyType>) {
         slots::install_await::<Self>(class);
+        slots::install_next::<Self>(class);
         slots::install_send::<Self>(class);
     }
 }
@@ -275,14 +276,13 @@ impl RustFuture {
     }
 
     /// One poll.
-    #[inline]
     pub(super) fn poll(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         self.begin_poll(py)?;
         self.go_on_polling(py, current)
     }
 
     /// The poll that has begun.
-    #[inline]
+    #[inline(always)]
     pub(super) fn go_on_polling(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);

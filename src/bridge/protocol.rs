@@ -15,7 +15,7 @@ use super::foreign;
 use super::holding::Traverse;
 use super::link::Current;
 use super::waiters::ForeignWaiters;
-use crate::accel::slots::{Await, Resume};
+use crate::accel::slots::{Await, Next, Resume};
 use crate::accel::stop_iteration;
 use crate::py::call::{self, Object};
 use crate::py::error::Slim;
@@ -32,6 +32,21 @@ impl Resume for RustFuture {
             Poll::Pending => Sent::Yielded(slf.clone().into_any()),
             Poll::Ready(value) => Sent::Returned(value.into_bound(py)),
         })
+    }
+}
+
+impl Next for RustFuture {
+    const ATTACHES: bool = true;
+
+    #[inline]
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>> {
+        match Self::advance_and_yield(slf)? {
+            Poll::Pending => Ok(Some(slf.clone().into_any())),
+            Poll::Ready(value) => {
+                stop_iteration::end_iteration(slf, value.into_bound(slf.py()));
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -52,15 +67,9 @@ impl RustFuture {
         slf
     }
 
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         // Some tasks drive a coroutine by this alone.
-        match Self::advance_and_yield(slf).map_err(|raised| *raised)? {
-            Poll::Pending => Ok(Some(slf.clone())),
-            Poll::Ready(value) => {
-                stop_iteration::end_iteration(slf, value.into_bound(slf.py()));
-                Ok(None)
-            }
-        }
+        Self::next(slf).map_err(|raised| *raised)
     }
 
     /// As a coroutine's: poll once; yields while pending, StopIteration with the result.

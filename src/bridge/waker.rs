@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use super::threadsafe::call_soon_threadsafe;
 use crate::core::inbox::Sent;
 use crate::py::attach::Address;
-use crate::py::cell::GilCell;
+use crate::py::cell::GilValue;
 use crate::py::error;
 use crate::py::refs::WeakRef;
 use crate::rt::background;
@@ -45,13 +45,13 @@ pub struct TaskShared {
     queued: Sent,
     /// The task while it lives; not a reference of its own. Cleared by the destructor of the task's slot, which
     /// every deallocator runs before the memory goes: the pooled one, PyO3's, and that of a Python subclass through it.
-    task: GilCell<Option<Address>>,
+    task: GilValue<Option<Address>>,
     steps: &'static WakeSteps,
 }
 
 impl TaskShared {
     pub fn new(route: WakeRoute, task: Address, steps: &'static WakeSteps) -> Self {
-        Self { route, queued: Sent::default(), task: GilCell::new(Some(task)), steps }
+        Self { route, queued: Sent::default(), task: GilValue::new(Some(task)), steps }
     }
 
     /// A task that had ended is begun once more, by a call of its `__init__`.
@@ -65,10 +65,8 @@ impl TaskShared {
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let task = self.task.with(py, |task| {
-            // SAFETY: the task clears this field before its memory goes.
-            task.and_then(|task| unsafe { task.upgrade(py) })
-        });
+        // SAFETY: the task clears this field before its memory goes.
+        let task = self.task.get(py).and_then(|task| unsafe { task.upgrade(py) });
         match task {
             Some(task) if !(self.steps.has_ended)(&task) => {
                 self.queued.lower();

@@ -10,6 +10,7 @@ use crate::accel::pool::{self, Pooled, has_pool};
 use crate::accel::slots::{self, Await, Next};
 use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
+use crate::py::error::Slim;
 use crate::py::iter::{Sent, thrown};
 
 impl Await for Future {
@@ -32,7 +33,8 @@ impl FutureIter {
         Self { future: GilCell::new(Some(future)) }
     }
 
-    fn advance<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
+    #[inline]
+    fn advance<'py>(&self, py: Python<'py>) -> Slim<Sent<'py>> {
         let looked = self.future.with(py, |slot| {
             let (done, blocking) = slot.as_ref()?.get().state.with(py, |state| {
                 let (done, blocking) = (state.is_done(), state.blocking);
@@ -46,10 +48,10 @@ impl FutureIter {
             return Ok(Sent::Returned(py.None().into_bound(py)));
         };
         if done {
-            return future.get().raise_result(py).map(Sent::Returned);
+            return Ok(Sent::Returned(future.get().raise_result(py)?));
         }
         if blocking {
-            return Err(PyRuntimeError::new_err("await wasn't used with future"));
+            return Err(Box::new(PyRuntimeError::new_err("await wasn't used with future")));
         }
         Ok(Sent::Yielded(future.into_any()))
     }
@@ -74,7 +76,7 @@ impl Pooled for FutureIter {
 
 impl Next for FutureIter {
     #[inline]
-    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>> {
         match slf.get().advance(slf.py())? {
             Sent::Yielded(future) => Ok(Some(future)),
             Sent::Returned(value) => {
@@ -92,12 +94,12 @@ impl FutureIter {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Self::next(slf)
+        Self::next(slf).map_err(|raised| *raised)
     }
 
     #[pyo3(signature = (_value, /))]
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.advance(py)? {
+        match self.advance(py).map_err(|raised| *raised)? {
             Sent::Yielded(future) => Ok(future),
             Sent::Returned(value) => Err(stop_iteration::stop_iteration(py, value)),
         }

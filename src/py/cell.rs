@@ -1,4 +1,4 @@
-//! `GilCell`: interior state of Python objects, guarded by the GIL.
+//! `GilCell` and `GilValue`: interior state of Python objects, guarded by the GIL.
 //!
 //! Any thread that holds the GIL may use it. No Python code may run inside `with` (a destructor counts): a callback,
 //! a signal handler or a finalizer could come back to the same cell. The flag turns that mistake into a panic instead
@@ -73,27 +73,49 @@ impl<T> GilCell<T> {
         self.with(py, mem::take)
     }
 
-    #[inline]
-    pub fn get(&self, py: Python<'_>) -> T
-    where
-        T: Copy,
-    {
-        self.with(py, |value| *value)
-    }
-
-    #[inline]
-    pub fn set(&self, py: Python<'_>, value: T)
-    where
-        T: Copy,
-    {
-        self.with(py, |old| *old = value);
-    }
-
     /// For `__traverse__`, which has no token but a visitor, that says as much: None when the cell is in use (nothing is
     /// visited then, and what is not visited is not collected).
     pub fn peek_in_traverse<'a>(&'a self, _visit: &'a PyVisit<'_>) -> Option<&'a T> {
         // SAFETY: there is a visitor in traversals alone. The interpreter traverses with the GIL held and runs no code
         // meanwhile, and the flag says that no mutable reference exists.
         (!self.busy.get()).then(|| unsafe { &*self.value.get() })
+    }
+}
+
+/// A small value that is copied in and out, and so needs no flag: nobody has a reference to it.
+#[derive(Debug, Default)]
+pub struct GilValue<T: Copy>(Cell<T>);
+
+// SAFETY: every access takes a `Python` token, and this crate refuses to build for an interpreter without a GIL: accesses
+// never overlap in time.
+unsafe impl<T: Copy + Send> Sync for GilValue<T> {}
+
+impl<T: Copy> GilValue<T> {
+    pub const fn new(value: T) -> Self {
+        Self(Cell::new(value))
+    }
+
+    #[inline(always)]
+    pub fn get(&self, _py: Python<'_>) -> T {
+        self.0.get()
+    }
+
+    #[inline(always)]
+    pub fn set(&self, _py: Python<'_>, value: T) {
+        self.0.set(value);
+    }
+
+    #[inline(always)]
+    pub fn replace(&self, _py: Python<'_>, value: T) -> T {
+        self.0.replace(value)
+    }
+
+    /// Run `f` on a copy of the value, which then is the value; so `f` must not come back here.
+    #[inline(always)]
+    pub fn update<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> R {
+        let mut value = self.0.get();
+        let result = f(&mut value);
+        self.0.set(value);
+        result
     }
 }

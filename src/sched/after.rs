@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use pyo3::prelude::*;
 
 use super::clock::clock;
-use crate::py::cell::GilCell;
+use crate::py::cell::{GilCell, GilValue};
 
 /// Which of it there is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,29 +49,30 @@ pub(super) struct Corked {
 /// What the entry of the batch that runs now leaves.
 #[derive(Debug, Default)]
 pub struct After {
-    left: GilCell<Left>,
+    left: GilValue<Left>,
     corked: GilCell<VecDeque<Corked>>,
-    batch: GilCell<Batch>,
+    batch: GilValue<Batch>,
 }
 
 impl After {
     /// tokio's cooperative budget may be used up.
     #[inline(always)]
     pub fn note_polled(&self, py: Python<'_>) {
-        self.left.with(py, |left| left.polled_rust = true);
+        self.left.update(py, |left| left.polled_rust = true);
     }
 
     /// The number of the batch in which a callback or a step runs, from 1 on; None between two of them.
     #[inline]
     pub fn batch(&self, py: Python<'_>) -> Option<u64> {
-        self.batch.with(py, |batch| batch.runs.then_some(batch.number))
+        let batch = self.batch.get(py);
+        batch.runs.then_some(batch.number)
     }
 
     /// A connection writes in the batch that runs, for the first time in it or not. True: many do, so that what they write
     /// is to be gathered.
     #[inline]
     pub fn many_write(&self, py: Python<'_>, first: bool) -> bool {
-        self.batch.with(py, |batch| {
+        self.batch.update(py, |batch| {
             batch.writers += usize::from(first);
             batch.many_write
         })
@@ -83,8 +84,8 @@ impl After {
         let py = transport.py();
         let corked = Corked { transport: transport.clone().unbind(), native: native.clone().unbind() };
         self.corked.with(py, |all| all.push_back(corked));
-        if !self.left.with(py, |left| std::mem::replace(&mut left.corked, true)) {
-            self.batch.with(py, |batch| {
+        if !self.left.update(py, |left| std::mem::replace(&mut left.corked, true)) {
+            self.batch.update(py, |batch| {
                 if batch.many_write {
                     batch.since = clock();
                 }
@@ -95,12 +96,13 @@ impl After {
     /// Whether what has been gathered is to be sent between two entries of a batch.
     #[inline]
     pub(super) fn is_due(&self, py: Python<'_>) -> bool {
-        self.batch.with(py, |batch| !batch.many_write || clock().saturating_sub(batch.since) >= LONGEST_WAIT)
+        let batch = self.batch.get(py);
+        !batch.many_write || clock().saturating_sub(batch.since) >= LONGEST_WAIT
     }
 
     #[inline(always)]
     pub(super) fn begin(&self, py: Python<'_>) {
-        self.batch.with(py, |batch| {
+        self.batch.update(py, |batch| {
             batch.number += 1;
             batch.runs = true;
         });
@@ -108,7 +110,7 @@ impl After {
 
     #[inline(always)]
     pub(super) fn end(&self, py: Python<'_>) {
-        self.batch.with(py, |batch| {
+        self.batch.update(py, |batch| {
             batch.runs = false;
             if batch.writers > 0 {
                 batch.many_write = batch.writers >= WORTH_IT;
@@ -120,7 +122,7 @@ impl After {
     /// What the entry that has run leaves; gathered writes stay until they are sent.
     #[inline(always)]
     pub(super) fn take(&self, py: Python<'_>) -> Left {
-        self.left.with(py, |left| {
+        self.left.update(py, |left| {
             let taken = *left;
             left.polled_rust = false;
             taken
@@ -131,7 +133,7 @@ impl After {
     pub(super) fn next_corked(&self, py: Python<'_>) -> Option<Corked> {
         let next = self.corked.with(py, VecDeque::pop_front);
         if next.is_none() {
-            self.left.with(py, |left| left.corked = false);
+            self.left.update(py, |left| left.corked = false);
         }
         next
     }

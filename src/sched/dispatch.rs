@@ -63,7 +63,7 @@ pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) ->
         state.ready.with(py, |ready| ready.give_batch_up());
     }
     slice.entries += ran.steps + ran.callbacks;
-    state.counters.with(py, |counters| {
+    state.counters.update(py, |counters| {
         counters.steps += ran.steps as u64;
         counters.callbacks += ran.callbacks as u64;
     });

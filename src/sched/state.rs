@@ -24,7 +24,7 @@ use crate::core::ready::{Lane, ReadyQueue};
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
-use crate::py::cell::GilCell;
+use crate::py::cell::{GilCell, GilValue};
 use crate::py::error;
 
 /// Counters since the loop was made.
@@ -60,8 +60,8 @@ pub struct LoopState {
     pub ready: GilCell<ReadyQueue<Entry>>,
     pub timers: GilCell<Timers<Hidden<TimerHandle>>>,
     /// How many timers there had been when `track_waiting` last looked through them.
-    tracked_timers: GilCell<u64>,
-    pub debug: GilCell<bool>,
+    tracked_timers: GilValue<u64>,
+    pub debug: GilValue<bool>,
     /// Whether one of our tasks is registered as the current one; taken back before anything else runs.
     pub task_is_current: GilCell<Option<Py<PyAny>>>,
     pub tasks: GilCell<Tasks>,
@@ -70,9 +70,9 @@ pub struct LoopState {
     pub snapshots: Snapshots,
     pub replaced: Replaced,
     /// A task is being made by `BaseEventLoop.create_task`, which somebody has replaced.
-    pub making: GilCell<Option<Making>>,
+    pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
-    pub counters: GilCell<Counters>,
+    pub counters: GilValue<Counters>,
     /// The boxes of done callbacks that have run.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: GilCell<Vec<Box<Option<DoneCallback>>>>,
@@ -89,17 +89,17 @@ impl Default for LoopState {
             shared: Arc::new(LoopShared::default()),
             ready: GilCell::default(),
             timers: GilCell::default(),
-            tracked_timers: GilCell::default(),
-            debug: GilCell::default(),
+            tracked_timers: GilValue::default(),
+            debug: GilValue::default(),
             task_is_current: GilCell::default(),
             tasks: GilCell::default(),
             after: After::default(),
             reactor: GilCell::default(),
             snapshots: Snapshots::default(),
             replaced: Replaced::default(),
-            making: GilCell::default(),
+            making: GilValue::default(),
             engine: GilCell::default(),
-            counters: GilCell::default(),
+            counters: GilValue::default(),
             spare: GilCell::default(),
         }
     }

@@ -12,7 +12,7 @@ use crate::accel::pool::{Pooled, has_pool};
 use crate::core::timers::{Timers, nanos};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
-use crate::py::cell::GilCell;
+use crate::py::cell::GilValue;
 
 /// The object returned by `loop.call_later()` and `loop.call_at()` (kept from asyncio: `asyncio.TimerHandle`).
 #[pyclass(frozen, extends = Handle, module = "pyloop._native")]
@@ -21,7 +21,7 @@ pub struct TimerHandle {
     /// What `call_at` was given, if that was no float; of one that stands for a timer of asyncio's own class, that timer.
     given: Option<Py<PyAny>>,
     /// In the loop's heap.
-    scheduled: GilCell<bool>,
+    scheduled: GilValue<bool>,
 }
 
 impl TimerHandle {
@@ -37,7 +37,7 @@ impl TimerHandle {
         event_loop: &Bound<'py, LoopState>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let own = Self { when, given: given.map(Bound::unbind), scheduled: GilCell::new(true) };
+        let own = Self { when, given: given.map(Bound::unbind), scheduled: GilValue::new(true) };
         let make = Handle::maker(parts, event_loop)?;
         let handle: Bound<'_, Self> = collector::create_hidden(py, || (make(), own))?;
         if event_loop.get().debug.get(py) {

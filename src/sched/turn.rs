@@ -140,7 +140,7 @@ impl Turns {
                     return Ok(Next::Again);
                 }
             }
-            state.counters.with(py, |counters| counters.turns += 1);
+            state.counters.update(py, |counters| counters.turns += 1);
             if state.shared.is_inherited() {
                 return end_in_child(event_loop);
             }
@@ -206,7 +206,7 @@ impl Turns {
             count += 1;
         }
         self.calls_others = false;
-        state.counters.with(py, |counters| counters.messages += count);
+        state.counters.update(py, |counters| counters.messages += count);
     }
 
     fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
@@ -288,7 +288,7 @@ fn fire_timers(py: Python<'_>, state: &LoopState) {
             timer.let_go(py);
             continue;
         }
-        state.counters.with(py, |counters| counters.timers_fired += 1);
+        state.counters.update(py, |counters| counters.timers_fired += 1);
         state.push(py, Entry::Timer(timer));
     }
 }

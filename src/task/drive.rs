@@ -97,7 +97,7 @@ pub(super) fn wake_from_future(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyRes
 }
 
 fn has_ended(task: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: as in `wake_from_rust`.
+    // SAFETY: only `FROM_RUST` has this function, whose wakers are made for tasks alone.
     let task = unsafe { call::cast::<Task>(task) };
     let py = task.py();
     // One whose result somebody else has set may wait still.
@@ -106,7 +106,7 @@ fn has_ended(task: &Bound<'_, PyAny>) -> bool {
 
 /// A Rust future's waker was woken: late and repeated wakes find the task elsewhere and do nothing.
 fn wake_from_rust(py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: only `Stepping::shared` makes wakers with this function, always with a task.
+    // SAFETY: only `FROM_RUST` has this function, whose wakers are made for tasks alone.
     let task = unsafe { call::cast::<Task>(task) };
     let taken = task.get().state.with(py, |state| match std::mem::take(&mut state.wait) {
         Wait::Rust(future) => Some(future),

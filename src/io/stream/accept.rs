@@ -19,7 +19,7 @@ use crate::io::sock_plain::{self, ReceiveBuffer};
 use crate::io::watch::Watch;
 use crate::py::asyncio::asyncio;
 use crate::py::call::{self, Object};
-use crate::py::cell::GilCell;
+use crate::py::cell::{GilCell, GilValue};
 use crate::py::context;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -44,7 +44,7 @@ pub struct Listener {
     buffer: Arc<ReceiveBuffer>,
     listening: GilCell<Option<Arc<Listening>>>,
     /// The turn of the loop in which it was called last.
-    called_in: GilCell<Option<u64>>,
+    called_in: GilValue<Option<u64>>,
 }
 
 /// What `_accept_connection` is called with, of a plain connection.
@@ -90,7 +90,7 @@ impl Listener {
             watch,
             buffer,
             listening: GilCell::default(),
-            called_in: GilCell::default(),
+            called_in: GilValue::default(),
         }
     }
 
@@ -172,7 +172,7 @@ impl Listener {
         };
         let listening = this.look_at(&given.sock)?;
         let Some(kind) = listening.kind else { return otherwise() };
-        let drains = this.drains(py, state.counters.with(py, |counters| counters.turns));
+        let drains = this.drains(py, state.counters.get(py).turns);
         for count in 0..given.backlog {
             let fd = sock_plain::fileno(&given.sock)?;
             if count > 0 && (fd < 0 || !drains) {
