@@ -79,12 +79,12 @@ impl Deref for BackgroundRuntime {
 }
 
 /// The background runtime, started if it is not running: `spawn`, `spawn_blocking`, `block_on`, `handle` and `enter` as
-/// on a `Runtime`.
+/// on a `Runtime`. What is spawned there when the interpreter has ended it is dropped at once.
 ///
 /// # Panics
 /// When its threads cannot be started.
 pub fn get_runtime() -> BackgroundRuntime {
-    match crate::rt::background::handle() {
+    match crate::rt::background::handle_at_last() {
         Ok(handle) => BackgroundRuntime(handle),
         Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
     }

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,6 +32,14 @@ struct Background {
     runtime: Option<ManuallyDrop<Owned>>,
     handle: &'static Handle,
     generation: u32,
+    /// The interpreter ends.
+    stopped: bool,
+}
+
+impl Background {
+    fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
 }
 
 /// A runtime that was made here.
@@ -111,21 +120,29 @@ pub fn init(builder: Builder) {
 #[expect(clippy::result_unit_err, reason = "the signature of pyo3_async_runtimes::tokio::init_with_runtime")]
 pub fn init_with_runtime(runtime: &'static Runtime) -> Result<(), ()> {
     let mut slot = slot();
-    if slot.made.as_ref().is_some_and(|made| made.generation == generation()) {
+    if slot.made.as_ref().is_some_and(Background::is_ours) {
         return Err(());
     }
-    slot.made = Some(Background { runtime: None, handle: runtime.handle(), generation: generation() });
+    count_forks();
+    let handle = runtime.handle();
+    slot.made = Some(Background { runtime: None, handle, generation: generation(), stopped: false });
+    process::set_runtime(true);
     Ok(())
 }
 
 /// The background runtime of this process, started if it is not running.
 ///
 /// # Errors
-/// OSError when its threads cannot be started; RuntimeError in a forked child where they must not be.
+/// OSError when its threads cannot be started; RuntimeError in a forked child where they must not be, and when it has
+/// stopped.
 pub fn handle() -> PyResult<&'static Handle> {
     let mut slot = slot();
-    if let Some(made) = slot.made.as_ref().filter(|made| made.generation == generation()) {
-        return Ok(made.handle);
+    match slot.made.as_ref().filter(|made| made.is_ours()) {
+        Some(made) if made.stopped => {
+            return Err(PyRuntimeError::new_err("the background runtime has stopped: the interpreter is ending"));
+        }
+        Some(made) => return Ok(made.handle),
+        None => {}
     }
     count_forks();
     if slot.made.as_ref().is_some_and(|made| made.runtime.is_some()) && parks_in_one_table() {
@@ -145,7 +162,9 @@ pub fn handle() -> PyResult<&'static Handle> {
     // A handle is a reference count: one stays behind for each generation.
     let handle = &*Box::leak(Box::new(runtime.handle().clone()));
     let owned = Owned::new(runtime).map_err(|failed| error::os_error(&failed))?;
-    slot.made = Some(Background { runtime: Some(ManuallyDrop::new(owned)), handle, generation: generation() });
+    let runtime = Some(ManuallyDrop::new(owned));
+    slot.made = Some(Background { runtime, handle, generation: generation(), stopped: false });
+    process::set_runtime(true);
     drop(slot);
     Python::try_attach(stop_at_exit).unwrap_or(Ok(()))?;
     Ok(handle)
@@ -160,7 +179,16 @@ fn parks_in_one_table() -> bool {
 
 /// The background runtime if it is running.
 pub fn running() -> Option<&'static Handle> {
-    slot().made.as_ref().filter(|made| made.generation == generation()).map(|made| made.handle)
+    slot().made.as_ref().filter(|made| made.is_ours() && !made.stopped).map(|made| made.handle)
+}
+
+/// `handle`; of one that has stopped, too: what is spawned there is dropped at once.
+///
+/// # Errors
+/// As `handle`, but for that.
+pub fn handle_at_last() -> PyResult<&'static Handle> {
+    let stopped = slot().made.as_ref().filter(|made| made.is_ours() && made.stopped).map(|made| made.handle);
+    stopped.map_or_else(handle, Ok)
 }
 
 /// Run `f` with the GIL: here when this thread has it, else on a thread of the background runtime that may wait for
@@ -175,18 +203,55 @@ pub fn with_gil(f: impl FnOnce(Python<'_>) + Send + 'static) {
 
 /// Stop the background runtime and wait for its threads: before the interpreter goes, as a wake that is under way
 /// needs it.
-#[pyfunction]
 fn stop(py: Python<'_>) {
-    let taken = {
+    let runtime = {
         let mut slot = slot();
-        slot.made.take_if(|made| made.generation == generation() && made.runtime.is_some())
+        slot.made.as_mut().filter(|made| made.is_ours()).and_then(|made| {
+            let runtime = made.runtime.take()?;
+            made.stopped = true;
+            process::set_runtime(false);
+            Some(runtime)
+        })
     };
-    if let Some(runtime) = taken.and_then(|made| made.runtime) {
+    if let Some(runtime) = runtime {
         py.detach(|| ManuallyDrop::into_inner(runtime).stop());
     }
 }
 
+/// What `atexit` has of ours. Its functions are called in the reverse order of their registration, and those of the program
+/// that were registered before may need the runtime. When all have been called `atexit` lets go of them, and Python is whole
+/// still: so the runtime is stopped when this is freed, once it has been called, or came too late for that. One that was
+/// only unregistered stops nothing.
+#[pyclass(frozen, module = "pyloop._native")]
+struct AtExit(AtomicBool);
+
+#[pymethods]
+impl AtExit {
+    fn __call__(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        let called = *self.0.get_mut();
+        Python::attach(|py| {
+            let _preserved = error::PreserveError::new(py);
+            match if called { Ok(true) } else { is_ending(py) } {
+                Ok(true) => error::unraisable_panic(py, || stop(py)),
+                Ok(false) => {}
+                Err(raised) => error::unraisable(py, raised, None),
+            }
+        });
+    }
+}
+
+/// The interpreter waits for Python's threads before it calls the functions of `atexit`, the main thread counted as ended.
+fn is_ending(py: Python<'_>) -> PyResult<bool> {
+    let main = py.import("threading")?.try_call_method("main_thread", ())?;
+    Ok(!main.try_call_method("is_alive", ())?.try_is_truthy()?)
+}
+
 fn stop_at_exit(py: Python<'_>) -> PyResult<()> {
-    let stop = pyo3::wrap_pyfunction!(stop, py)?;
-    py.import("atexit")?.try_call_method("register", (stop,)).map(drop)
+    py.import("atexit")?.try_call_method("register", (AtExit(AtomicBool::new(false)),)).map(drop)
 }

@@ -76,14 +76,13 @@ fn keep_budget(cx: &mut Context<'_>) {
 /// a forked child): a higher layer's errand.
 ///
 /// # Errors
-/// OSError when the background runtime is needed and cannot be started.
+/// OSError when the background runtime is needed and cannot be started; RuntimeError when it has stopped.
 #[inline]
 pub fn poll_inside<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
-    let generation = generation();
-    if here.driving.get() == generation {
+    if here.is_driving() {
         return Ok(f());
     }
-    if here.entered.get() == generation {
+    if here.is_in_background() {
         return Ok(budgeted(f));
     }
     enter(here, at_enter, f)
@@ -118,7 +117,8 @@ fn enter<R>(here: &Here, at_enter: fn(), f: impl FnOnce() -> R) -> Slim<R> {
 
 /// As `poll_inside`, for a drop: without a runtime at hand none is started.
 pub fn drop_inside(f: impl FnOnce()) {
-    let background = if here(Here::has_runtime) { None } else { background::running() };
+    let inside = here(|here| here.is_driving() || here.is_in_background());
+    let background = if inside { None } else { background::running() };
     let _guard = background.map(Handle::enter);
     f();
 }
@@ -126,7 +126,7 @@ pub fn drop_inside(f: impl FnOnce()) {
 /// Whether this thread drives a loop of this crate copy.
 #[cfg(feature = "pyo3-async-runtimes")]
 pub fn is_driving() -> bool {
-    here(|here| here.driving.get() == generation())
+    here(Here::is_driving)
 }
 
 /// Whether this thread is inside a runtime that somebody runs, so that `block_on` would panic.

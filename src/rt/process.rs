@@ -12,6 +12,15 @@ use crate::py::attach::thread_ident;
 /// (runtimes, threads) does not work here.
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 
+/// The generation whose background runtime runs; `NONE` when none does.
+static RUNTIME: AtomicU32 = AtomicU32::new(NONE);
+const NONE: u32 = u32::MAX;
+
+/// The background runtime of this process runs from now on, or no more.
+pub(super) fn set_runtime(runs: bool) {
+    RUNTIME.store(if runs { generation() } else { NONE }, Ordering::Relaxed);
+}
+
 /// The generation of this process.
 #[inline]
 pub fn generation() -> u32 {
@@ -24,6 +33,7 @@ pub(super) fn count_forks(hold: extern "C" fn(), give_back: extern "C" fn()) {
     static GIVE_BACK: OnceLock<extern "C" fn()> = OnceLock::new();
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
+        RUNTIME.store(NONE, Ordering::Relaxed);
         if let Some(give_back) = GIVE_BACK.get() {
             give_back();
         }
@@ -143,10 +153,15 @@ impl Here {
         self.number.get()
     }
 
-    /// Whether what is polled here meets a runtime of this generation: the loop's own or the background one.
+    /// Whether this thread drives a loop of ours.
     #[inline]
-    pub(super) fn has_runtime(&self) -> bool {
-        let generation = generation();
-        self.driving.get() == generation || self.entered.get() == generation
+    pub(super) fn is_driving(&self) -> bool {
+        self.driving.get() == generation()
+    }
+
+    /// Whether it has entered the background runtime, which runs.
+    #[inline]
+    pub(super) fn is_in_background(&self) -> bool {
+        self.entered.get() == RUNTIME.load(Ordering::Relaxed)
     }
 }

@@ -262,3 +262,75 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 print(asyncio.run(main(), loop_factory=new_event_loop))
 """
     assert run(kind, script) == ["42", "42"]
+
+
+ALL_THE_API = """
+import atexit
+
+def use(when):
+    async def main():
+        await ext.sleep(0.001)
+        assert await ext.spawned() == 'Some("pyloop-background")'
+        assert await ext.blocking(0.001) == 0.001
+        return await ext.from_thread()
+    print(when, asyncio.run(main(), loop_factory=new_event_loop), ext.block_on(), ext.runs(asyncio.sleep(0, 1)))
+"""
+
+
+@kinds
+@pytest.mark.parametrize("used", ["before", "as it ends", "at exit"])
+def test_the_programs_own_exit_functions_have_the_runtime(kind: str, used: str) -> None:
+    """Registered before the extension was imported, and after its runtime was started."""
+    script = (
+        """
+import atexit
+atexit.register(lambda: use("first registered"))
+"""
+        + PRELUDE
+        + ALL_THE_API
+        + f"USED = {used!r}\n"
+        + """
+class AtTheVeryEnd:
+    def __del__(self, write=os.write, listed=os.listdir, ext=ext):
+        for work in (ext.block_on, lambda: ext.yield_once().send(None), lambda: ext.spawned().send(None)):
+            try:
+                work()
+            except RuntimeError as error:
+                write(1, f"{error}\\n".encode())
+        write(1, f"{listed('/proc/self/task')}\\n".encode())
+
+atexit.register(use, "second")
+if USED == "before":
+    use("program")
+atexit.register(use, "last")
+if USED != "at exit":
+    threading._register_atexit(use, "threads have ended")
+    # It keeps what the main module has beyond that module's end.
+    atexit.register(threading._threading_atexits.clear)
+at_the_very_end = AtTheVeryEnd()
+sys.stdout.reconfigure(line_buffering=True)
+"""
+    )
+    printed = process.output(kind, script).splitlines()
+    expected = ["program"] if used == "before" else []
+    expected += ["threads have ended"] if used != "at exit" else []
+    expected += ["last", "second", "first registered"]
+    assert printed[: len(expected)] == [f"{when} 42 5 1" for when in expected]
+    stopped = "the background runtime has stopped: the interpreter is ending"
+    *late, threads = printed[len(expected) :]
+    assert late == [stopped] * 3
+    assert threads.count("'") == 2, "one thread is left"
+
+
+def test_exit_functions_that_are_taken_back_stop_nothing() -> None:
+    script = (
+        ALL_THE_API
+        + """
+use("before")
+atexit._clear()
+use("after")
+atexit._run_exitfuncs()
+use("still")
+"""
+    )
+    assert run("pyloop", script) == ["before 42 5 1", "after 42 5 1", "still 42 5 1"]
