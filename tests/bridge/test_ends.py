@@ -273,7 +273,8 @@ def use(when):
         assert await ext.spawned() == 'Some("pyloop-background")'
         assert await ext.blocking(0.001) == 0.001
         return await ext.from_thread()
-    print(when, asyncio.run(main(), loop_factory=new_event_loop), ext.block_on(), ext.runs(asyncio.sleep(0, 1)))
+    got = asyncio.run(main(), loop_factory=new_event_loop)
+    print(when, got, ext.block_on(), ext.runs(asyncio.sleep(0, 1)))
 """
 
 

@@ -13,6 +13,7 @@ from support.source import check, code_of, folder_of, named, rust_files
 SHOW_NOTHING = {
     "Lagged": "an exception, whose own it is",
     "ErrandCall": "a closure of Rust's, of which nothing is known; it lives until the loop has called it",
+    "AtExit": "no Python object",
     "DoneCall": "a weak reference of Rust's",
     "FireCall": "its waiters are shown by the awaitable that they wait for",
     "WakeCall": "what a task's wakers share keeps neither the task nor the loop alive",
