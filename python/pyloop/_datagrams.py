@@ -26,6 +26,7 @@ class DatagramTransport(_compat.FlowControl, asyncio.Transport, asyncio.Datagram
     protocol is called in one copy of the context that the endpoint was made in.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_datagrams")
     max_size = 256 * 1024
     _datagrams: _native._Datagrams
     _high_water: float = 64 * 1024

@@ -11,7 +11,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from pyloop import _compat, _native
+from pyloop import _accel, _compat, _native
 from pyloop._datagrams import DatagramTransport
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class StreamTransport(_compat.FlowControl, asyncio.Transport):
     is given, as by CPython 3.15, or a copy of the one that the connection was made in.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_stream")
     _start_tls_compatible = True
     _sendfile_compatible = _compat.SENDFILE_TRY_NATIVE
     max_size = 256 * 1024
@@ -265,6 +266,15 @@ class _ByDescriptor(MutableMapping[int, Any]):
 def _is_of_socket(transport: object) -> bool:
     # asyncio's has none of pipes.
     return isinstance(transport, (StreamTransport, DatagramTransport))
+
+
+def _native_parts() -> None:
+    """Find out where the transports have their native parts."""
+    new = object.__new__
+    _native._know_native_parts(new(StreamTransport), new(DatagramTransport))
+
+
+_accel._settle("native_parts", _native_parts)
 
 
 class Transports(LoopPart):

@@ -18,6 +18,8 @@ pub mod direct_calls;
 pub mod layout;
 #[cfg(feature = "loop")]
 pub mod methods;
+#[cfg(feature = "loop")]
+pub mod native_parts;
 pub mod pool;
 pub mod slots;
 pub mod stop_iteration;
@@ -82,7 +84,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 13] = [
+static ALL: [&Acceleration; 14] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -108,6 +110,10 @@ static ALL: [&Acceleration; 13] = [
     &tls::TLS,
     #[cfg(not(feature = "loop"))]
     &TLS,
+    #[cfg(feature = "loop")]
+    &native_parts::NATIVE_PARTS,
+    #[cfg(not(feature = "loop"))]
+    &NATIVE_PARTS,
 ];
 
 #[cfg(not(feature = "loop"))]
@@ -118,6 +124,8 @@ static ASYNC_EXC: Acceleration = Acceleration::new("async_exc");
 static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
 #[cfg(not(feature = "loop"))]
 static TLS: Acceleration = Acceleration::new("tls");
+#[cfg(not(feature = "loop"))]
+static NATIVE_PARTS: Acceleration = Acceleration::new("native_parts");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::room::{Longest, Room};
+use crate::accel::native_parts::OF_DATAGRAMS;
 use crate::core::flow::Flow;
 use crate::core::waiting::Waiting;
 use crate::io::address::Address;
@@ -221,6 +222,11 @@ pub fn is_of_datagrams(transport: &Bound<'_, PyAny>) -> bool {
 /// AttributeError, TypeError: it is none of ours, or not initialized.
 #[inline]
 pub fn datagrams_of<'py>(transport: &Bound<'py, PyAny>) -> Slim<Bound<'py, Datagrams>> {
+    if let Some(part) = OF_DATAGRAMS.held(transport)
+        && let Ok(datagrams) = part.cast_exact::<Datagrams>()
+    {
+        return Ok(datagrams.to_owned());
+    }
     let datagrams = transport.try_getattr(pyo3::intern!(transport.py(), "_datagrams")).map_err(Box::new)?;
     datagrams.cast_into::<Datagrams>().map_err(|failed| Box::new(failed.into()))
 }

@@ -8,6 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::socket::{Accepted, Socket};
+use crate::accel::native_parts::OF_STREAM;
 use crate::core::cork::Cork;
 use crate::core::flow::Flow;
 use crate::core::outgoing::Outgoing;
@@ -208,6 +209,11 @@ impl<'py> Transport<'_, 'py> {
 #[inline]
 pub fn stream_of<'py>(transport: &Bound<'py, PyAny>) -> Slim<Bound<'py, Stream>> {
     use crate::py::call::Object;
+    if let Some(part) = OF_STREAM.held(transport)
+        && let Ok(stream) = part.cast_exact::<Stream>()
+    {
+        return Ok(stream.to_owned());
+    }
     let stream = transport.try_getattr(pyo3::intern!(transport.py(), "_stream")).map_err(Box::new)?;
     stream.cast_into::<Stream>().map_err(|failed| Box::new(failed.into()))
 }
