@@ -19,6 +19,8 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
     ("pyloop._run", include_str!("../python/pyloop/_run.py")),
     ("pyloop._run_in_thread", include_str!("../python/pyloop/_run_in_thread.py")),
+    ("pyloop._command", include_str!("../python/pyloop/_command.py")),
+    ("pyloop.__main__", include_str!("../python/pyloop/__main__.py")),
     ("pyloop._wakeup", include_str!("../python/pyloop/_wakeup.py")),
     ("pyloop._signals", include_str!("../python/pyloop/_signals.py")),
     ("pyloop._sockets", include_str!("../python/pyloop/_sockets.py")),
