@@ -159,6 +159,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(io::stream::class::install_pipe_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::datagram::class::install_datagram_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls_write::install_tls_methods, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::instance_values::_know_instance_values, module)?)?;
     module.add_function(wrap_pyfunction!(accel::native_parts::_know_native_parts, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::tls::_know_tls, module)?)?;
     module.add_function(wrap_pyfunction!(accel::tls::_probe_tls, module)?)?;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,47 @@ def _current_task() -> str | None:
 current_tasks: dict[Any, Any] | None = (
     _compat.current_tasks if _settle("current_task", _current_task) else None
 )
+
+
+# --- instance_values: where asyncio's streams keep their attributes ---
+
+
+class _ScratchInstance:
+    def __init__(self) -> None:
+        self.first = None
+
+
+class _StreamsLoop:
+    """What the constructors of asyncio's streams ask of a loop, and of a future."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def create_future(self) -> Any:
+        return self
+
+    def done(self) -> bool:
+        return False
+
+
+def _instance_values() -> str | None:
+    """Find out where the attributes of asyncio's streams are; why it cannot be relied on."""
+    if sys.version_info < (3, 13):
+        return "CPython 3.12 keeps the attributes of an instance elsewhere"
+
+    def make() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
+        loop: Any = _StreamsLoop()
+        reader = asyncio.StreamReader(loop=loop)
+        # One of a server's, which has an attribute more.
+        return reader, asyncio.StreamReaderProtocol(reader, lambda reader, writer: None, loop)
+
+    names = [list(vars(each)) for each in make()]
+    reader, protocol = make()
+    _native._know_instance_values(_ScratchInstance, (reader, names[0]), (protocol, names[1]))
+    return None
+
+
+_settle("instance_values", _instance_values)
 
 
 # --- loop_slots: what `BaseEventLoop.__init__` sets ---

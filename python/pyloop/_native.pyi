@@ -51,6 +51,7 @@ __all__ = [
     "_Stream",
     "__version__",
     "_acceleration_is_wanted",
+    "_know_instance_values",
     "_know_native_parts",
     "_know_tls",
     "_probe_tls",
@@ -325,6 +326,11 @@ class _Stream:
     def release(self, transport: _AnyTransport) -> None: ...
     def disown(self, transport: _PipeTransport) -> None: ...
 
+def _know_instance_values(
+    scratch: Callable[[], object],
+    reader: tuple[asyncio.StreamReader, list[str]],
+    protocol: tuple[asyncio.StreamReaderProtocol, list[str]],
+) -> None: ...
 def _know_native_parts(stream: StreamTransport, datagrams: DatagramTransport) -> None: ...
 def install_transport_methods(class_: type[StreamTransport], /) -> None: ...
 def install_pipe_methods(class_: type[WritePipeTransport], /) -> None: ...

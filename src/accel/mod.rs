@@ -15,6 +15,8 @@ pub mod collector;
 pub mod contexts;
 #[cfg(feature = "loop")]
 pub mod direct_calls;
+#[cfg(feature = "loop")]
+pub mod instance_values;
 pub mod layout;
 #[cfg(feature = "loop")]
 pub mod methods;
@@ -84,7 +86,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 14] = [
+static ALL: [&Acceleration; 15] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -105,6 +107,10 @@ static ALL: [&Acceleration; 14] = [
     &DIRECT_CALLS,
     &TASK_REGISTER,
     &CURRENT_TASK,
+    #[cfg(feature = "loop")]
+    &instance_values::INSTANCE_VALUES,
+    #[cfg(not(feature = "loop"))]
+    &INSTANCE_VALUES,
     &LOOP_SLOTS,
     #[cfg(feature = "loop")]
     &tls::TLS,
@@ -122,6 +128,8 @@ static METHODS: Acceleration = Acceleration::new("methods");
 static ASYNC_EXC: Acceleration = Acceleration::new("async_exc");
 #[cfg(not(feature = "loop"))]
 static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
+#[cfg(not(feature = "loop"))]
+static INSTANCE_VALUES: Acceleration = Acceleration::new("instance_values");
 #[cfg(not(feature = "loop"))]
 static TLS: Acceleration = Acceleration::new("tls");
 #[cfg(not(feature = "loop"))]

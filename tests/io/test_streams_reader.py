@@ -311,6 +311,91 @@ def test_a_method_that_an_instance_has_for_itself_is_called(run: Run, name: str)
     run(main())
 
 
+def taken(owner: Any) -> None:
+    vars(owner)
+
+
+def replaced(owner: Any) -> None:
+    owner.__dict__ = dict(vars(owner))
+
+
+def another(owner: Any) -> None:
+    owner.another = 1
+
+
+def many(owner: Any) -> None:
+    vars(owner).update((f"name {number}", number) for number in range(100))
+
+
+def in_another_order(owner: Any) -> None:
+    for name, value in list(vars(owner).items()):
+        delattr(owner, name)
+        setattr(owner, name, value)
+
+
+def one_for_another(owner: Any) -> None:
+    del owner._loop
+    owner.another = 1
+
+
+def of_another_class(owner: Any) -> None:
+    cls = type(owner)
+    owner.__class__ = type("Other", (cls,), {})
+    owner.__class__ = cls
+
+
+WAYS = [taken, replaced, another, many, in_another_order, one_for_another, of_another_class]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("whose", ["reader", "protocol"])
+def test_attributes_that_are_kept_in_another_way_are_those_that_are_used(
+    run: Run, whose: str, way: Callable[[Any], None]
+) -> None:
+    called = []
+
+    async def main() -> None:
+        async with reading() as (reader, writer, peer):
+            protocol = writer.transport.get_protocol()
+            owner = reader if whose == "reader" else protocol
+            loop, name = owner._loop, "feed_data" if whose == "reader" else "data_received"
+            waiting = asyncio.ensure_future(reader.readexactly(3))
+            await asyncio.sleep(0)
+            way(owner)
+            reader._buffer = reader._buffer.copy()
+            peer.send(b"one")
+            assert await waiting == b"one"
+            original = getattr(owner, name)
+
+            def own(data: Any) -> None:
+                called.append(bytes(data))
+                original(data)
+
+            vars(owner)[name] = own
+            peer.send(b"two")
+            await until(lambda: reader._buffer == b"two")
+            del vars(owner)[name]
+            peer.send(b"three")
+            await until(lambda: reader._buffer == b"twothree")
+            assert called == [b"two"]
+            owner._loop = loop
+
+    run(main())
+
+
+def test_an_attribute_that_is_missing_is_missed(run: Run, handled: list[dict[str, Any]]) -> None:
+    async def main() -> None:
+        async with reading() as (reader, writer, peer):
+            del reader._eof
+            peer.send(b"data")
+            await until(lambda: writer.transport.is_closing())
+            reader._eof = False
+
+    run(main())
+    (context,) = handled
+    assert isinstance(context["exception"], AttributeError)
+
+
 def test_a_reader_that_a_property_chooses_is_fed(run: Run) -> None:
     other: Any = None
 

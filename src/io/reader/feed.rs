@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyInt, PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use super::known;
+use crate::accel::instance_values::{OF_PROTOCOL, OF_READER};
 use crate::future::Future;
 use crate::future::state::Outcome;
 use crate::py::call::{self, Object};
@@ -42,6 +43,19 @@ pub fn is_of_streams(protocol: &Bound<'_, PyAny>) -> bool {
 
 fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult<Option<Target<'py>>> {
     let py = protocol.py();
+    if let Some([reference]) = OF_PROTOCOL.get(py).and_then(|values| values.held(protocol))
+        && let Ok(reference) = reference.cast_exact::<PyWeakrefReference>()
+        && let Some(reader) = reference.upgrade()
+        && let Some([eof, buffer, limit, _]) = OF_READER.get(py).and_then(|values| values.held(&reader))
+        && is_bool(&eof, false)
+        && let Ok(buffer) = buffer.cast_exact::<PyByteArray>()
+        && let Ok(limit) = limit.cast_exact::<PyInt>()
+        && let Ok(limit) = limit.extract()
+    {
+        // They have no methods of their own, and their classes' are asyncio's.
+        let buffer = buffer.to_owned();
+        return Ok(Some(Target { reader, buffer, limit }));
+    }
     let reference = protocol.try_getattr(pyo3::intern!(py, "_stream_reader_wr"))?;
     let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else { return Ok(None) };
     let Some(reader) = reference.upgrade() else { return Ok(None) };
@@ -112,7 +126,10 @@ impl Target<'_> {
 fn wake(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = reader.py();
     let name: &Bound<'_, PyString> = pyo3::intern!(py, "_waiter");
-    let waiter = reader.try_getattr(name)?;
+    let waiter = match OF_READER.get(py).and_then(|values| values.held(reader)) {
+        Some([.., waiter]) => waiter.to_owned(),
+        None => reader.try_getattr(name)?,
+    };
     if waiter.is_none() {
         return Ok(());
     }
