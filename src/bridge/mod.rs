@@ -3,7 +3,7 @@
 //! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
 //! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
 //! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
-//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream` (the API).
+//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime` (the API).
 //! Python in Rust: `from_py`, `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
 //! yield means), `waker` (a waker that names a task).
@@ -20,6 +20,7 @@ pub mod cx;
 mod foreign;
 mod from_py;
 mod holding;
+mod in_runtime;
 mod into_py;
 mod link;
 mod local;
@@ -38,6 +39,7 @@ pub mod waker;
 pub use awaitable::RustFuture;
 pub use from_py::{PyFuture, into_future, into_future_with_locals};
 pub use holding::Traverse;
+pub use in_runtime::{InRuntime, in_runtime};
 pub use into_py::{
     future_into_py, future_into_py_with_locals, holding_into_py, local_future_into_py_with_locals, named_into_py,
     send_future_into_py, shielded_into_py, spawn_blocking_into_py, spawn_into_py,

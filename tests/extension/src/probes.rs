@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -246,6 +247,57 @@ async fn pyo3_sleep(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
+// docs: doze
+/// PyO3's own `async fn`: its body has a runtime.
+#[pyfunction]
+pub async fn doze(seconds: f64) {
+    pyloop::in_runtime(async move {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    })
+    .await;
+}
+// docs: end
+
+/// Tells `seen` whether its destructor is in a runtime.
+struct LooksWhenDropped(Py<PyList>);
+
+impl Drop for LooksWhenDropped {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            self.0.bind(py).append(Handle::try_current().is_ok()).expect("a list is there");
+        });
+    }
+}
+
+/// By PyO3's own `async fn`: everything that wants a runtime.
+#[pyfunction]
+async fn works_in_runtime(seen: Py<PyList>) -> PyResult<usize> {
+    let looks = LooksWhenDropped(seen);
+    pyloop::in_runtime(async move {
+        let _looks = looks;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let local = tokio::task::spawn_local(async { 1 });
+        let spawned = tokio::spawn(async { 2 });
+        let blocking = tokio::task::spawn_blocking(|| 3);
+        let lost = |_| PyRuntimeError::new_err("lost");
+        let sum = local.await.map_err(lost)? + spawned.await.map_err(lost)? + blocking.await.map_err(lost)?;
+        let drains = drained(1000).await;
+        Ok(sum + usize::from(drains > 1))
+    })
+    .await
+}
+
+/// Waits for ever, by PyO3's own `async fn`.
+#[pyfunction]
+async fn waits_in_runtime(seen: Py<PyList>) {
+    let looks = LooksWhenDropped(seen);
+    pyloop::in_runtime(async move {
+        let _looks = looks;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    })
+    .await;
+}
+
 #[derive(Default)]
 struct Signal {
     wakers: Mutex<Vec<Waker>>,
@@ -363,6 +415,9 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         round_trip,
         times,
         pyo3_sleep,
+        doze,
+        works_in_runtime,
+        waits_in_runtime,
         enter_runtime,
         blocks_on_the_runtime,
     );
