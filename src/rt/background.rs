@@ -136,9 +136,21 @@ pub fn init_with_runtime(runtime: &'static Runtime) -> Result<(), ()> {
 /// OSError when its threads cannot be started; RuntimeError in a forked child where they must not be, and when it has
 /// stopped.
 pub fn handle() -> PyResult<&'static Handle> {
+    find(false)
+}
+
+/// `handle`; of one that has stopped, too: what is spawned there is dropped at once.
+///
+/// # Errors
+/// As `handle`, but for that.
+pub fn handle_at_last() -> PyResult<&'static Handle> {
+    find(true)
+}
+
+fn find(at_last: bool) -> PyResult<&'static Handle> {
     let mut slot = slot();
     match slot.made.as_ref().filter(|made| made.is_ours()) {
-        Some(made) if made.stopped => {
+        Some(made) if made.stopped && !at_last => {
             return Err(PyRuntimeError::new_err("the background runtime has stopped: the interpreter is ending"));
         }
         Some(made) => return Ok(made.handle),
@@ -180,15 +192,6 @@ fn parks_in_one_table() -> bool {
 /// The background runtime if it is running.
 pub fn running() -> Option<&'static Handle> {
     slot().made.as_ref().filter(|made| made.is_ours() && !made.stopped).map(|made| made.handle)
-}
-
-/// `handle`; of one that has stopped, too: what is spawned there is dropped at once.
-///
-/// # Errors
-/// As `handle`, but for that.
-pub fn handle_at_last() -> PyResult<&'static Handle> {
-    let stopped = slot().made.as_ref().filter(|made| made.is_ours() && made.stopped).map(|made| made.handle);
-    stopped.map_or_else(handle, Ok)
 }
 
 /// Run `f` with the GIL: here when this thread has it, else on a thread of the background runtime that may wait for
