@@ -6,16 +6,45 @@
 
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 
 use futures::{Stream, StreamExt};
 use pyo3::prelude::*;
 
 pub use crate::bridge::{
     TaskLocals, future_into_py_with_locals, get_current_locals, get_current_loop, into_future, into_future_with_locals,
-    local_future_into_py_with_locals, run, run_until_complete, scope, scope_local,
+    local_future_into_py_with_locals, scope, scope_local,
 };
 use crate::py::attach::is_attached;
 pub use crate::rt::background::{init, init_with_runtime};
+use crate::rt::block_on::refuse_to_block;
+
+/// [`run`](crate::run), with `PyErr` for an error.
+///
+/// # Errors
+/// As `pyloop::run`.
+pub fn run<F, T>(py: Python<'_>, fut: F) -> PyResult<T>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: 'static,
+{
+    crate::bridge::run(py, fut)
+}
+
+/// [`run_until_complete`](crate::run_until_complete), with `PyErr` for an error.
+///
+/// # Errors
+/// As `pyloop::run_until_complete`.
+pub fn run_until_complete<F, T>(event_loop: Bound<'_, PyAny>, fut: F) -> PyResult<T>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: 'static,
+{
+    crate::bridge::run_until_complete(event_loop, fut)
+}
 
 /// A Python awaitable that polls `fut` in place, on whichever thread awaits it.
 ///
@@ -42,31 +71,64 @@ where
 }
 
 /// What [`get_runtime`] gives: a tokio `Handle`, but for `block_on`.
-#[derive(Clone, Copy, Debug)]
-pub struct BackgroundRuntime(&'static ::tokio::runtime::Handle);
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct BackgroundRuntime(::tokio::runtime::Handle);
 
 impl BackgroundRuntime {
-    /// As `Runtime::handle`.
-    pub fn handle(&self) -> &'static ::tokio::runtime::Handle {
-        self.0
+    fn of(handle: &'static ::tokio::runtime::Handle) -> &'static Self {
+        // SAFETY: a `BackgroundRuntime` is a `Handle`, and laid out as one (`transparent`); the reference is a shared one of
+        // the same length.
+        unsafe { &*std::ptr::from_ref(handle).cast::<Self>() }
     }
 
-    /// Run `future` to its end and wait for it here, with the GIL released.
+    /// As `Runtime::handle`.
+    pub fn handle(&self) -> &::tokio::runtime::Handle {
+        &self.0
+    }
+
+    /// Run `future` to its end and wait for it here. It is polled with the GIL held, if this thread has it, so it need not
+    /// be `Send`; the GIL is released while there is nothing to poll. [`block_on`](crate::block_on) releases it throughout.
     ///
     /// # Panics
-    /// Where [`block_on`](crate::block_on) is an error: on a thread that runs an event loop or a tokio runtime.
-    pub fn block_on<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send,
-        F::Output: Send,
-    {
+    /// Where `block_on` is an error: on a thread that runs an event loop or a tokio runtime.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         if !is_attached() {
             return self.0.block_on(future);
         }
-        match Python::attach(|py| crate::block_on(py, future)) {
-            Ok(output) => output,
-            Err(refused) => panic!("{refused}"),
+        Python::attach(|py| {
+            let instead = || "await the future, or run it in a helper thread (pyloop.run_in_thread)".to_owned();
+            match refuse_to_block(py, instead) {
+                Ok(()) => wait_for(py, crate::bridge::in_runtime(future)),
+                Err(refused) => panic!("{refused}"),
+            }
+        })
+    }
+}
+
+/// Wakes a thread that waits in `wait_for`.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Poll `future` to its end, with the GIL released between two polls.
+fn wait_for<F: Future>(py: Python<'_>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
         }
+        // A wake that comes before it is not lost, one that is somebody else's costs a poll.
+        py.detach(std::thread::park);
     }
 }
 
@@ -74,7 +136,7 @@ impl Deref for BackgroundRuntime {
     type Target = ::tokio::runtime::Handle;
 
     fn deref(&self) -> &Self::Target {
-        self.0
+        &self.0
     }
 }
 
@@ -83,9 +145,9 @@ impl Deref for BackgroundRuntime {
 ///
 /// # Panics
 /// When its threads cannot be started.
-pub fn get_runtime() -> BackgroundRuntime {
+pub fn get_runtime() -> &'static BackgroundRuntime {
     match crate::rt::background::handle_at_last() {
-        Ok(handle) => BackgroundRuntime(handle),
+        Ok(handle) => BackgroundRuntime::of(handle),
         Err(failed) => panic!("unable to build the tokio runtime: {failed}"),
     }
 }

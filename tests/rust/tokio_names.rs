@@ -376,3 +376,46 @@ fn a_cancel_that_meets_the_completion_is_quiet() {
     })
     .expect("no race ends in an exception");
 }
+
+#[test]
+fn run_knows_its_error_type() {
+    python();
+    Python::attach(|py| -> PyResult<()> {
+        bridge::run(py, async move { Ok(()) })?;
+        let event_loop = py.import("asyncio")?.call_method0("new_event_loop")?;
+        bridge::run_until_complete(event_loop.clone(), async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(())
+        })?;
+        event_loop.call_method0("close").map(drop)
+    })
+    .expect("they run");
+}
+
+#[test]
+fn the_runtime_is_a_reference_whose_block_on_takes_any_future() {
+    python();
+    let runtime: &bridge::BackgroundRuntime = bridge::get_runtime();
+    assert!(std::ptr::eq(runtime, bridge::get_runtime()));
+    let local = || async {
+        let counted = Rc::new(Cell::new(0));
+        let theirs = Rc::clone(&counted);
+        tokio::task::yield_now().await;
+        // Another thread takes the GIL meanwhile.
+        let woken = runtime.spawn_blocking(|| Python::attach(|py| py.version_info().major)).await;
+        theirs.set(woken.expect("it does not panic"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        counted.get()
+    };
+    assert_eq!(runtime.block_on(local()), 3);
+    let (with_gil, name) = Python::attach(|py| {
+        let kept = py.import("asyncio").expect("it is there");
+        // Python objects that only this thread may have are there in each poll.
+        runtime.block_on(async {
+            let got = local().await;
+            (got, kept.getattr("__name__").map(|name| name.to_string()))
+        })
+    });
+    assert_eq!((with_gil, name.ok().as_deref()), (3, Some("asyncio")));
+    assert_eq!(runtime.handle().id(), runtime.id());
+}
