@@ -106,7 +106,9 @@ def test_a_rust_block_is_a_region_of_a_file_that_is_built(page: Path) -> None:
         "a Rust block without `<!-- from <file>: <region> -->`"
     )
     for found in _RUST.finditer(text):
-        assert found["file"].startswith(("examples/rust_main/src/", "tests/extension/src/", "tests/rust/")), "not built by a test"
+        assert found["file"].startswith(("examples/rust_main/src/", "tests/extension/src/", "tests/rust/")), (
+            "not built by a test"
+        )
         line = text.count("\n", 0, found.start()) + 1
         source = region(ROOT / found["file"], found["name"])
         assert found["code"] == source, f"{page.name}, line {line}: {found['file']} says\n\n{source}"
