@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::Object;
+use crate::py::cell::GilValue;
 use crate::py::error;
 
 pub static DIRECT_CALLS: Acceleration = Acceleration::new("direct_calls");
@@ -53,6 +54,33 @@ pub fn watch(class: &Bound<'_, PyType>) -> bool {
     let watched = unsafe { error::answered(class.py(), PyType_Watch(watcher, class.as_ptr())) };
     // SAFETY: the Bound holds the class for the call.
     watched.is_ok() && unsafe { PyUnstable_Type_AssignVersionTag(class.as_type_ptr()) } == 1
+}
+
+/// What a look at some classes has found. It holds until one of them changes.
+#[derive(Debug, Default)]
+pub struct Finding<T: Copy>(GilValue<(usize, T)>);
+
+impl<T: Copy> Finding<T> {
+    pub const fn new(unused: T) -> Self {
+        Self(GilValue::new((0, unused)))
+    }
+
+    /// None: look, again.
+    #[inline(always)]
+    pub fn get(&self, py: Python<'_>) -> Option<T> {
+        let (at, found) = self.0.get(py);
+        (at == changes()).then_some(found)
+    }
+
+    /// Keep what a look has found that began when `changes` gave this number.
+    pub fn keep(&self, py: Python<'_>, began: usize, found: T) {
+        self.0.set(py, (began, found));
+    }
+
+    /// Something may have changed that CPython does not tell of.
+    pub fn doubt(&self, py: Python<'_>) {
+        self.0.update(py, |(at, _)| *at = 0);
+    }
 }
 
 fn class(bases: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyType>> {

@@ -108,7 +108,7 @@ pub(super) fn set_attribute(
 ) -> PyResult<()> {
     call::set_attribute(event_loop, name, value)?;
     if ["call_soon", "call_at", "__class__", "__dict__"].iter().any(|known| name == *known) {
-        event_loop.get().replaced.doubt();
+        event_loop.get().replaced.doubt(event_loop.py());
     }
     Ok(())
 }

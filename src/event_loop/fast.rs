@@ -21,7 +21,7 @@ use crate::task;
 #[inline(always)]
 fn fast_parts<'py>(state: &LoopState, args: Args<'_, 'py>, first: usize) -> Option<PyResult<Parts<'py>>> {
     let py = args.py();
-    if args.count() <= first || state.debug.get(py) || !state.replaced.is_plain() {
+    if args.count() <= first || state.debug.get(py) || !state.replaced.is_plain(py) {
         return None;
     }
     let context = args.only_keyword(pyo3::intern!(py, "context"))?;
@@ -126,7 +126,7 @@ impl Direct for CreateFuture {
 
     #[inline]
     fn call<'py>(slf: &Bound<'py, Loop>, args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let plain = args.count() == 0 && args.is_plain() && slf.as_super().get().replaced.is_plain();
+        let plain = args.count() == 0 && args.is_plain() && slf.as_super().get().replaced.is_plain(args.py());
         plain.then(|| new_future(slf.as_super()).map(Bound::into_any))
     }
 
@@ -148,7 +148,7 @@ impl Direct for CreateTask {
         if args.count() != 1 || slf.get().has_task_factory(py) || state.get().shared.lifecycle.is_closed() {
             return None;
         }
-        if !state.get().replaced.is_plain() {
+        if !state.get().replaced.is_plain(py) {
             return None;
         }
         let coroutine = args.get(0).to_owned();

@@ -96,7 +96,7 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let state = slf.as_super();
         let mut lane = Lane::Normal;
-        if !state.get().replaced.is_plain() {
+        if !state.get().replaced.is_plain(slf.py()) {
             if state.get().replaced.has(slf, Name::AboveCallSoon)? {
                 return above::call(state, Name::AboveCallSoon, &[callback], args, context);
             }
@@ -143,7 +143,7 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let state = slf.as_super();
-        if !state.get().replaced.is_plain() {
+        if !state.get().replaced.is_plain(slf.py()) {
             if state.get().replaced.has(slf, Name::AboveCallLater)? {
                 return above::call(state, Name::AboveCallLater, &[delay, callback], args, context);
             }

@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::slice;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -12,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::watch::Watch;
-use crate::accel::direct_calls::{self, DIRECT_CALLS};
+use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::builtin::NoArgs;
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
@@ -68,10 +67,8 @@ struct PlainClass {
     bases: Py<PyAny>,
     /// `_socket.socket.fileno`.
     fileno: NoArgs,
-    /// `direct_calls::changes()` at the last look at the class; 0: look again.
-    looked_at: AtomicUsize,
-    /// What was found: a bit for each `Method` that is not the native class's.
-    replaced: AtomicU8,
+    /// A bit for each `Method` that is not the native class's.
+    replaced: Finding<u8>,
 }
 
 /// The methods, looked up at the first call.
@@ -101,9 +98,9 @@ impl Methods {
         let py = sock.py();
         match &self.class {
             Some(known) if sock.is_exact_instance(known.class.bind(py)) => {
-                let replaced = match known.looked_at.load(Ordering::Relaxed) {
-                    looked_at if looked_at == direct_calls::changes() => known.replaced.load(Ordering::Relaxed),
-                    _ => self.look(known, py)?,
+                let replaced = match known.replaced.get(py) {
+                    Some(replaced) => replaced,
+                    None => self.look(known, py)?,
                 };
                 Ok(replaced & (1 << method as u8) == 0)
             }
@@ -125,8 +122,9 @@ impl Methods {
                 replaced |= 1 << method;
             }
         }
-        known.replaced.store(replaced, Ordering::Relaxed);
-        known.looked_at.store(if is_watched { now } else { 0 }, Ordering::Relaxed);
+        if is_watched {
+            known.replaced.keep(py, now, replaced);
+        }
         Ok(replaced)
     }
 
@@ -158,8 +156,7 @@ impl PlainClass {
             class: class.unbind(),
             bases: bases.unbind(),
             fileno,
-            looked_at: AtomicUsize::new(0),
-            replaced: AtomicU8::new(0),
+            replaced: Finding::default(),
         }))
     }
 }

@@ -89,7 +89,7 @@ fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
         }
         let mut done = if debug {
             run_entry_timed(event_loop, state, entry)
-        } else if state.replaced.is_plain() {
+        } else if state.replaced.is_plain(py) {
             run_entry(event_loop, state, entry)
         } else {
             run_by_name(event_loop, state, entry)
@@ -125,7 +125,7 @@ fn run_entry(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry)
             let task = task.into_bound(py);
             match step(event_loop, &task) {
                 Ok(None) => Ok(()),
-                Ok(Some(_)) if !state.replaced.is_plain() => match queue_again(&task) {
+                Ok(Some(_)) if !state.replaced.is_plain(py) => match queue_again(&task) {
                     Ok(()) => Ok(()),
                     Err(raised) => step_failed(event_loop, &task, Box::new(raised)),
                 },

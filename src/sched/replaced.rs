@@ -4,13 +4,11 @@
 //!
 //! Guarded by the GIL. No cell is borrowed while a look runs Python code.
 
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use crate::accel::direct_calls::{self, DIRECT_CALLS};
+use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::asyncio::asyncio;
 use crate::py::call::{self, Object};
 
@@ -84,18 +82,17 @@ pub fn learn(class: &Bound<'_, PyType>, native: &Bound<'_, PyType>) -> PyResult<
 /// What was found for one loop.
 #[derive(Debug, Default)]
 pub struct Replaced {
-    /// `direct_calls::changes()` when nothing was; 0: something was, or nobody has looked.
-    plain_at: AtomicUsize,
-    /// `direct_calls::changes()` at the last look; 0: look again.
-    looked_at: AtomicUsize,
-    found: AtomicU16,
+    /// That nothing is.
+    plain: Finding<()>,
+    /// A bit for each `Name`.
+    found: Finding<u16>,
 }
 
 impl Replaced {
     /// Whether nothing is.
     #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.plain_at.load(Ordering::Relaxed) == direct_calls::changes()
+    pub fn is_plain(&self, py: Python<'_>) -> bool {
+        self.plain.get(py).is_some()
     }
 
     /// Whether this function is. `event_loop` is the loop whose `Replaced` this is.
@@ -104,7 +101,7 @@ impl Replaced {
     /// What a look raises: KeyboardInterrupt, say.
     #[inline(always)]
     pub fn has(&self, event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
-        if self.is_plain() { Ok(false) } else { self.look_for(event_loop, name) }
+        if self.is_plain(event_loop.py()) { Ok(false) } else { self.look_for(event_loop, name) }
     }
 
     #[cold]
@@ -112,13 +109,11 @@ impl Replaced {
         if !DIRECT_CALLS.is_on() {
             return if Name::ABOVE.contains(&name) { is_above(event_loop, name) } else { Ok(true) };
         }
-        if self.looked_at.load(Ordering::Relaxed) != direct_calls::changes() {
-            self.look(event_loop)?;
-        }
-        Ok(self.found.load(Ordering::Relaxed) & name.bit() != 0)
+        let found = self.found.get(event_loop.py()).map_or_else(|| self.look(event_loop), Ok)?;
+        Ok(found & name.bit() != 0)
     }
 
-    fn look(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn look(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<u16> {
         let py = event_loop.py();
         let names = asyncio(py)?;
         let classes =
@@ -140,16 +135,19 @@ impl Replaced {
         if names.helper(py, "handles_are_replaced")?.try_call(())?.try_is_truthy()? {
             found |= Name::Run.bit();
         }
-        self.found.store(found, Ordering::Relaxed);
-        self.looked_at.store(if watched { now } else { 0 }, Ordering::Relaxed);
-        self.plain_at.store(if watched && found == 0 { now } else { 0 }, Ordering::Relaxed);
-        Ok(())
+        if watched {
+            self.found.keep(py, now, found);
+            if found == 0 {
+                self.plain.keep(py, now, ());
+            }
+        }
+        Ok(found)
     }
 
     /// Something may have changed that CPython does not tell of.
-    pub fn doubt(&self) {
-        self.plain_at.store(0, Ordering::Relaxed);
-        self.looked_at.store(0, Ordering::Relaxed);
+    pub fn doubt(&self, py: Python<'_>) {
+        self.plain.doubt(py);
+        self.found.doubt(py);
     }
 
     /// A run begins: the loop's dictionary may have been written to.
@@ -157,8 +155,9 @@ impl Replaced {
     /// # Errors
     /// What looking up an attribute raises.
     pub(super) fn doubt_dictionary(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.is_plain() && !(is_own(event_loop, Name::CallSoon)? && is_own(event_loop, Name::CallAt)?) {
-            self.doubt();
+        let py = event_loop.py();
+        if self.is_plain(py) && !(is_own(event_loop, Name::CallSoon)? && is_own(event_loop, Name::CallAt)?) {
+            self.doubt(py);
         }
         Ok(())
     }

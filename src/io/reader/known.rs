@@ -3,13 +3,11 @@
 //! A change of a class is noticed (`accel::direct_calls`), and a look finds out what it is about. What an instance has in
 //! the place of a method is looked for where it matters.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::accel::direct_calls::{self, DIRECT_CALLS};
+use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::error;
@@ -26,26 +24,30 @@ pub struct Streams {
 
 static STREAMS: PyOnceLock<Streams> = PyOnceLock::new();
 
-/// `direct_calls::changes()` when nothing was replaced; 0: something was, or nobody has looked.
-static PLAIN_AT: AtomicUsize = AtomicUsize::new(0);
-/// `direct_calls::changes()` at the last look.
-static LOOKED_AT: AtomicUsize = AtomicUsize::new(0);
+/// Whether nothing of them is replaced.
+static IS_PLAIN: Finding<bool> = Finding::new(false);
 
 /// The classes; None when anything of them is not CPython's own, or nobody can tell.
 #[inline]
 pub fn plain(py: Python<'_>) -> Option<&'static Streams> {
-    if PLAIN_AT.load(Ordering::Relaxed) == direct_calls::changes() { STREAMS.get(py) } else { look(py) }
+    match IS_PLAIN.get(py) {
+        Some(true) => STREAMS.get(py),
+        Some(false) => None,
+        None => look(py),
+    }
 }
 
 #[cold]
 fn look(py: Python<'_>) -> Option<&'static Streams> {
     let now = direct_calls::changes();
-    if !DIRECT_CALLS.is_on() || LOOKED_AT.swap(now, Ordering::Relaxed) == now {
+    // Nobody looks while this look runs Python code.
+    IS_PLAIN.keep(py, now, false);
+    if !DIRECT_CALLS.is_on() {
         return None;
     }
     match find(py) {
         Ok(found) => {
-            PLAIN_AT.store(if found.is_some() { now } else { 0 }, Ordering::Relaxed);
+            IS_PLAIN.keep(py, now, found.is_some());
             found
         }
         Err(raised) => {

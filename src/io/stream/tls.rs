@@ -7,8 +7,6 @@
 //! `Known`: where the attributes are. `open`, `answer`: what is done with bytes that have arrived (`SSLProtocol._do_read`).
 //! `send`, `process_outgoing`: what has become records is sent.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyException, PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -17,7 +15,7 @@ use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple, PyType};
 
 use super::state::{Transport, stream_of};
 use super::{ends, write};
-use crate::accel::direct_calls;
+use crate::accel::direct_calls::{self, Finding};
 use crate::accel::tls::{Read, Session};
 use crate::io::reader::feed;
 use crate::py::buffer::View;
@@ -80,9 +78,7 @@ pub struct Known {
 
 static KNOWN: PyOnceLock<Known> = PyOnceLock::new();
 
-/// For which number of changes of the classes `IS_WHOLE` holds.
-static LOOKED_AT: AtomicUsize = AtomicUsize::new(0);
-static IS_WHOLE: AtomicBool = AtomicBool::new(false);
+static IS_WHOLE: Finding<bool> = Finding::new(false);
 
 /// Learn where the attributes are: of a protocol and a transport that nobody else has.
 ///
@@ -134,10 +130,7 @@ impl Known {
     /// Whether asyncio's methods are asyncio's own: asked again when the class has changed.
     #[inline]
     fn is_whole(&self, py: Python<'_>) -> PyResult<bool> {
-        if LOOKED_AT.load(Ordering::Relaxed) == direct_calls::changes() {
-            return Ok(IS_WHOLE.load(Ordering::Relaxed));
-        }
-        self.look_again(py)
+        IS_WHOLE.get(py).map_or_else(|| self.look_again(py), Ok)
     }
 
     #[cold]
@@ -145,8 +138,7 @@ impl Known {
         let changes = direct_calls::changes();
         let is_watched = direct_calls::watch(self.protocol_class.bind(py));
         let is_whole = is_watched && self.is_whole.bind(py).try_call(())?.try_is_truthy()?;
-        IS_WHOLE.store(is_whole, Ordering::Relaxed);
-        LOOKED_AT.store(changes, Ordering::Relaxed);
+        IS_WHOLE.keep(py, changes, is_whole);
         Ok(is_whole)
     }
 }
