@@ -43,16 +43,20 @@ use pyo3::exceptions::PyImportError;
 #[cfg(feature = "loop")]
 use pyo3::prelude::*;
 
+/// Whether the thread is in the main interpreter.
+pub fn is_main_interpreter(_py: pyo3::Python<'_>) -> bool {
+    // SAFETY: the GIL is held; both are addresses that are only compared.
+    unsafe { pyo3::ffi::PyInterpreterState_Get() == pyo3::ffi::PyInterpreterState_Main() }
+}
+
 /// Refuse every interpreter but the main one, those that share its GIL too (mod_wsgi's and uWSGI's): runtimes, threads
 /// and the signals' descriptor are one for the process.
 ///
 /// # Errors
 /// ImportError, as said.
 #[cfg(feature = "loop")]
-pub fn require_main_interpreter(_py: Python<'_>) -> PyResult<()> {
-    // SAFETY: the GIL is held; both are addresses that are only compared.
-    let is_main = unsafe { pyo3::ffi::PyInterpreterState_Get() == pyo3::ffi::PyInterpreterState_Main() };
-    if is_main {
+pub fn require_main_interpreter(py: Python<'_>) -> PyResult<()> {
+    if is_main_interpreter(py) {
         Ok(())
     } else {
         Err(PyImportError::new_err("pyloop works in the main interpreter only, not in a subinterpreter"))

@@ -20,7 +20,7 @@ use super::process::{self, generation};
 use super::wakes;
 use crate::py::attach::{attach_anywhere, is_attached};
 use crate::py::call::Object;
-use crate::py::error;
+use crate::py::{error, is_main_interpreter};
 
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -156,7 +156,14 @@ fn find(at_last: bool) -> PyResult<&'static Handle> {
         Some(made) if made.stopped && !at_last => {
             return Err(PyRuntimeError::new_err("the background runtime has stopped: the interpreter is ending"));
         }
-        Some(made) => return Ok(made.handle),
+        Some(made) => {
+            let handle = made.handle;
+            drop(slot);
+            if UNREGISTERED.load(Ordering::Relaxed) {
+                Python::try_attach(stop_at_exit).unwrap_or(Ok(()))?;
+            }
+            return Ok(handle);
+        }
         None => {}
     }
     count_forks();
@@ -258,6 +265,15 @@ fn is_ending(py: Python<'_>) -> PyResult<bool> {
     Ok(!main.try_call_method("is_alive", ())?.try_is_truthy()?)
 }
 
+/// The runtime runs, and the main interpreter does not know yet that it has to stop it: a subinterpreter has started it,
+/// whose own end stops nothing.
+static UNREGISTERED: AtomicBool = AtomicBool::new(false);
+
 fn stop_at_exit(py: Python<'_>) -> PyResult<()> {
+    if !is_main_interpreter(py) {
+        UNREGISTERED.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
+    UNREGISTERED.store(false, Ordering::Relaxed);
     py.import("atexit")?.try_call_method("register", (AtExit(AtomicBool::new(false)),)).map(drop)
 }

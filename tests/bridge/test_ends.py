@@ -335,3 +335,28 @@ use("still")
 """
     )
     assert run("pyloop", script) == ["before 42 5 1", "after 42 5 1", "still 42 5 1"]
+
+
+@pytest.mark.parametrize("first", ["main", "subinterpreter"])
+def test_the_end_of_a_subinterpreter_stops_nothing(first: str) -> None:
+    """Of one that shares the GIL, which alone CPython lets import such a module."""
+    script = (
+        f"FIRST = {first!r}"
+        + """
+async def main():
+    return await ext.spawned(), await ext.from_thread()
+
+if FIRST == "main":
+    asyncio.run(main(), loop_factory=new_event_loop)
+if sys.version_info >= (3, 13):
+    import _interpreters
+    other = _interpreters.create("legacy")
+else:
+    import _xxsubinterpreters as _interpreters
+    other = _interpreters.create(isolated=False)
+_interpreters.run_string(other, "import pyloop_extension as ext; assert ext.block_on() == 5")
+_interpreters.destroy(other)
+print(asyncio.run(main(), loop_factory=new_event_loop), ext.block_on())
+"""
+    )
+    assert run("asyncio", script) == ["('Some(\"pyloop-background\")', 42) 5"]
