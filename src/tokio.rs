@@ -70,6 +70,19 @@ where
     crate::bridge::future_into_py(py, fut)
 }
 
+/// [`spawn_into_py`](crate::spawn_into_py), with `PyErr` for an error: what this crate's `future_into_py` is not, a future that
+/// runs on the runtime's threads.
+///
+/// # Errors
+/// MemoryError.
+pub fn spawn_into_py<F, T>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    crate::bridge::spawn_into_py(py, fut)
+}
+
 /// What [`get_runtime`] gives: a tokio `Handle`, but for `block_on`.
 #[derive(Debug)]
 #[repr(transparent)]

@@ -378,6 +378,20 @@ fn a_cancel_that_meets_the_completion_is_quiet() {
 }
 
 #[test]
+fn what_is_spawned_knows_its_error_type() {
+    on_a_loop(async {
+        let spawned = Python::attach(|py| {
+            bridge::into_future(bridge::spawn_into_py(py, async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(())
+            })?)
+        })?;
+        assert_eq!(spawned.await?.to_string(), "None");
+        Ok(())
+    });
+}
+
+#[test]
 fn run_knows_its_error_type() {
     python();
     Python::attach(|py| -> PyResult<()> {
