@@ -67,8 +67,8 @@ pub use bridge::{
     CancelledError, InRuntime, PyFuture, PyStream, RustBatches, RustFuture, RustStream, TaskLocals, Traverse,
     enter_runtime, future_into_py, future_into_py_with_locals, get_current_locals, get_current_loop, get_running_loop,
     holding_into_py, in_runtime, into_future, into_future_with_locals, into_stream, into_stream_with_locals,
-    local_future_into_py_with_locals, named_into_py, run, run_until_complete, scope, scope_local, scoped,
-    send_future_into_py, shielded_into_py, spawn_blocking_into_py, spawn_into_py, stream_into_py,
+    local_future_into_py_with_locals, local_stream_into_py, named_into_py, run, run_until_complete, scope, scope_local,
+    scoped, send_future_into_py, shielded_into_py, spawn_blocking_into_py, spawn_into_py, stream_into_py,
 };
 #[cfg(feature = "loop")]
 pub use embed::prepare;

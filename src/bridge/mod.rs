@@ -49,7 +49,9 @@ pub use local::enter_runtime;
 pub(crate) use local::{can_spawn_local, spawn_local};
 pub use locals::{TaskLocals, get_current_locals, get_current_loop, get_running_loop, scope, scope_local, scoped};
 pub use run::{run, run_until_complete};
-pub use stream::{PyStream, RustBatches, RustStream, into_stream, into_stream_with_locals, stream_into_py};
+pub use stream::{
+    PyStream, RustBatches, RustStream, into_stream, into_stream_with_locals, local_stream_into_py, stream_into_py,
+};
 
 /// `asyncio.CancelledError`, to be asked of a `PyErr` (`is_instance_of`) or made.
 pub use cancelled::CancelledError;

@@ -1,5 +1,6 @@
 //! Streams both ways: a Rust stream as an async iterator, an async iterator as a Rust stream.
 
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,12 +15,13 @@ use super::body::Output;
 use super::from_py::{self, PyFuture};
 use super::into_py::into_object;
 use super::locals::{TaskLocals, get_current_locals};
+use super::owner::{self, OwnerThread};
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::inside::drop_inside;
-use crate::rt::process::ProcessBound;
+use crate::rt::process::{ProcessBound, here};
 
 /// A Python async iterator over `stream`, polled in place as [`future_into_py`](crate::future_into_py) polls a future.
 ///
@@ -49,8 +51,78 @@ where
         Ok(value) => Python::attach(|py| into_object(py, value)),
         Err(failed) => Err(error::into_error(failed)),
     });
+    owner::receive();
     let source = GilCell::new(Source::Open(ProcessBound::new(Box::pin(items)), Waiting::default()));
     Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)
+}
+
+/// [`stream_into_py`] for a stream that is not `Send`. It belongs to the thread that made it: asked for an item elsewhere it
+/// ends with RuntimeError, let go of elsewhere it comes home to be dropped.
+///
+/// ```no_run
+/// # use std::rc::Rc;
+/// # use futures::StreamExt;
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn numbers(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
+///     let shared = Rc::new(n);
+///     pyloop::local_stream_into_py(py, futures::stream::iter(0..n).map(move |i| Ok::<_, PyErr>(*shared - i)))
+/// }
+/// ```
+///
+/// # Errors
+/// MemoryError.
+pub fn local_stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = Result<T, E>> + 'static,
+    T: for<'py> IntoPyObject<'py>,
+    E: Into<PyErr> + 'static,
+{
+    let items = futures::StreamExt::map(stream, |item| match item {
+        Ok(value) => Python::attach(|py| into_object(py, value)),
+        Err(failed) => Err(error::into_error(failed)),
+    });
+    stream_into_py(py, AtHome { stream: ManuallyDrop::new(Box::pin(items)), owner: OwnerThread::here() })
+}
+
+/// A stream of one thread's.
+struct AtHome {
+    stream: ManuallyDrop<Pin<Box<dyn Stream<Item = Output>>>>,
+    owner: OwnerThread,
+}
+
+// SAFETY: the stream is polled and dropped on its own thread only: `poll_next` and `drop` compare the thread, and what
+// would have to be dropped elsewhere goes back (`owner::send`).
+unsafe impl Send for AtHome {}
+
+impl Stream for AtHome {
+    type Item = Output;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Output>> {
+        if here(|here| self.owner.is_at(here)) {
+            return self.stream.as_mut().poll_next(cx);
+        }
+        let text = "a Rust stream that is not Send was asked for an item on another thread than the one that made it";
+        Poll::Ready(Some(Err(PyRuntimeError::new_err(text))))
+    }
+}
+
+impl Drop for AtHome {
+    fn drop(&mut self) {
+        // SAFETY: taken once, in the destructor.
+        let stream = unsafe { ManuallyDrop::take(&mut self.stream) };
+        if here(|here| self.owner.is_at(here)) {
+            drop(stream);
+        } else {
+            owner::send(
+                self.owner,
+                Box::pin(async move {
+                    let _kept = stream;
+                    std::future::pending().await
+                }),
+            );
+        }
+    }
 }
 
 type Items = ProcessBound<Pin<Box<dyn Stream<Item = Output> + Send>>>;

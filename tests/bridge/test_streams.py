@@ -284,6 +284,41 @@ def test_a_thread_fills_a_broadcast_channel(loop: Loop) -> None:
     assert loop.run_until_complete(main()) == [list(range(10_000))] * 2
 
 
+# A Rust stream that is not Send.
+
+
+def test_a_stream_that_is_not_send_works_on_its_own_thread(loop: Loop) -> None:
+    async def main() -> None:
+        assert [item async for item in ext.local_counts(5)] == list(range(5))
+        assert [batch async for batch in ext.local_counts(3).batches(2)] == [[0], [1], [2]]
+        stream = ext.local_counts(5)
+        assert await anext(stream) == 0
+        await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    loop.run_until_complete(main())
+
+
+def test_a_stream_that_is_not_send_ends_on_another_thread_and_comes_home(loop: Loop) -> None:
+    streams = [ext.local_counts(5), ext.local_counts(5)]
+    before = ext.live()
+
+    def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match=r"not Send was asked for an item on another thread"):
+            streams.pop().__anext__().send(None)
+        streams.clear()
+
+    async def main() -> None:
+        assert await anext(streams[0]) == 0
+        await asyncio.to_thread(elsewhere)
+        # Both are home when this thread makes the next.
+        assert await ext.yield_once() is None
+        assert ext.live() == before - 2
+
+    loop.run_until_complete(main())
+
+
 # An async generator in Rust.
 
 

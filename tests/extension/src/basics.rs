@@ -251,6 +251,19 @@ fn counts(py: Python<'_>, to: u64) -> PyResult<Bound<'_, PyAny>> {
     pyloop::stream_into_py(py, futures::stream::iter(0..to).map(Ok::<_, PyErr>))
 }
 
+/// A stream that may not leave its thread.
+#[pyfunction]
+fn local_counts(py: Python<'_>, to: u64) -> PyResult<Bound<'_, PyAny>> {
+    let shared = Rc::new((RefCell::new(0), Alive::new()));
+    let stream = futures::stream::unfold(shared, move |shared| async move {
+        tokio::task::yield_now().await;
+        let item = *shared.0.borrow();
+        *shared.0.borrow_mut() += 1;
+        (item < to).then_some((Ok::<_, PyErr>(item), shared))
+    });
+    pyloop::local_stream_into_py(py, stream)
+}
+
 #[pyfunction]
 fn ticks(py: Python<'_>, to: u64) -> PyResult<Bound<'_, PyAny>> {
     let alive = Alive::new();
@@ -324,6 +337,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         gives_up,
         spawns_local,
         counts,
+        local_counts,
         ticks,
         sums,
         pyo3_ready,
