@@ -342,7 +342,7 @@ def test_the_end_of_a_subinterpreter_stops_nothing(first: str) -> None:
     """Of one that shares the GIL, which alone CPython lets import such a module."""
     script = (
         f"FIRST = {first!r}"
-        + """
+        """
 async def main():
     return await ext.spawned(), await ext.from_thread()
 
