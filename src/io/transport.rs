@@ -207,6 +207,15 @@ pub fn dropped(py: Python<'_>, writes: u32, warn: &str) -> PyResult<()> {
     Ok(())
 }
 
+/// Whether nothing is ready but the transport that runs: as long as that is so, nobody can tell two turns from one.
+#[inline]
+pub fn is_alone(event_loop: &LoopState, py: Python<'_>) -> bool {
+    event_loop.ready.with(py, |ready| ready.is_empty())
+        && !event_loop.shared.inbox.may_have_some()
+        && !event_loop.shared.lifecycle.is_stopping()
+        && !event_loop.debug.get(py)
+}
+
 /// Have the loop look after it in its next turn: something can be received or sent.
 pub fn queue(event_loop: &LoopState, transport: &Bound<'_, PyAny>) {
     event_loop.push(transport.py(), Entry::Ready(transport.clone().unbind()));

@@ -8,12 +8,13 @@ import functools
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import pyloop
-from support.loops import Run
+from support.loops import Loop, Run
 from support.net import receive_all, socket_pair
 from support.protocols import Recorder
 from support.transports import (
@@ -206,6 +207,73 @@ def test_a_loop_that_is_busy_with_both_ends_of_a_connection_looks_after_all_else
             first.abort()
             second.abort()
             await asyncio.sleep(0.001)
+
+    run(main())
+
+
+class Small(Buffered):
+    """Has what arrives in pieces of ten bytes, and does something with each."""
+
+    size = 10
+
+    def __init__(self, each: Callable[[], Any]) -> None:
+        super().__init__()
+        self.each = each
+
+    def buffer_updated(self, count: int) -> None:
+        super().buffer_updated(count)
+        self.each()
+
+
+def test_what_a_piece_makes_ready_goes_before_the_next(run: Run) -> None:
+    async def main() -> None:
+        loop, events = asyncio.get_running_loop(), list[str]()
+
+        def each() -> None:
+            events.append("piece")
+            loop.call_soon(events.append, "callback")
+
+        async with transport_and_peer(lambda: Small(each)) as (_, protocol, peer):
+            peer.send(bytes(100))
+            await protocol.received(100)
+            await asyncio.sleep(0)
+            assert events == ["piece", "callback"] * 10
+
+    run(main())
+
+
+def test_a_loop_that_a_piece_stops_receives_no_more(loop: Loop, run: Run) -> None:
+    with socket_pair() as (ours, peer):
+        _, protocol = run(loop.create_connection(lambda: Small(loop.stop), sock=ours))
+        peer.send(bytes(100))
+        for number in range(1, 11):
+            loop.run_forever()
+            assert len(protocol.counts) == number
+        protocol.transport.abort()
+        run(asyncio.wait_for(protocol.lost, 1))
+
+
+def test_a_thread_and_a_timer_are_heard_while_pieces_come(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        called, due = loop.create_future(), loop.create_future()
+        from_thread = functools.partial(loop.call_soon_threadsafe, called.set_result, None)
+        with socket_pair() as (ours, peer):
+
+            def each() -> None:
+                if len(protocol.counts) == 1:
+                    loop.call_later(0.001, due.set_result, None)
+                    threading.Timer(0.001, from_thread).start()
+                # There is never an end of it.
+                peer.send(bytes(10))
+
+            protocol = Small(each)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+            peer.send(bytes(1000))
+            await asyncio.gather(called, due)
+            assert len(protocol.counts) > 1 and set(protocol.counts) == {10}
+            transport.abort()
+            await protocol.lost
 
     run(main())
 

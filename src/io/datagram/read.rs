@@ -48,18 +48,8 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     done
 }
 
-/// Whether nothing but this transport is ready.
-#[inline]
 fn is_alone(of: Transport<'_, '_>) -> bool {
-    let py = of.py();
-    of.with(|state| {
-        let Some(objects) = &state.objects else { return false };
-        let event_loop = objects.event_loop.get();
-        event_loop.ready.with(py, |ready| ready.is_empty())
-            && !event_loop.shared.inbox.may_have_some()
-            && !event_loop.shared.lifecycle.is_stopping()
-            && !event_loop.debug.get(py)
-    })
+    of.with(|state| state.objects.as_ref().is_some_and(|it| transport::is_alone(it.event_loop.get(), of.py())))
 }
 
 /// Call the protocol. What comes out of it is for the exception handler, and the endpoint goes on.
