@@ -21,23 +21,20 @@ def background() -> None:
     start_extension()
 
 
-class Stock(asyncio.SelectorEventLoop):
-    calls = 0
+def counting(base: Any) -> Any:
+    class Counting(base):  # type: ignore[misc]
+        calls = 0
 
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
-        self.calls += 1
-        return super().call_soon_threadsafe(*args, **kwargs)
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return super().call_soon_threadsafe(*args, **kwargs)
 
-
-class Uv(uvloop.Loop):
-    calls = 0
-
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        return super().call_soon_threadsafe(*args, **kwargs)
+    return Counting
 
 
-each_loop = pytest.mark.parametrize("factory", [Stock, Uv])
+Stock, Uv = counting(asyncio.SelectorEventLoop), counting(uvloop.Loop)
+
+each_loop = pytest.mark.parametrize("factory", [Stock, Uv], ids=["asyncio", "uvloop"])
 each_task = pytest.mark.parametrize("stock", [True, False], ids=["asyncio.Task", "pyloop.Task"])
 
 
