@@ -1,8 +1,8 @@
 """Compiles and runs pyo3-async-runtimes' own doc examples against `pyloop::tokio`, word for word.
 
-`python scripts/their_examples.py`, with cargo, and PYO3_PYTHON if `python3` is not the one. The crate's source
-is the one that cargo has fetched for the tests. What it makes is in target/their_examples: a crate of that name
-whose modules are pyloop's, and whose doc comments are those examples.
+`python scripts/their_examples.py`, with cargo, and PYO3_PYTHON if `python3` is not the one. The source is
+what cargo has fetched for the tests. What it makes is in target/their_examples: a crate of that name whose
+modules are pyloop's, and whose doc comments are those examples.
 """
 
 from __future__ import annotations
