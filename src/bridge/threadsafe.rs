@@ -58,7 +58,7 @@ fn deliver(py: Python<'_>, burst: Burst) {
         }
     }
     for (event_loop, theirs) in loops {
-        let woken = BurstCall::new(py, theirs.into_iter()).and_then(|call| call_soon_threadsafe(&event_loop, &call));
+        let woken = BurstCall::object(py, theirs.into_iter()).and_then(|call| call_soon_threadsafe(&event_loop, &call));
         if let Err(raised) = woken {
             error::unraisable(py, raised, None);
         }
@@ -70,7 +70,7 @@ fn deliver(py: Python<'_>, burst: Burst) {
 struct BurstCall(GilCell<Option<IntoIter<Arc<dyn Woken>>>>);
 
 impl BurstCall {
-    fn new(py: Python<'_>, woken: IntoIter<Arc<dyn Woken>>) -> PyResult<Bound<'_, PyAny>> {
+    fn object(py: Python<'_>, woken: IntoIter<Arc<dyn Woken>>) -> PyResult<Bound<'_, PyAny>> {
         Bound::new(py, Self(GilCell::new(Some(woken)))).map(Bound::into_any)
     }
 }
@@ -83,7 +83,7 @@ impl BurstCall {
             if let Err(raised) = woken.run(py) {
                 // The others are called after it, as if each had been scheduled by itself.
                 if let (false, Some(event_loop)) = (left.as_slice().is_empty(), woken.event_loop().get(py)) {
-                    call_soon_threadsafe(&event_loop, &Self::new(py, left)?)?;
+                    call_soon_threadsafe(&event_loop, &Self::object(py, left)?)?;
                 }
                 return Err(raised);
             }

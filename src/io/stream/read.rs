@@ -79,7 +79,7 @@ unsafe fn receive(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Re
 /// the processor's caches: half the rate.
 const AT_ONCE: usize = 16;
 
-/// How long it does so, in nanoseconds.
+/// How long it does so, in nanoseconds; no longer than until the next timer is due.
 const LONGEST: u64 = 1_000_000;
 
 /// The descriptor is ready: receive, and hand it to the protocol.
@@ -98,7 +98,7 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
         if number == 1 {
             since = clock();
         }
-        if done.is_err() || number == AT_ONCE || !reads_on(of) || clock().saturating_sub(since) >= LONGEST {
+        if done.is_err() || number == AT_ONCE || !reads_on(of, since + LONGEST) {
             of.queue();
             return done;
         }
@@ -106,11 +106,17 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     Ok(())
 }
 
-/// Whether what is left to receive is received in the same turn.
-fn reads_on(of: Transport<'_, '_>) -> bool {
+/// Whether what is left to receive is received in the same turn, which is to go on `until` then or until a timer is due.
+fn reads_on(of: Transport<'_, '_>, until: u64) -> bool {
+    let py = of.py();
     of.with(|state| {
-        let alone = state.objects.as_ref().is_some_and(|it| transport::is_alone(it.event_loop.get(), of.py()));
-        alone && !state.more_than_data && matches!(state.wants, Wants::Data | Wants::Buffer | Wants::Tls)
+        let Some(objects) = &state.objects else { return false };
+        let event_loop = objects.event_loop.get();
+        let until = event_loop.timers.with(py, |timers| timers.earliest()).map_or(until, |due| due.min(until));
+        !state.more_than_data
+            && matches!(state.wants, Wants::Data | Wants::Buffer | Wants::Tls)
+            && transport::is_alone(event_loop, py)
+            && clock() < until
     })
 }
 
