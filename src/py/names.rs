@@ -1,7 +1,9 @@
 //! The public names of asyncio that a Rust future needs on any loop, looked up once. The loop's own are in `asyncio`.
 
 use super::call::Object;
+use super::cell::GilCell;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -15,22 +17,45 @@ struct Names {
     invalid_state_error: Py<PyType>,
 }
 
+/// Those of the interpreter that asks. The first may be a subinterpreter, whose asyncio is another one, and ends.
 fn names(py: Python<'_>) -> PyResult<&'static Names> {
     static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+    if !super::is_main_interpreter(py) {
+        return of_subinterpreter(py);
+    }
     match NAMES.get(py) {
         Some(names) => Ok(names),
-        None => NAMES.get_or_try_init(py, || {
-            let asyncio = py.import("asyncio")?;
-            let class = |name: &str| -> PyResult<_> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
-            Ok(Names {
-                get_running_loop: asyncio.try_getattr("_get_running_loop")?.unbind(),
-                current_task: asyncio.try_getattr("current_task")?.unbind(),
-                ensure_future: asyncio.try_getattr("ensure_future")?.unbind(),
-                isfuture: asyncio.try_getattr("isfuture")?.unbind(),
-                cancelled_error: class("CancelledError")?,
-                invalid_state_error: class("InvalidStateError")?,
-            })
-        }),
+        None => NAMES.get_or_try_init(py, || Names::find(py)),
+    }
+}
+
+#[cold]
+fn of_subinterpreter(py: Python<'_>) -> PyResult<&'static Names> {
+    /// By the number of the interpreter, of which there is no second with the same.
+    static OTHERS: GilCell<Vec<(i64, &Names)>> = GilCell::new(Vec::new());
+    // SAFETY: the token says that this thread is attached, to a live interpreter.
+    let number = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    let known = OTHERS.with(py, |all| all.iter().find(|(known, _)| *known == number).map(|(_, names)| *names));
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let found: &Names = Box::leak(Box::new(Names::find(py)?));
+    OTHERS.with(py, |all| all.push((number, found)));
+    Ok(found)
+}
+
+impl Names {
+    fn find(py: Python<'_>) -> PyResult<Self> {
+        let asyncio = py.import("asyncio")?;
+        let class = |name: &str| -> PyResult<_> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
+        Ok(Self {
+            get_running_loop: asyncio.try_getattr("_get_running_loop")?.unbind(),
+            current_task: asyncio.try_getattr("current_task")?.unbind(),
+            ensure_future: asyncio.try_getattr("ensure_future")?.unbind(),
+            isfuture: asyncio.try_getattr("isfuture")?.unbind(),
+            cancelled_error: class("CancelledError")?,
+            invalid_state_error: class("InvalidStateError")?,
+        })
     }
 }
 
