@@ -18,14 +18,11 @@ use crate::rt::process::here;
 /// For code that somebody else polls, as PyO3 does its own `async fn`:
 ///
 /// ```no_run
-/// # use pyo3::prelude::*;
 /// # use std::time::Duration;
-/// # mod module { use super::*;
-/// #[pyfunction]
-/// async fn sleep(seconds: f64) {
+/// // With `#[pyfunction]`, and PyO3's feature `experimental-async`.
+/// pub async fn sleep(seconds: f64) {
 ///     pyloop::in_runtime(async move { tokio::time::sleep(Duration::from_secs_f64(seconds)).await }).await
 /// }
-/// # }
 /// ```
 ///
 /// # Panics
