@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -212,6 +213,12 @@ def test_a_task_that_is_begun_again_hears_the_wakers_of_its_first_life(loop_fact
         await task
         await asyncio.to_thread(first.wake, 1, 1)
         await asyncio.sleep(0)
+        if sys.version_info >= (3, 15):
+            refused = for_ever()
+            with pytest.raises(RuntimeError, match="already initialized"):
+                task.__init__(refused)
+            refused.close()
+            return
         task.__init__(awaits(again.wait()))  # type: ignore[misc]  # as asyncio's own tests do
         await asyncio.sleep(0)
         again.finish()
