@@ -7,13 +7,13 @@ import contextvars
 import gc
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import ENDING, SENT, all_dropped, ext, start_extension
+from support.extension import ENDING, SENT, ext
 from support.loops import Loop, LoopFactory, turn
 from support.rust import pyloop, rust
 from support.threads import in_thread
@@ -26,17 +26,6 @@ Make = Callable[[], Any]
 
 each_kind = pytest.mark.parametrize(("make", "value"), list(ENDING.values()), ids=list(ENDING))
 each_sent = pytest.mark.parametrize(("make", "value"), [ENDING[name] for name in SENT], ids=SENT)
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 # Every kind, in every combination.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import all_dropped, ext, start_extension
+from support.extension import ext
 from support.loops import Loop
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
@@ -18,17 +17,6 @@ pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.
 # tokio's.
 BUDGET = 128
 ITEMS = 20_000
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 class Turns:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from support import process
-from support.extension import ext, start_extension
+from support.extension import ext
 from support.loops import Loop, LoopFactory, turn
 from support.rust import pyloop as package
 from support.threads import in_thread
@@ -580,11 +580,6 @@ print(c_client.is_there())
 """
     )
     assert process.output("asyncio", script) == "False\nTrue\n"
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
 
 
 @pytest.mark.usefixtures("background")

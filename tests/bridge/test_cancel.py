@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import all_dropped, ext, start_extension, until
+from support.extension import ext, until
 from support.loops import Loop, LoopFactory, turn
 from support.rust import pyloop
 
@@ -22,17 +22,6 @@ TaskOf = Callable[[Any], "asyncio.Task[Any]"]
 each_class = pytest.mark.parametrize(
     "task_of", [lambda coro: asyncio.Task(coro), lambda coro: pyloop.Task(coro)], ids=["asyncio", "pyloop"]
 )
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 # Cancelling the task drops the future.

@@ -6,29 +6,18 @@ import asyncio
 import errno
 import os
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import all_dropped, ext, start_extension
+from support.extension import ext
 from support.loops import Loop, turn
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
 
 Make = Callable[[Any], Any]
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 def frames(error: BaseException) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from support import process
-from support.extension import all_dropped, ext, start_extension, until
+from support.extension import all_dropped, ext, until
 from support.guard import Context
 from support.loops import Loop, LoopFactory
 
@@ -35,11 +35,6 @@ async def awaits(awaitable):
 """
 
 kinds = pytest.mark.parametrize("kind", ["asyncio", "pyloop", "uvloop"])
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
 
 
 def script_of(kind: str, script: str) -> tuple[str, str]:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from support import making, process
-from support.extension import all_dropped, ext, start_extension
+from support.extension import ext
 from support.loops import Loop, LoopFactory
 from support.threads import in_thread
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory")]
 
 kinds = pytest.mark.parametrize("kind", ["asyncio", "pyloop", "uvloop"])
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 async def works() -> None:

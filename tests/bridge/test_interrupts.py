@@ -10,15 +10,10 @@ from typing import Any
 
 import pytest
 
-from support.extension import ext, start_extension
+from support.extension import ext
 from support.loops import LoopFactory
 
 pytestmark = pytest.mark.usefixtures("background", "pyloop_factory")
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
 
 
 async def awaits(awaitable: Any) -> Any:

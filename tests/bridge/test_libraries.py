@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 
 from support import making, servers
-from support.extension import all_dropped, ext, start_extension, until
+from support.extension import ext, until
 from support.guard import descriptors
 from support.loops import Loop
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +29,6 @@ def postgres() -> Iterator[str]:
 def redis() -> Iterator[str]:
     with servers.redis() as url:
         yield url
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 def sockets() -> set[str]:

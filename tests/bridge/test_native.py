@@ -5,25 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-from support.extension import all_dropped, ext, start_extension
+from support.extension import ext
 from support.loops import Loop
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory", "nothing_left")
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 def test_a_slow_poll_is_reported_by_name(pyloop_loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import all_dropped, ext, start_extension, until
+from support.extension import ext, until
 from support.loops import Loop, turn
 from support.rust import pyloop
 from support.threads import in_thread
@@ -28,17 +28,6 @@ THROUGH: dict[str, Through] = {
     "in a thread": lambda awaitable: ext.awaits_in_thread(awaitable),
 }
 each_way = pytest.mark.parametrize("through", list(THROUGH.values()), ids=list(THROUGH))
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 async def ready(value: Any) -> Any:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from support import making
-from support.extension import all_dropped, ext, start_extension, until
+from support.extension import ext, until
 from support.loops import Loop, turn
 
 pytestmark = [pytest.mark.usefixtures("pyloop_factory", "nothing_left"), making.on_every_host]
-
-
-@pytest.fixture(scope="module")
-def background() -> None:
-    start_extension()
-
-
-@pytest.fixture
-def nothing_left(background: None) -> Iterator[None]:
-    with all_dropped():
-        yield
 
 
 # A Rust stream in Python.
