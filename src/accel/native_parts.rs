@@ -4,13 +4,12 @@
 //! Plain path: the attribute.
 
 use pyo3::Borrowed;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::Acceleration;
-use crate::py::call::{self, Object};
+use crate::py::call;
 use crate::py::memory;
 
 pub static NATIVE_PARTS: Acceleration = Acceleration::new("native_parts");
@@ -37,11 +36,9 @@ impl Place {
     }
 }
 
-/// Where an object that nobody else has keeps what this attribute is set to.
+/// A transport that goes away must not have something else in this place.
 fn find(object: &Bound<'_, PyAny>, name: &str) -> PyResult<usize> {
-    let value = object.py().get_type::<PyAny>().try_call(())?;
-    object.try_setattr(name, &value)?;
-    let found = memory::place(object, &value).map_err(|why| PyRuntimeError::new_err(format!("{name}: {why}")));
+    let found = memory::place_of(object, name);
     object.delattr(name)?;
     found
 }

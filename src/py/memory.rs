@@ -3,8 +3,11 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use pyo3::Borrowed;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+
+use super::call::Object;
 
 /// The word of an object at `offset` bytes.
 ///
@@ -34,11 +37,18 @@ pub fn size(object: &Bound<'_, PyAny>) -> usize {
     usize::try_from(size).unwrap_or(0)
 }
 
-/// Where an object has a pointer to another: its one place, in bytes.
+/// Where an object that nobody else has keeps what this attribute is set to; it is set to something without a meaning.
 ///
 /// # Errors
-/// It is in no place, or in several.
-pub fn place(object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Result<usize, &'static str> {
+/// RuntimeError: it is in no place, or in several.
+pub fn place_of(object: &Bound<'_, PyAny>, name: &str) -> PyResult<usize> {
+    let value = object.py().get_type::<PyAny>().try_call(())?;
+    object.try_setattr(name, &value)?;
+    place(object, &value).map_err(|why| PyRuntimeError::new_err(format!("{name}: {why}")))
+}
+
+/// Where an object has a pointer to another: its one place, in bytes.
+fn place(object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Result<usize, &'static str> {
     let words = (size_of::<ffi::PyObject>()..size(object)).step_by(size_of::<usize>());
     // SAFETY: the places are words within the object.
     let mut found = words.filter(|&at| unsafe { word(object, at) } == value.as_ptr() as usize);

@@ -8,7 +8,7 @@
 //! `send`, `process_outgoing`: what has become records is sent.
 
 use pyo3::Borrowed;
-use pyo3::exceptions::{PyException, PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple, PyType};
@@ -93,16 +93,11 @@ pub fn _know_tls(
     is_whole: Py<PyAny>,
 ) -> PyResult<()> {
     let py = protocol.py();
-    let find = |object: &Bound<'_, PyAny>, name: &str| -> PyResult<usize> {
-        let value = py.get_type::<PyAny>().try_call(())?;
-        object.try_setattr(name, &value)?;
-        memory::place(object, &value).map_err(|why| PyRuntimeError::new_err(format!("{name}: {why}")))
-    };
     let mut places = [0; SLOTS.len()];
     for (place, name) in places.iter_mut().zip(SLOTS) {
-        *place = find(protocol, name)?;
+        *place = memory::place_of(protocol, name)?;
     }
-    let in_transport = find(transport, "_ssl_protocol")?;
+    let in_transport = memory::place_of(transport, "_ssl_protocol")?;
     let protocol_class = protocol.get_type().unbind();
     KNOWN.get_or_init(py, || Known { protocol_class, stream_transport, wrapped, is_whole, places, in_transport });
     Ok(())
