@@ -132,6 +132,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     accel::pool::install::<sched::timer_handle::TimerHandle>(py);
     accel::pool::install::<future::FutureIter>(py);
     accel::pool::install::<bridge::RustFuture>(py);
+    accel::pool::install::<io::reader::coroutine::StreamCall>(py);
     future::install_fast_methods(py)?;
     accel::pool::install::<sched::thread_safe_handle::ThreadSafeHandle>(py);
     task::install_direct_methods(py)?;

@@ -16,6 +16,8 @@ pub mod contexts;
 #[cfg(feature = "loop")]
 pub mod direct_calls;
 #[cfg(feature = "loop")]
+pub mod function_calls;
+#[cfg(feature = "loop")]
 pub mod instance_values;
 pub mod layout;
 #[cfg(feature = "loop")]
@@ -86,7 +88,7 @@ pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 15] = [
+static ALL: [&Acceleration; 16] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -105,6 +107,10 @@ static ALL: [&Acceleration; 15] = [
     &direct_calls::DIRECT_CALLS,
     #[cfg(not(feature = "loop"))]
     &DIRECT_CALLS,
+    #[cfg(feature = "loop")]
+    &function_calls::FUNCTION_CALLS,
+    #[cfg(not(feature = "loop"))]
+    &FUNCTION_CALLS,
     &TASK_REGISTER,
     &CURRENT_TASK,
     #[cfg(feature = "loop")]
@@ -134,6 +140,8 @@ static INSTANCE_VALUES: Acceleration = Acceleration::new("instance_values");
 static TLS: Acceleration = Acceleration::new("tls");
 #[cfg(not(feature = "loop"))]
 static NATIVE_PARTS: Acceleration = Acceleration::new("native_parts");
+#[cfg(not(feature = "loop"))]
+static FUNCTION_CALLS: Acceleration = Acceleration::new("function_calls");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
@@ -160,6 +168,8 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     async_exc::ASYNC_EXC.settle(py, refused(&async_exc::ASYNC_EXC), || async_exc::probe(py));
     #[cfg(feature = "loop")]
     direct_calls::DIRECT_CALLS.settle(py, refused(&direct_calls::DIRECT_CALLS), || direct_calls::probe(py));
+    #[cfg(feature = "loop")]
+    function_calls::FUNCTION_CALLS.settle(py, refused(&function_calls::FUNCTION_CALLS), || function_calls::probe(py));
     asked.warn_of_unknown(py)
 }
 

@@ -486,7 +486,7 @@ impl Drop for RustFuture {
 }
 
 /// "coroutine '…' was never awaited", as for a coroutine.
-fn warn_never_awaited(py: Python<'_>, name: &str) {
+pub(crate) fn warn_never_awaited(py: Python<'_>, name: &str) {
     let text = std::ffi::CString::new(format!("coroutine '{name}' was never awaited")).unwrap_or_default();
     let category = py.get_type::<PyRuntimeWarning>();
     if let Err(raised) = error::warn(&category, &text) {

@@ -26,7 +26,7 @@ mod link;
 mod local;
 mod locals;
 pub(crate) mod owner;
-mod protocol;
+pub(crate) mod protocol;
 mod run;
 #[cfg(feature = "loop")]
 pub mod step;

@@ -334,8 +334,7 @@ impl RustFuture {
     }
 
     fn frame<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrame>> {
-        let name = CString::new(self.name().as_ref()).unwrap_or_default();
-        PyFrame::new(py, c"<Rust>", &name, 1)
+        frame(py, &self.name())
     }
 
     fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {
@@ -349,4 +348,12 @@ impl RustFuture {
     pub(super) fn awaited_twice(&self) -> PyErr {
         PyRuntimeError::new_err(format!("Rust future '{}' is being awaited already", self.name()))
     }
+}
+
+/// A frame with a name and nothing else.
+///
+/// # Errors
+/// MemoryError.
+pub(crate) fn frame<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyFrame>> {
+    PyFrame::new(py, c"<Rust>", &CString::new(name).unwrap_or_default(), 1)
 }

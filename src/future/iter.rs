@@ -36,11 +36,7 @@ impl FutureIter {
     #[inline]
     fn advance<'py>(&self, py: Python<'py>) -> Slim<Sent<'py>> {
         let looked = self.future.with(py, |slot| {
-            let (done, blocking) = slot.as_ref()?.get().state.with(py, |state| {
-                let (done, blocking) = (state.is_done(), state.blocking);
-                state.blocking |= !done;
-                (done, blocking)
-            });
+            let (done, blocking) = slot.as_ref()?.get().begin_waiting(py);
             let future = if done { slot.take() } else { slot.as_ref().map(|future| future.clone_ref(py)) };
             future.map(|future| (future.into_bound(py), done, blocking))
         });
@@ -51,9 +47,39 @@ impl FutureIter {
             return Ok(Sent::Returned(future.get().raise_result(py)?));
         }
         if blocking {
-            return Err(Box::new(PyRuntimeError::new_err("await wasn't used with future")));
+            return Err(Box::new(not_awaited()));
         }
         Ok(Sent::Yielded(future.into_any()))
+    }
+}
+
+#[cold]
+fn not_awaited() -> PyErr {
+    PyRuntimeError::new_err("await wasn't used with future")
+}
+
+impl Future {
+    /// One that awaits it goes on: the result, or the future itself, to be yielded to the task.
+    ///
+    /// # Errors
+    /// Its exception; RuntimeError when what it was yielded to has not taken it up.
+    #[inline]
+    pub fn go_on_waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Sent<'py>> {
+        match slf.get().begin_waiting(slf.py()) {
+            (true, _) => slf.get().raise_result(slf.py()).map(Sent::Returned),
+            (false, true) => Err(not_awaited()),
+            (false, false) => Ok(Sent::Yielded(slf.clone().into_any())),
+        }
+    }
+
+    /// Whether it is done, and whether it had been yielded and not been taken up; one that is not done is yielded now.
+    #[inline]
+    fn begin_waiting(&self, py: Python<'_>) -> (bool, bool) {
+        self.state.with(py, |state| {
+            let (done, blocking) = (state.is_done(), state.blocking);
+            state.blocking |= !done;
+            (done, blocking)
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::slice;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
 use super::call::Object;
 use super::error;
@@ -72,4 +72,23 @@ pub fn gathered<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>
     // SAFETY: the Bound holds the object for the call. The function gives a new reference, or NULL with an exception set.
     let view = unsafe { error::owned(py, ffi::PyMemoryView_FromObject(object.as_ptr()))? };
     Ok(view.try_call_method(pyo3::intern!(py, "tobytes"), ())?.cast_into::<PyBytes>()?)
+}
+
+/// `bytes(array[:count])`, then `del array[:count]`. No Python code runs.
+///
+/// # Errors
+/// BufferError: somebody has a view of it; MemoryError.
+#[inline]
+pub fn take<'py>(array: &Bound<'py, PyByteArray>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let py = array.py();
+    // SAFETY: the GIL is held, and to make bytes of them runs no Python code: nobody changes them meanwhile.
+    let taken = PyBytes::new(py, unsafe { array.as_bytes().get(..count).unwrap_or_else(|| array.as_bytes()) });
+    let count = taken.as_bytes().len();
+    if count == array.len() {
+        array.resize(0)?;
+    } else if count > 0 {
+        // SAFETY: the Bound holds the array for the call, and the GIL.
+        error::answered(py, unsafe { ffi::PySequence_DelSlice(array.as_ptr(), 0, count.cast_signed()) })?;
+    }
+    Ok(taken)
 }

@@ -9,7 +9,7 @@ use std::ffi::{c_int, c_void};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
 use super::answer::{answered, fetch, owned};
@@ -496,4 +496,10 @@ pub fn is_generator(object: &Bound<'_, PyAny>) -> bool {
 #[inline]
 pub fn same(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> bool {
     std::ptr::eq(a.as_ptr(), b.as_ptr())
+}
+
+/// `object is True`, or `object is False`.
+#[inline]
+pub fn is_bool(object: &Bound<'_, PyAny>, value: bool) -> bool {
+    same(object, PyBool::new(object.py(), value).as_any())
 }

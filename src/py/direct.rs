@@ -37,6 +37,19 @@ pub struct Args<'a, 'py> {
 }
 
 impl<'a, 'py> Args<'a, 'py> {
+    /// # Safety
+    /// `values` are `count` objects, with a value for each of `names` (a tuple of strings, or null) behind them, and live for
+    /// `'a`.
+    #[inline(always)]
+    pub unsafe fn new(
+        py: Python<'py>,
+        values: *const *mut ffi::PyObject,
+        count: usize,
+        names: *mut ffi::PyObject,
+    ) -> Self {
+        Self { py, values, count, names, life: PhantomData }
+    }
+
     pub fn py(&self) -> Python<'py> {
         self.py
     }
@@ -136,7 +149,7 @@ unsafe extern "C" fn entry<M: Direct>(
     // compared the class of `slf`, and with the arguments of METH_FASTCALL | METH_KEYWORDS, which it holds for the call.
     unsafe {
         let py = Python::assume_attached();
-        let args = Args { py, values, count: count as usize, names, life: PhantomData };
+        let args = Args::new(py, values, count as usize, names);
         let this = Borrowed::from_ptr(py, slf);
         let this = call::cast::<M::Class>(&this);
         let raise = |raised: PyErr| {

@@ -6,9 +6,9 @@
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyInt, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyInt, PyString, PyWeakrefMethods, PyWeakrefReference};
 
-use super::known;
+use super::{calls, known};
 use crate::accel::instance_values::{OF_PROTOCOL, OF_READER};
 use crate::future::Future;
 use crate::future::state::Outcome;
@@ -31,6 +31,7 @@ pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> Option<Target<'py>> {
     if !call::has_type(protocol, streams.protocol.bind(py)) {
         return None;
     }
+    calls::install(py, streams);
     // An error, of an instance that lacks something, is for `data_received` to raise.
     find(protocol, streams).unwrap_or(None)
 }
@@ -65,7 +66,7 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
     let is_own = call::has_method(protocol, pyo3::intern!(py, "data_received"), streams.data_received.bind(py))?
         && call::has_method(&reader, pyo3::intern!(py, "feed_data"), streams.feed_data.bind(py))?
         && call::has_method(&reader, pyo3::intern!(py, "_wakeup_waiter"), streams.wakeup_waiter.bind(py))?;
-    if !is_own || !is_bool(&reader.try_getattr(pyo3::intern!(py, "_eof"))?, false) {
+    if !is_own || !call::is_bool(&reader.try_getattr(pyo3::intern!(py, "_eof"))?, false) {
         return Ok(None);
     }
     let Ok(buffer) = reader.try_getattr(pyo3::intern!(py, "_buffer"))?.cast_into_exact::<PyByteArray>() else {
@@ -74,10 +75,6 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
     let limit = reader.try_getattr(pyo3::intern!(py, "_limit"))?;
     let limit = limit.cast_exact::<PyInt>().ok().and_then(|limit| limit.extract::<i64>().ok());
     Ok(limit.map(|limit| Target { reader, buffer, limit }))
-}
-
-fn is_bool(object: &Bound<'_, PyAny>, value: bool) -> bool {
-    call::same(object, PyBool::new(object.py(), value).as_any())
 }
 
 impl Target<'_> {

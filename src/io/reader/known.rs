@@ -17,6 +17,7 @@ use crate::py::error;
 pub struct Streams {
     pub reader: Py<PyType>,
     pub protocol: Py<PyType>,
+    pub writer: Py<PyType>,
     pub data_received: Py<PyAny>,
     pub feed_data: Py<PyAny>,
     pub wakeup_waiter: Py<PyAny>,
@@ -65,6 +66,7 @@ fn find(py: Python<'_>) -> PyResult<Option<&'static Streams>> {
         let class = |name: &str| -> PyResult<Bound<'_, PyType>> { Ok(module.try_getattr(name)?.cast_into()?) };
         let (reader, protocol) = (class("StreamReader")?, class("StreamReaderProtocol")?);
         Ok::<_, PyErr>(Streams {
+            writer: class("StreamWriter")?.unbind(),
             data_received: protocol.try_getattr("data_received")?.unbind(),
             feed_data: reader.try_getattr("feed_data")?.unbind(),
             wakeup_waiter: reader.try_getattr("_wakeup_waiter")?.unbind(),
@@ -72,8 +74,9 @@ fn find(py: Python<'_>) -> PyResult<Option<&'static Streams>> {
             protocol: protocol.unbind(),
         })
     })?;
-    let watched = [&streams.reader, &streams.protocol].into_iter().all(|class| direct_calls::watch(class.bind(py)));
+    let classes = [&streams.reader, &streams.protocol, &streams.writer];
+    let watched = classes.into_iter().all(|class| direct_calls::watch(class.bind(py)));
     let replaced = names.helper(py, "streams_are_replaced")?;
-    let replaced = replaced.try_call((&streams.reader, &streams.protocol))?.try_is_truthy()?;
+    let replaced = replaced.try_call((classes[0], classes[1], classes[2]))?.try_is_truthy()?;
     Ok((watched && !replaced).then_some(streams))
 }
