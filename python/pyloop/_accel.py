@@ -145,7 +145,7 @@ class _ScratchInstance:
 
 
 class _StreamsLoop:
-    """What the constructors of asyncio's streams ask of a loop, and of a future."""
+    """What asyncio's streams ask of a loop, a future and a transport as they are made and go."""
 
     def get_debug(self) -> bool:
         return False
@@ -156,21 +156,30 @@ class _StreamsLoop:
     def done(self) -> bool:
         return False
 
+    def set_result(self, result: None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return True
+
 
 def _instance_values() -> str | None:
     """Find out where the attributes of asyncio's streams are; why it cannot be relied on."""
     if sys.version_info < (3, 13):
         return "CPython 3.12 keeps the attributes of an instance elsewhere"
 
-    def make() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
+    def make() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol, asyncio.StreamWriter]:
         loop: Any = _StreamsLoop()
         reader = asyncio.StreamReader(loop=loop)
         # One of a server's, which has an attribute more.
-        return reader, asyncio.StreamReaderProtocol(reader, lambda reader, writer: None, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, lambda reader, writer: None, loop)
+        return reader, protocol, asyncio.StreamWriter(loop, protocol, reader, loop)
 
     names = [list(vars(each)) for each in make()]
-    reader, protocol = make()
-    _native._know_instance_values(_ScratchInstance, (reader, names[0]), (protocol, names[1]))
+    reader, protocol, writer = make()
+    _native._know_instance_values(
+        _ScratchInstance, (reader, names[0]), (protocol, names[1]), (writer, names[2])
+    )
     return None
 
 

@@ -46,10 +46,65 @@ pub struct Values<const NAMED: usize> {
     all: Box<[usize]>,
 }
 
-/// `_eof`, `_buffer`, `_limit`, `_waiter` of `asyncio.StreamReader`.
-pub static OF_READER: PyOnceLock<Values<4>> = PyOnceLock::new();
-/// `_stream_reader_wr` of `asyncio.StreamReaderProtocol`.
-pub static OF_PROTOCOL: PyOnceLock<Values<1>> = PyOnceLock::new();
+/// Attributes of one of asyncio's classes: their places, and each of them.
+macro_rules! attributes {
+    ($places:ident, $which:ident of $class:literal { $($name:ident = $text:literal,)* }) => {
+        #[doc = concat!("Where `", $class, "` has what `", stringify!($which), "` names.")]
+        pub static $places: PyOnceLock<Values<{ [$($text),*].len() }>> = PyOnceLock::new();
+
+        #[doc = concat!("An attribute of `", $class, "`.")]
+        #[derive(Clone, Copy, Debug)]
+        pub enum $which {
+            $($name,)*
+        }
+
+        impl $which {
+            const NAMES: [&str; [$($text),*].len()] = [$($text),*];
+
+            /// The attribute of this object: in its place, or by its name.
+            ///
+            /// # Errors
+            /// What the look-up raises.
+            #[inline]
+            pub fn of<'py>(self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+                let py = object.py();
+                match $places.get(py).and_then(|places| places.value(object, self as usize)) {
+                    Some(value) => Ok(value.to_owned()),
+                    None => object.try_getattr(self.name(py)),
+                }
+            }
+
+            /// What it is called.
+            pub fn name(self, py: Python<'_>) -> &Bound<'_, PyString> {
+                match self {
+                    $(Self::$name => pyo3::intern!(py, $text),)*
+                }
+            }
+        }
+    };
+}
+
+attributes!(OF_READER, OfReader of "asyncio.StreamReader" {
+    Eof = "_eof",
+    Buffer = "_buffer",
+    Limit = "_limit",
+    Waiter = "_waiter",
+    Exception = "_exception",
+    Paused = "_paused",
+    Transport = "_transport",
+    Loop = "_loop",
+});
+attributes!(OF_PROTOCOL, OfProtocol of "asyncio.StreamReaderProtocol" {
+    Reader = "_stream_reader_wr",
+    ConnectionLost = "_connection_lost",
+    Paused = "_paused",
+});
+attributes!(OF_WRITER, OfWriter of "asyncio.StreamWriter" {
+    Reader = "_reader",
+    Protocol = "_protocol",
+    Transport = "_transport",
+    Loop = "_loop",
+});
 
 /// # Safety
 /// An instance of a class whose instances have values behind them, and are of this size without.
@@ -64,14 +119,7 @@ impl<const NAMED: usize> Values<NAMED> {
     /// there are others than asyncio sets (methods, say), or nobody knows where they are.
     #[inline]
     pub fn held<'a, 'py>(&self, object: &'a Bound<'py, PyAny>) -> Option<[Borrowed<'a, 'py, PyAny>; NAMED]> {
-        if !call::has_type(object, self.class.bind(object.py())) {
-            return None;
-        }
-        // SAFETY: it is an instance of the class, whose instances have been seen to have a head there.
-        let [capacity, size, embedded, valid] = unsafe { head(object, self.size) };
-        if capacity < self.least || embedded != 1 || valid != 1 {
-            return None;
-        }
+        let size = self.size_of_valid(object)?;
         // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the instance holds.
         let value = |place: usize| unsafe { memory::held(object, place) };
         let known = self.all.iter().filter(|&&place| value(place).is_some()).count();
@@ -89,6 +137,25 @@ impl<const NAMED: usize> Values<NAMED> {
         }
         // None is missing.
         Some(found.map(|value| value.unwrap_or_else(|| object.as_borrowed())))
+    }
+
+    /// One of the attributes that were asked for, without a count. None: it is missing, or nobody knows where it is.
+    #[inline]
+    fn value<'a, 'py>(&self, object: &'a Bound<'py, PyAny>, which: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        self.size_of_valid(object)?;
+        // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the instance holds.
+        unsafe { memory::held(object, *self.named.get(which)?) }
+    }
+
+    /// How many values the instance has. None: not where they are expected.
+    #[inline]
+    fn size_of_valid(&self, object: &Bound<'_, PyAny>) -> Option<u8> {
+        if !call::has_type(object, self.class.bind(object.py())) {
+            return None;
+        }
+        // SAFETY: it is an instance of the class, whose instances have been seen to have a head there.
+        let [capacity, size, embedded, valid] = unsafe { head(object, self.size) };
+        (capacity >= self.least && embedded == 1 && valid == 1).then_some(size)
     }
 
     /// Learn the places: of an instance that nobody else has, with all the attributes that asyncio sets, of these names.
@@ -141,8 +208,8 @@ impl<const NAMED: usize> Values<NAMED> {
     }
 }
 
-/// Find out where the attributes of asyncio's streams are: of a reader and a protocol that nobody else has, and that have
-/// all attributes which one can have. `scratch` makes instances of a class of no consequence, with the attribute `first`.
+/// Find out where the attributes of asyncio's streams are: of a reader, a protocol and a writer that nobody else has, and that
+/// have all attributes which one can have. `scratch` makes instances of a class of no consequence, with the attribute `first`.
 ///
 /// # Errors
 /// RuntimeError: why that cannot be relied on.
@@ -151,13 +218,16 @@ pub fn _know_instance_values(
     scratch: &Bound<'_, PyAny>,
     reader: (Bound<'_, PyAny>, Vec<Bound<'_, PyString>>),
     protocol: (Bound<'_, PyAny>, Vec<Bound<'_, PyString>>),
+    writer: (Bound<'_, PyAny>, Vec<Bound<'_, PyString>>),
 ) -> PyResult<()> {
     let py = scratch.py();
     try_out(scratch).map_err(|why| PyRuntimeError::new_err(why.into_owned()))?;
-    let of_reader = Values::learn(&reader.0, &reader.1, ["_eof", "_buffer", "_limit", "_waiter"])?;
-    let of_protocol = Values::learn(&protocol.0, &protocol.1, ["_stream_reader_wr"])?;
+    let of_reader = Values::learn(&reader.0, &reader.1, OfReader::NAMES)?;
+    let of_protocol = Values::learn(&protocol.0, &protocol.1, OfProtocol::NAMES)?;
+    let of_writer = Values::learn(&writer.0, &writer.1, OfWriter::NAMES)?;
     OF_READER.get_or_init(py, || of_reader);
     OF_PROTOCOL.get_or_init(py, || of_protocol);
+    OF_WRITER.get_or_init(py, || of_writer);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyInt, PyType};
 use super::coroutine::StreamCall;
 use super::known::{self, Streams};
 use super::steps::Asked;
+use crate::accel::instance_values::{OfReader, OfWriter};
 use crate::accel::function_calls::{self, Entry, keeps_entered};
 use crate::py::call::{self, Object};
 use crate::py::direct::Args;
@@ -19,7 +20,11 @@ use crate::sched::state::ours;
 
 /// `self`, if it is exactly of this class and belongs to a loop of ours. In debug mode everything is asyncio's own.
 #[inline]
-fn own<'py>(args: &Args<'_, 'py>, class: impl FnOnce(&Streams) -> &Py<PyType>) -> Option<Bound<'py, PyAny>> {
+fn own<'py>(
+    args: &Args<'_, 'py>,
+    class: impl FnOnce(&Streams) -> &Py<PyType>,
+    event_loop: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> Option<Bound<'py, PyAny>> {
     let py = args.py();
     if args.count() == 0 || !args.is_plain() {
         return None;
@@ -28,7 +33,7 @@ fn own<'py>(args: &Args<'_, 'py>, class: impl FnOnce(&Streams) -> &Py<PyType>) -
     if !call::has_type(&owner, class(known::plain(py)?).bind(py)) {
         return None;
     }
-    let event_loop = owner.try_getattr(pyo3::intern!(py, "_loop")).ok()?;
+    let event_loop = event_loop(&owner).ok()?;
     let is_ours = ours(&event_loop).is_some_and(|state| !state.get().debug.get(py));
     is_ours.then(|| owner.to_owned())
 }
@@ -40,7 +45,7 @@ fn count(value: &Borrowed<'_, '_, PyAny>) -> Option<usize> {
 }
 
 macro_rules! entry {
-    ($entry:ident, $name:literal, $class:ident, $asked:expr) => {
+    ($entry:ident, $name:literal, $class:ident, $of:ident, $asked:expr) => {
         pub(super) struct $entry;
 
         impl Entry for $entry {
@@ -48,7 +53,7 @@ macro_rules! entry {
             fn call<'py>(args: Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
                 let asked: fn(&Args<'_, 'py>) -> Option<Asked> = $asked;
                 let asked = asked(&args)?;
-                let owner = own(&args, |streams| &streams.$class)?;
+                let owner = own(&args, |streams| &streams.$class, |owner| $of::Loop.of(owner))?;
                 Some(StreamCall::create(owner, asked, $name, usual))
             }
 
@@ -57,13 +62,13 @@ macro_rules! entry {
     };
 }
 
-entry!(Read, "StreamReader.read", reader, |args| {
+entry!(Read, "StreamReader.read", reader, OfReader, |args| {
     (args.count() == 2).then(|| count(&args.get(1)).map(Asked::Read)).flatten()
 });
-entry!(ReadExactly, "StreamReader.readexactly", reader, |args| {
+entry!(ReadExactly, "StreamReader.readexactly", reader, OfReader, |args| {
     (args.count() == 2).then(|| count(&args.get(1)).map(Asked::Exactly)).flatten()
 });
-entry!(ReadUntil, "StreamReader.readuntil", reader, |args| match args.count() {
+entry!(ReadUntil, "StreamReader.readuntil", reader, OfReader, |args| match args.count() {
     1 => Some(Asked::Until(PyBytes::new(args.py(), b"\n").unbind())),
     2 => {
         let separator = args.get(1).cast_exact::<PyBytes>().ok()?.to_owned();
@@ -71,8 +76,8 @@ entry!(ReadUntil, "StreamReader.readuntil", reader, |args| match args.count() {
     }
     _ => None,
 });
-entry!(ReadLine, "StreamReader.readline", reader, |args| (args.count() == 1).then_some(Asked::Line));
-entry!(Drain, "StreamWriter.drain", writer, |args| (args.count() == 1).then_some(Asked::Drain));
+entry!(ReadLine, "StreamReader.readline", reader, OfReader, |args| (args.count() == 1).then_some(Asked::Line));
+entry!(Drain, "StreamWriter.drain", writer, OfWriter, |args| (args.count() == 1).then_some(Asked::Drain));
 
 /// The function's own coroutine.
 fn usual<'py>(owner: &Bound<'py, PyAny>, asked: &Asked) -> PyResult<Bound<'py, PyAny>> {

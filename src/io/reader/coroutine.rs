@@ -17,6 +17,7 @@ use pyo3::types::{PyFrame, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::steps::{self, Asked, Came};
+use crate::accel::instance_values::OfReader;
 use crate::accel::pool::{self, Pooled, has_pool};
 use crate::accel::slots::{self, Await, Next, Resume};
 use crate::accel::stop_iteration;
@@ -202,7 +203,7 @@ impl StreamCall {
         match (stage, owner) {
             (Stage::Created, _) => warn_never_awaited(py, self.name),
             (Stage::Waiting(_), Some(owner)) => {
-                if let Err(raised) = owner.bind(py).try_setattr(pyo3::intern!(py, "_waiter"), py.None()) {
+                if let Err(raised) = owner.bind(py).try_setattr(OfReader::Waiter.name(py), py.None()) {
                     error::unraisable(py, raised, None);
                 }
             }
@@ -213,7 +214,7 @@ impl StreamCall {
     /// `_wait_for_data` ends, one way or the other.
     fn forget_waiter(&self, py: Python<'_>) -> PyResult<()> {
         match self.owner(py) {
-            Some(owner) => owner.try_setattr(pyo3::intern!(py, "_waiter"), py.None()),
+            Some(owner) => owner.try_setattr(OfReader::Waiter.name(py), py.None()),
             None => Ok(()),
         }
     }
@@ -258,8 +259,8 @@ impl Await for StreamCall {
 
 impl Next for StreamCall {
     #[inline]
-    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match Self::go_on(slf, None).map_err(|raised| *raised)? {
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>> {
+        match Self::go_on(slf, None)? {
             Sent::Yielded(yielded) => Ok(Some(yielded)),
             Sent::Returned(value) => {
                 stop_iteration::end_iteration(slf, value);
@@ -287,7 +288,7 @@ impl StreamCall {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Self::next(slf)
+        Self::next(slf).map_err(|raised| *raised)
     }
 
     #[pyo3(signature = (value, /))]

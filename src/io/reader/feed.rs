@@ -6,10 +6,10 @@
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyInt, PyString, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyInt, PyWeakrefMethods, PyWeakrefReference};
 
 use super::{calls, known};
-use crate::accel::instance_values::{OF_PROTOCOL, OF_READER};
+use crate::accel::instance_values::{OF_PROTOCOL, OF_READER, OfProtocol, OfReader};
 use crate::future::Future;
 use crate::future::state::Outcome;
 use crate::py::call::{self, Object};
@@ -44,11 +44,11 @@ pub fn is_of_streams(protocol: &Bound<'_, PyAny>) -> bool {
 
 fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult<Option<Target<'py>>> {
     let py = protocol.py();
-    if let Some([reference]) = OF_PROTOCOL.get(py).and_then(|values| values.held(protocol))
+    if let Some([reference, ..]) = OF_PROTOCOL.get(py).and_then(|values| values.held(protocol))
         && let Ok(reference) = reference.cast_exact::<PyWeakrefReference>()
         && let Some(reader) = reference.upgrade()
-        && let Some([eof, buffer, limit, _]) = OF_READER.get(py).and_then(|values| values.held(&reader))
-        && is_bool(&eof, false)
+        && let Some([eof, buffer, limit, ..]) = OF_READER.get(py).and_then(|values| values.held(&reader))
+        && call::is_bool(&eof, false)
         && let Ok(buffer) = buffer.cast_exact::<PyByteArray>()
         && let Ok(limit) = limit.cast_exact::<PyInt>()
         && let Ok(limit) = limit.extract()
@@ -57,7 +57,7 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
         let buffer = buffer.to_owned();
         return Ok(Some(Target { reader, buffer, limit }));
     }
-    let reference = protocol.try_getattr(pyo3::intern!(py, "_stream_reader_wr"))?;
+    let reference = OfProtocol::Reader.of(protocol)?;
     let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else { return Ok(None) };
     let Some(reader) = reference.upgrade() else { return Ok(None) };
     if !call::has_type(&reader, streams.reader.bind(py)) {
@@ -66,13 +66,11 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
     let is_own = call::has_method(protocol, pyo3::intern!(py, "data_received"), streams.data_received.bind(py))?
         && call::has_method(&reader, pyo3::intern!(py, "feed_data"), streams.feed_data.bind(py))?
         && call::has_method(&reader, pyo3::intern!(py, "_wakeup_waiter"), streams.wakeup_waiter.bind(py))?;
-    if !is_own || !call::is_bool(&reader.try_getattr(pyo3::intern!(py, "_eof"))?, false) {
+    if !is_own || !call::is_bool(&OfReader::Eof.of(&reader)?, false) {
         return Ok(None);
     }
-    let Ok(buffer) = reader.try_getattr(pyo3::intern!(py, "_buffer"))?.cast_into_exact::<PyByteArray>() else {
-        return Ok(None);
-    };
-    let limit = reader.try_getattr(pyo3::intern!(py, "_limit"))?;
+    let Ok(buffer) = OfReader::Buffer.of(&reader)?.cast_into_exact::<PyByteArray>() else { return Ok(None) };
+    let limit = OfReader::Limit.of(&reader)?;
     let limit = limit.cast_exact::<PyInt>().ok().and_then(|limit| limit.extract::<i64>().ok());
     Ok(limit.map(|limit| Target { reader, buffer, limit }))
 }
@@ -103,16 +101,15 @@ impl Target<'_> {
         if i64::try_from(length).is_ok_and(|length| length <= self.limit.saturating_mul(2)) {
             return Ok(());
         }
-        let (transport, paused) = (pyo3::intern!(py, "_transport"), pyo3::intern!(py, "_paused"));
-        let known = self.reader.try_getattr(transport)?;
-        if known.is_none() || self.reader.try_getattr(paused)?.try_is_truthy()? {
+        let transport = OfReader::Transport.of(&self.reader)?;
+        if transport.is_none() || OfReader::Paused.of(&self.reader)?.try_is_truthy()? {
             return Ok(());
         }
-        match known.try_call_method(pyo3::intern!(py, "pause_reading"), ()) {
-            Ok(_) => self.reader.try_setattr(paused, true),
+        match transport.try_call_method(pyo3::intern!(py, "pause_reading"), ()) {
+            Ok(_) => self.reader.try_setattr(OfReader::Paused.name(py), true),
             // It cannot be paused: everything is kept, and it is not asked again.
             Err(raised) if raised.is_instance_of::<PyNotImplementedError>(py) => {
-                self.reader.try_setattr(transport, py.None())
+                self.reader.try_setattr(OfReader::Transport.name(py), py.None())
             }
             Err(raised) => Err(raised),
         }
@@ -122,15 +119,11 @@ impl Target<'_> {
 /// `StreamReader._wakeup_waiter`.
 fn wake(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = reader.py();
-    let name: &Bound<'_, PyString> = pyo3::intern!(py, "_waiter");
-    let waiter = match OF_READER.get(py).and_then(|values| values.held(reader)) {
-        Some([.., waiter]) => waiter.to_owned(),
-        None => reader.try_getattr(name)?,
-    };
+    let waiter = OfReader::Waiter.of(reader)?;
     if waiter.is_none() {
         return Ok(());
     }
-    reader.try_setattr(name, py.None())?;
+    reader.try_setattr(OfReader::Waiter.name(py), py.None())?;
     if waiter.is_exact_instance_of::<Future>()
         && let Ok(future) = waiter.cast::<Future>()
     {

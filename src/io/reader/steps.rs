@@ -2,9 +2,10 @@
 //! whose classes nobody has changed. What is not plain is the method's own: nothing has been done then.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyInt};
 
 use super::known::{self, Streams};
+use crate::accel::instance_values::{OfProtocol, OfReader, OfWriter};
 use crate::future::Future;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer;
@@ -65,15 +66,13 @@ pub fn step<'py>(owner: &Bound<'py, PyAny>, asked: &Asked, searched: &mut Option
         return drain(owner, streams);
     }
     let first = searched.is_none();
-    if first && !owner.try_getattr(pyo3::intern!(py, "_exception"))?.is_none() {
+    if first && !OfReader::Exception.of(owner)?.is_none() {
         return Ok(Came::Otherwise);
     }
     if let Asked::Read(0) | Asked::Exactly(0) = asked {
         return Ok(Came::Value(PyBytes::new(py, b"").into_any()));
     }
-    let Ok(buffer) = owner.try_getattr(pyo3::intern!(py, "_buffer"))?.cast_into_exact::<PyByteArray>() else {
-        return Ok(Came::Otherwise);
-    };
+    let Ok(buffer) = OfReader::Buffer.of(owner)?.cast_into_exact::<PyByteArray>() else { return Ok(Came::Otherwise) };
     let reader = Reader { object: owner, buffer: &buffer };
     let offset = searched.get_or_insert(0);
     match asked {
@@ -129,30 +128,28 @@ impl<'py> Reader<'_, 'py> {
     }
 
     fn is_at_end(&self) -> PyResult<bool> {
-        self.object.try_getattr(pyo3::intern!(self.py(), "_eof"))?.try_is_truthy()
+        is_true(&OfReader::Eof.of(self.object)?)
     }
 
     fn is_paused(&self) -> PyResult<bool> {
-        let paused = self.object.try_getattr(pyo3::intern!(self.py(), "_paused"))?;
-        if call::is_bool(&paused, false) { Ok(false) } else { paused.try_is_truthy() }
+        is_true(&OfReader::Paused.of(self.object)?)
     }
 
     /// `_wait_for_data`, up to its wait.
     fn wait(&self) -> PyResult<Came<'py>> {
         let py = self.py();
-        let name: &Bound<'_, PyString> = pyo3::intern!(py, "_waiter");
-        if !self.object.try_getattr(name)?.is_none() {
+        if !OfReader::Waiter.of(self.object)?.is_none() {
             return Ok(Came::Otherwise);
         }
         if self.is_paused()? {
-            self.object.try_setattr(pyo3::intern!(py, "_paused"), false)?;
-            let transport = self.object.try_getattr(pyo3::intern!(py, "_transport"))?;
+            self.object.try_setattr(OfReader::Paused.name(py), false)?;
+            let transport = OfReader::Transport.of(self.object)?;
             transport.try_call_method(pyo3::intern!(py, "resume_reading"), ())?;
         }
-        let event_loop = self.object.try_getattr(pyo3::intern!(py, "_loop"))?;
+        let event_loop = OfReader::Loop.of(self.object)?;
         let waiter = event_loop.try_call_method(pyo3::intern!(py, "create_future"), ())?;
         let Ok(waiter) = waiter.cast_into_exact::<Future>() else { return Ok(Came::Otherwise) };
-        self.object.try_setattr(name, &waiter)?;
+        self.object.try_setattr(OfReader::Waiter.name(py), &waiter)?;
         Ok(Came::Waits(waiter))
     }
 
@@ -182,7 +179,7 @@ impl<'py> Reader<'_, 'py> {
     /// A step of `readuntil`.
     fn find(&self, separator: &Bound<'py, PyBytes>, offset: &mut usize) -> PyResult<Found> {
         let py = self.py();
-        let limit = self.object.try_getattr(pyo3::intern!(py, "_limit"))?;
+        let limit = OfReader::Limit.of(self.object)?;
         let Some(limit) = limit.cast_exact::<PyInt>().ok().and_then(|limit| limit.extract::<i64>().ok()) else {
             return Ok(Found::Unknown);
         };
@@ -235,21 +232,24 @@ fn overrun(py: Python<'_>, text: &str, consumed: usize) -> PyResult<PyErr> {
 /// `drain`, of a connection that is open and takes more.
 fn drain<'py>(writer: &Bound<'py, PyAny>, streams: &Streams) -> PyResult<Came<'py>> {
     let py = writer.py();
-    let reader = writer.try_getattr(pyo3::intern!(py, "_reader"))?;
+    let reader = OfWriter::Reader.of(writer)?;
     let is_plain = reader.is_none()
-        || (call::has_type(&reader, streams.reader.bind(py))
-            && reader.try_getattr(pyo3::intern!(py, "_exception"))?.is_none());
+        || (call::has_type(&reader, streams.reader.bind(py)) && OfReader::Exception.of(&reader)?.is_none());
     if !is_plain {
         return Ok(Came::Otherwise);
     }
-    let protocol = writer.try_getattr(pyo3::intern!(py, "_protocol"))?;
+    let protocol = OfWriter::Protocol.of(writer)?;
     let is_plain = call::has_type(&protocol, streams.protocol.bind(py))
-        && call::is_bool(&protocol.try_getattr(pyo3::intern!(py, "_connection_lost"))?, false)
-        && call::is_bool(&protocol.try_getattr(pyo3::intern!(py, "_paused"))?, false);
+        && call::is_bool(&OfProtocol::ConnectionLost.of(&protocol)?, false)
+        && call::is_bool(&OfProtocol::Paused.of(&protocol)?, false);
     if !is_plain {
         return Ok(Came::Otherwise);
     }
-    let transport = writer.try_getattr(pyo3::intern!(py, "_transport"))?;
-    let closing = transport.try_call_method(pyo3::intern!(py, "is_closing"), ())?;
+    let closing = OfWriter::Transport.of(writer)?.try_call_method(pyo3::intern!(py, "is_closing"), ())?;
     Ok(if call::is_bool(&closing, false) { Came::Value(py.None().into_bound(py)) } else { Came::Otherwise })
+}
+
+/// `bool(object)`, which as a rule is one.
+fn is_true(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if call::is_bool(object, false) { Ok(false) } else { object.try_is_truthy() }
 }
