@@ -263,28 +263,18 @@ def handles_are_replaced() -> bool:
     return not own or "_run" in vars(events.TimerHandle)
 
 
-#: What pyloop does itself where asyncio calls it: the methods of each class of streams, and the attributes in
-#: which its instances have their state.
-_STREAMS: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_READS = ["read", "readexactly", "readline", "readuntil"]
+#: The methods of each class that pyloop does itself, and the attributes in which its instances have their state.
+_STREAMS: dict[Any, tuple[list[str], list[str]]] = {
     streams.StreamReader: (
-        (
-            "_maybe_resume_transport",
-            "_wait_for_data",
-            "_wakeup_waiter",
-            "exception",
-            "feed_data",
-            "read",
-            "readexactly",
-            "readline",
-            "readuntil",
-        ),
-        ("_buffer", "_eof", "_exception", "_limit", "_loop", "_paused", "_transport", "_waiter"),
+        [*_READS, "exception", "feed_data", "_maybe_resume_transport", "_wait_for_data", "_wakeup_waiter"],
+        ["_buffer", "_eof", "_exception", "_limit", "_loop", "_paused", "_transport", "_waiter"],
     ),
     streams.StreamReaderProtocol: (
-        ("_drain_helper", "data_received"),
-        ("_connection_lost", "_paused", "_stream_reader_wr"),
+        ["data_received", "_drain_helper"],
+        ["_connection_lost", "_paused", "_stream_reader_wr"],
     ),
-    streams.StreamWriter: (("drain",), ("_loop", "_protocol", "_reader", "_transport")),
+    streams.StreamWriter: (["drain"], ["_loop", "_protocol", "_reader", "_transport"]),
 }
 _STREAM_READER = vars(streams.StreamReaderProtocol)["_stream_reader"]
 _ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__")
@@ -302,10 +292,6 @@ def streams_are_replaced(*classes: type) -> bool:
             if any(name in vars(each) for each in cls.__mro__[:-1]):
                 return True
     return vars(streams.StreamReaderProtocol).get("_stream_reader") is not _STREAM_READER
-
-
-incomplete_read_error = exceptions.IncompleteReadError
-limit_overrun_error = exceptions.LimitOverrunError
 
 
 def run_handle(cls: type[events.Handle], handle: events.Handle) -> None:

@@ -7,7 +7,6 @@ use pyo3::types::{PyByteArray, PyBytes, PyInt};
 use super::known::{self, Streams};
 use crate::accel::instance_values::{OfProtocol, OfReader, OfWriter};
 use crate::future::Future;
-use crate::py::asyncio::asyncio;
 use crate::py::buffer;
 use crate::py::call::{self, Object};
 
@@ -172,7 +171,7 @@ impl<'py> Reader<'_, 'py> {
     /// IncompleteReadError, with everything that is in the buffer.
     fn incomplete(&self, expected: Option<usize>) -> PyResult<PyErr> {
         let partial = buffer::take(self.buffer, self.buffer.len())?;
-        let class = asyncio(self.py())?.helper(self.py(), "incomplete_read_error")?;
+        let class = asyncio_class(self.py(), "IncompleteReadError")?;
         Ok(PyErr::from_value(class.try_call((partial, expected))?))
     }
 
@@ -224,8 +223,14 @@ impl<'py> Reader<'_, 'py> {
     }
 }
 
+/// One of asyncio's errors.
+#[cold]
+fn asyncio_class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("asyncio")?.try_getattr(name)
+}
+
 fn overrun(py: Python<'_>, text: &str, consumed: usize) -> PyResult<PyErr> {
-    let class = asyncio(py)?.helper(py, "limit_overrun_error")?;
+    let class = asyncio_class(py, "LimitOverrunError")?;
     Ok(PyErr::from_value(class.try_call((text, consumed))?))
 }
 
