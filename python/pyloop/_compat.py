@@ -264,7 +264,7 @@ def handles_are_replaced() -> bool:
 
 
 _READS = ["read", "readexactly", "readline", "readuntil"]
-#: The methods of each class that pyloop does itself, and the attributes in which its instances have their state.
+#: The methods of each class that pyloop does itself, and the attributes that have the state of its instances.
 _STREAMS: dict[Any, tuple[list[str], list[str]]] = {
     streams.StreamReader: (
         [*_READS, "exception", "feed_data", "_maybe_resume_transport", "_wait_for_data", "_wakeup_waiter"],

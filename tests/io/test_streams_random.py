@@ -180,7 +180,7 @@ def played(seed: int, loop: asyncio.AbstractEventLoop) -> list[Any]:
     return program.log
 
 
-@pytest.mark.parametrize("start", range(0, 2000, 100))
+@pytest.mark.parametrize("start", range(0, 1_000, 100))
 def test_a_random_program_comes_to_the_same(pyloop_factory: LoopFactory, start: int) -> None:
     ours, theirs = pyloop_factory(), new_loop("asyncio")
     try:
