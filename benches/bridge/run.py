@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import operator
+import socket
 import statistics
 import threading
 import time
@@ -85,6 +88,73 @@ def http(method: str) -> Work:
         server.close()
 
     return work
+
+
+MESSAGE = bytes(1024)
+
+
+async def on_each_connection(
+    connect: Callable[[], Awaitable[Any]], message: Callable[[Any], Awaitable[Any]], connections: int, n: int
+) -> None:
+    async def client(connection: Any) -> None:
+        for _ in range(n // connections):
+            assert await message(connection) == len(MESSAGE)
+
+    opened = [await connect() for _ in range(connections)]
+    await asyncio.gather(*[client(connection) for connection in opened])
+
+
+def by_rust(port: int, connections: int, kind: str) -> Work:
+    connect, message = f"new_{kind}", f"message_{kind}"
+
+    async def work(n: int) -> None:
+        make = functools.partial(getattr(rust.Connection, connect), port)
+        await on_each_connection(make, operator.methodcaller(message), connections, n)
+
+    return work
+
+
+def by_socket(port: int, connections: int) -> Work:
+    async def work(n: int) -> None:
+        loop, opened = asyncio.get_running_loop(), []
+
+        async def connect() -> socket.socket:
+            opened.append(connection := socket.create_connection(("127.0.0.1", port)))
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+
+        async def message(connection: socket.socket) -> int:
+            await loop.sock_sendall(connection, MESSAGE)
+            return len(await loop.sock_recv(connection, len(MESSAGE)))
+
+        await on_each_connection(connect, message, connections, n)
+        for connection in opened:
+            connection.close()
+
+    return work
+
+
+def without_python(port: int, connections: int) -> Work:
+    async def work(n: int) -> None:
+        rust.messages_in_rust(port, connections, n // connections)
+
+    return work
+
+
+def socket_workload(port: int, connections: int) -> Workload:
+    """Messages of 1 KiB to an echo server in another thread, and back."""
+    return Workload(
+        f"socket round trip, {connections} connection{'s' * (connections > 1)}",
+        {
+            "pyloop@pyloop": by_rust(port, connections, "pyloop"),
+            "rust@pyloop": without_python(port, connections),
+            "ours@uvloop": by_rust(port, connections, "pyloop"),
+        }
+        | everywhere("sock", by_socket(port, connections))
+        | par(by_rust(port, connections, "par")),
+        unit=connections,
+    )
 
 
 @contextmanager
@@ -201,6 +271,9 @@ def workloads() -> Iterator[Workload]:
         {"pyloop@pyloop": http("get_pyloop"), "ours@uvloop": http("get_pyloop")} | par(http("get_par")),
         unit=32,
     )
+    port = rust.serve()
+    yield socket_workload(port, 1)
+    yield socket_workload(port, 32)
 
 
 COLUMNS = {
@@ -208,6 +281,8 @@ COLUMNS = {
     "pyo3": "PyO3 `async fn`",
     "par": "pyo3-async-runtimes",
     "ours": "pyloop's on uvloop",
+    "sock": "`sock_*` of the loop",
+    "rust": "Rust alone",
 }
 
 

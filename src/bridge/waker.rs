@@ -10,13 +10,13 @@ use std::task::Wake;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 
-use super::threadsafe::call_soon_threadsafe;
+use super::threadsafe;
 use crate::core::inbox::Sent;
 use crate::py::attach::Address;
 use crate::py::cell::GilValue;
 use crate::py::error;
 use crate::py::refs::WeakRef;
-use crate::rt::background;
+use crate::rt::wakes::Woken;
 use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
@@ -64,7 +64,7 @@ impl TaskShared {
         self.task.set(py, None);
     }
 
-    fn run(&self, py: Python<'_>) -> PyResult<()> {
+    fn wake_task(&self, py: Python<'_>) -> PyResult<()> {
         // SAFETY: the task clears this field before its memory goes.
         let task = self.task.get(py).and_then(|task| unsafe { task.upgrade(py) });
         match task {
@@ -79,20 +79,9 @@ impl TaskShared {
 
 impl Deliver for TaskShared {
     fn deliver(self: Arc<Self>, py: Python<'_>, _state: &LoopState) {
-        if let Err(raised) = self.run(py) {
+        if let Err(raised) = self.wake_task(py) {
             error::unraisable(py, raised, None);
         }
-    }
-}
-
-/// `call_soon_threadsafe` takes a Python callable: this one.
-#[pyclass(frozen, module = "pyloop._native")]
-struct WakeCall(Arc<TaskShared>);
-
-#[pymethods]
-impl WakeCall {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.run(py)
     }
 }
 
@@ -106,7 +95,7 @@ impl Wake for TaskShared {
                 let shared = Arc::clone(shared);
                 shared.send(self);
             }
-            WakeRoute::Other(_) => wake_elsewhere(self),
+            WakeRoute::Other(_) => threadsafe::send(self),
             WakeRoute::Nowhere => {}
         }
     }
@@ -118,16 +107,17 @@ impl Wake for TaskShared {
     }
 }
 
-fn wake_elsewhere(shared: Arc<TaskShared>) {
-    background::with_gil(move |py| {
-        let WakeRoute::Other(event_loop) = &shared.route else { return };
-        let Some(event_loop) = event_loop.get(py) else { return };
-        let woken = Bound::new(py, WakeCall(Arc::clone(&shared)))
-            .and_then(|call| call_soon_threadsafe(&event_loop, call.as_any()));
-        if let Err(raised) = woken {
-            error::unraisable(py, raised, None);
+impl Woken for TaskShared {
+    fn event_loop(&self) -> &WeakRef {
+        match &self.route {
+            WakeRoute::Other(event_loop) => event_loop,
+            _ => unreachable!("only a task of another loop is sent there"),
         }
-    });
+    }
+
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        self.wake_task(py)
+    }
 }
 
 /// Where a task keeps its shared part: one word, as few tasks have one. It goes with the task.

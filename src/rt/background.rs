@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::process::{self, generation};
+use super::wakes;
 use crate::py::attach::{attach_anywhere, is_attached};
 use crate::py::call::Object;
 use crate::py::{error, is_main_interpreter};
@@ -95,10 +96,12 @@ thread_local! {
 /// A fork is about to happen: no other thread has the lock then, as none will be in the child to give it back.
 extern "C" fn hold() {
     HELD.set(Some(slot()));
+    wakes::hold();
 }
 
 /// The fork has happened.
 extern "C" fn give_back() {
+    wakes::give_back();
     drop(HELD.take());
 }
 

@@ -16,7 +16,7 @@ SHOW_NOTHING = {
     "AtExit": "no Python object",
     "DoneCall": "a weak reference of Rust's",
     "FireCall": "its waiters are shown by the awaitable that they wait for",
-    "WakeCall": "what a task's wakers share keeps neither the task nor the loop alive",
+    "BurstCall": "what has been woken, which the loop is about to call",
     "RustStream": "somebody else's stream, of which nothing is known (docs/extensions.md, Limits)",
     "RustBatches": "as RustStream",
     "Sender": "nobody can receive by it: the receiver shows what is in the queue",

@@ -1,9 +1,14 @@
 //! The same Rust futures as Python awaitables in three ways: `pyloop` (ours), `pyo3_fn` (PyO3's `async fn`) and `par`
 //! (pyo3-async-runtimes).
 
+use std::io::Result;
+use std::sync::Arc;
+
 use pyo3::prelude::*;
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::{JoinSet, yield_now};
 
 fn gone<E>(_: E) -> PyErr {
     pyo3::exceptions::PyRuntimeError::new_err("the sender is gone")
@@ -51,6 +56,102 @@ impl Client {
     fn get_par<'py>(&self, py: Python<'py>, url: String) -> PyResult<Bound<'py, PyAny>> {
         pyo3_async_runtimes::tokio::future_into_py(py, get(self.0.clone(), url))
     }
+}
+
+/// An echo server in a thread of its own, which never has the GIL; its port.
+#[pyfunction]
+fn serve() -> PyResult<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                let mut stream = listener.accept().await?.0;
+                stream.set_nodelay(true)?;
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    copy(&mut from, &mut to).await
+                });
+            }
+            #[expect(unreachable_code, reason = "the type of the block")]
+            Result::Ok(())
+        })
+    });
+    Ok(port)
+}
+
+const MESSAGE: [u8; 1024] = [b'x'; 1024];
+
+async fn connected(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn message_to_and_fro(stream: &mut TcpStream) -> Result<usize> {
+    let mut answer = [0; MESSAGE.len()];
+    stream.write_all(&MESSAGE).await?;
+    stream.read_exact(&mut answer).await
+}
+
+/// A connection to the echo server, on the runtime of whoever makes it.
+#[pyclass(frozen)]
+struct Connection(Arc<Mutex<TcpStream>>);
+
+impl Connection {
+    async fn new(port: u16) -> PyResult<Self> {
+        Ok(Self(Arc::new(Mutex::new(connected(port).await?))))
+    }
+
+    fn message(&self) -> impl Future<Output = PyResult<usize>> + Send + use<> {
+        let stream = Arc::clone(&self.0);
+        async move { Ok(message_to_and_fro(&mut *stream.lock().await).await?) }
+    }
+}
+
+#[pymethods]
+impl Connection {
+    #[staticmethod]
+    fn new_pyloop(py: Python<'_>, port: u16) -> PyResult<Bound<'_, PyAny>> {
+        pyloop::future_into_py(py, Self::new(port))
+    }
+
+    #[staticmethod]
+    fn new_par(py: Python<'_>, port: u16) -> PyResult<Bound<'_, PyAny>> {
+        pyo3_async_runtimes::tokio::future_into_py(py, Self::new(port))
+    }
+
+    fn message_pyloop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pyloop::future_into_py(py, self.message())
+    }
+
+    fn message_par<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pyo3_async_runtimes::tokio::future_into_py(py, self.message())
+    }
+}
+
+/// So many messages on each of so many connections, without Python.
+#[pyfunction]
+fn messages_in_rust(py: Python<'_>, port: u16, connections: usize, messages: usize) -> PyResult<()> {
+    let client = async move {
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections {
+            tasks.spawn(async move {
+                let mut stream = connected(port).await?;
+                for _ in 0..messages {
+                    message_to_and_fro(&mut stream).await?;
+                }
+                Result::Ok(())
+            });
+        }
+        tasks.join_all().await.into_iter().collect::<Result<()>>()
+    };
+    // In one thread, as the loops are.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    Ok(py.detach(|| runtime.block_on(client))?)
 }
 
 #[pyfunction]
@@ -130,6 +231,8 @@ fn bridge_bench(module: &Bound<'_, PyModule>) -> PyResult<()> {
     functions!(
         ready_pyloop, ready_par, ready_pyo3, none_pyloop, none_pyo3, yield_pyloop, yield_par, yield_pyo3,
         thread_pyloop, thread_par, thread_pyo3, into_pyloop, into_par,
+        serve, messages_in_rust,
     );
+    module.add_class::<Connection>()?;
     module.add_class::<Client>()
 }

@@ -13,6 +13,7 @@ mod moved;
 mod probes;
 mod pythons;
 mod streams;
+mod theirs;
 
 /// How many threads the background runtime has once it runs, and how many more may block.
 const WORKERS: usize = 2;
@@ -35,5 +36,6 @@ fn pyloop_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     moved::add(module)?;
     probes::add(module)?;
     pythons::add(module)?;
-    streams::add(module)
+    streams::add(module)?;
+    theirs::add(module)
 }

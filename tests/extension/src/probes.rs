@@ -367,6 +367,13 @@ impl Probe {
         py.detach(|| waking.join()).map_err(|_| PyRuntimeError::new_err("a wake panicked"))
     }
 
+    /// `wake`, while this thread keeps the GIL: none of the wakes gets it before that.
+    fn wake_without_gil(&self) -> PyResult<()> {
+        let signal = Arc::clone(&self.0);
+        let waking = thread::spawn(move || signal.wakers().iter().for_each(Waker::wake_by_ref));
+        waking.join().map_err(|_| PyRuntimeError::new_err("a wake panicked"))
+    }
+
     /// Wake every waker, by this thread.
     fn wake_here(&self) {
         self.0.wakers().into_iter().for_each(Waker::wake);
