@@ -1,4 +1,4 @@
-"""A dependency that stands on pyo3-async-runtimes beside an extension that stands on pyloop: each has its runtime."""
+"""An extension that stands on pyloop beside one that stands on pyo3-async-runtimes: each has its runtime."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ async def main():
     assert await ext.their_call(coroutine) is kind
     assert await ext.awaits(coroutine()) is kind
     assert await ext.awaits(ext.their_sleep(0)) == 0.0  # ours awaits theirs
-    assert await ext.their_call(lambda: asyncio.ensure_future(ext.awaits(coroutine()))) is kind
     assert await ext.their_call_by_ours(coroutine, True) is None  # in the context of the loop's thread
+    future = asyncio.get_running_loop().create_future()
     try:
-        await ext.their_call_by_ours(coroutine, False)
+        await ext.their_call_by_ours(lambda: future, False)
     except RuntimeError as raised:
         print(raised)
     workers, same = ext.their_runtime()
