@@ -32,7 +32,7 @@ v = sys.version_info
 name = "%d.%d.%d" % v[:3]
 def no(why):
     print("no\t%s %s\t%s" % (name, why, sys.executable)); sys.exit(0)
-if v < (3, '"$OLDEST"'): no("is older than 3.'"$OLDEST"'")
+if v < (3, '"$OLDEST"'): no("is older than 3.'"$OLDEST"', the oldest that pyloop knows")
 if sys.implementation.name != "cpython": no("is " + sys.implementation.name + ", not CPython")
 if v[1] > '"$NEWEST"': no("is newer than 3.'"$NEWEST"', the newest that pyloop knows")
 import sysconfig, importlib.util
@@ -78,7 +78,17 @@ else
         3.[0-9] | 3.[0-9][0-9] | python3.[0-9] | python3.[0-9][0-9])
             # By version, not by PATH alone: a pyenv shim named python3.13 is there even when it does not run.
             [ -n "$all" ] || all=$(search | probe_each)
-            printf '%s\n' "$all" | grep "^${p##*3.}$tab" || printf 'no\tnot found\t%s\n' "$p"
+            minor=${p##*3.}
+            if [ "$minor" -lt "$OLDEST" ]; then
+                printf 'no\tis older than 3.%s, the oldest that pyloop knows\t%s\n' "$OLDEST" "$p"
+            elif [ "$minor" -gt "$NEWEST" ]; then
+                printf 'no\tis newer than 3.%s, the newest that pyloop knows\t%s\n' "$NEWEST" "$p"
+            else
+                # Those that are there and of no use say why.
+                printf '%s\n' "$all" | grep "^$minor$tab" ||
+                    printf '%s\n' "$all" | grep "^no${tab}3\.$minor\." ||
+                    printf 'no\tis not found (make pythons shows what is)\t%s\n' "$p"
+            fi
             ;;
         *)
             out=$(probe "$p")
@@ -111,7 +121,7 @@ if ! command -v cc >/dev/null; then
 fi
 if [ -n "${PYTHON:-}" ] && [ -n "$refused" ]; then
     lack "a usable Python: PYTHON=\"$PYTHON\" names one that is not" \
-        "$(printf '%s\n' "$refused" | cut -f2,3 | tr '\t' ' ')"
+        "$(printf '%s\n' "$refused" | awk -F '\t' '{print $3 ": " $2}')"
 elif [ -z "$usable" ]; then
     lack "a CPython from 3.$OLDEST to 3.$NEWEST" \
         "uv python install 3.13      (uv: pip install uv, or https://docs.astral.sh/uv)" \

@@ -10,6 +10,8 @@ from house.pythons import Python
 from house.settings import ARGS, REPORTS, ROOT
 from house.steps import Result, Run
 
+# Has the tables in README.md replaced; not handed on.
+UPDATE = "--update"
 # With these a benchmark still measures everything that its table in README.md has.
 _WHOLE = {"--rounds", "--seconds"}
 
@@ -28,27 +30,46 @@ BENCHES = (Bench("compare", "benches/compare.py", "bench"), Bench("net", "benche
 
 def bench(run: Run, py: Python) -> int:
     """Runs both, or that which is named first in ARGS with what follows there."""
-    chosen = [found for found in BENCHES if not ARGS or found.name == ARGS[0]]
-    if not chosen:
-        print(f"no benchmark {ARGS[0]!r}: ARGS begins with {' or '.join(known.name for known in BENCHES)}")
+    try:
+        chosen, args, update = asked(ARGS)
+    except ValueError as refused:
+        print(refused)
         return 2
     if not py.ready(run, "build", "bench"):
         return run.summary()
     for one in chosen:
-        _bench(run, py, one, ARGS[1:])
+        _bench(run, py, one, args, update)
     return run.summary()
 
 
-def _bench(run: Run, py: Python, one: Bench, args: list[str]) -> None:
-    """Unless some rows or loops are picked, its tables go between its marks in README.md."""
+def asked(words: list[str]) -> tuple[list[Bench], list[str], bool]:
+    """What ARGS ask for: the benchmarks, their arguments, and whether README.md is to have the new tables.
+
+    Raises ValueError for what they cannot mean.
+    """
+    update = UPDATE in words
+    words = [word for word in words if word != UPDATE]
+    # Without a name: both, as they are or with what fits both.
+    named = bool(words) and not words[0].startswith("-")
+    chosen = [known for known in BENCHES if not named or known.name == words[0]]
+    if not chosen:
+        known = " or ".join(known.name for known in BENCHES)
+        raise ValueError(f"no benchmark {words[0]!r}: ARGS begins with {known}")
+    args = words[1:] if named else words
+    picked = {arg.split("=")[0] for arg in args if arg.startswith("-")} - _WHOLE
+    if update and picked:
+        raise ValueError(f"{UPDATE} is for whole tables, and {', '.join(sorted(picked))} picks from them")
+    return chosen, args, update
+
+
+def _bench(run: Run, py: Python, one: Bench, args: list[str], update: bool) -> None:
     REPORTS.mkdir(exist_ok=True)
     name = f"bench {one.name}"
     command = [py.exe, ROOT / one.script, "--markdown", "--json", REPORTS / f"{name}.json", *args]
     if not run.step(name, command, py.env(), minutes=90):
         return
-    options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
     tables = tables_of((REPORTS / f"{name}.log").read_text())
-    if tables and options <= _WHOLE:
+    if tables and update:
         readme = ROOT / "README.md"
         readme.write_text(filled(readme.read_text(), one.mark, tables))
         print(f"\nREADME.md has the new table of {one.name}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from house.benches import BENCHES, filled, tables_of
+from house.benches import BENCHES, asked, filled, tables_of
 from net import load
 from net.inside import WORK
 from net.process import BARE, Missing, has, two_cores
@@ -109,6 +109,18 @@ def test_the_command_of_a_load_is_in_the_order_of_its_usage() -> None:
     assert command[1:] == ["drive", "tcp", "127.0.0.1:9", "64", "1024", "0.5", "42"]
     usage = (ROOT / "benches" / "net" / "load" / "src" / "main.rs").read_text()
     assert "net-load drive KIND ADDRESS CONNECTIONS BYTES SECONDS PID" in usage
+
+
+def test_the_readme_gets_new_tables_only_when_asked_to() -> None:
+    compare, net = BENCHES
+    assert asked([]) == ([compare, net], [], False)
+    assert asked(["net", "--rounds", "1"]) == ([net], ["--rounds", "1"], False)
+    assert asked(["--update"]) == ([compare, net], [], True)
+    assert asked(["compare", "--update", "--rounds", "1"]) == ([compare], ["--rounds", "1"], True)
+    with pytest.raises(ValueError, match="--only picks from them"):
+        asked(["net", "--only", "udp", "--update"])
+    with pytest.raises(ValueError, match="no benchmark 'all'"):
+        asked(["all"])
 
 
 def test_tables_go_between_their_marks() -> None:
