@@ -77,9 +77,10 @@ class Inheritable(LoopPart):
         if not self._is_inherited():
             _compat.finalize_asyncgen(self, agen)
 
-    def __del__(self) -> None:
+    # At the end of the interpreter a loop may outlive what this module has.
+    def __del__(self, _base: Any = base_events.BaseEventLoop) -> None:
         if not self._is_inherited():
-            base_events.BaseEventLoop.__del__(self)
+            _base.__del__(self)
 
 
 def _is_clean_up(awaitable: object) -> bool:

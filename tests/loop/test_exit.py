@@ -205,3 +205,19 @@ async def outer(loop):
 end(run, outer)
 """
     check("pyloop", script)
+
+
+@pytest.mark.usefixtures("pyloop_factory")
+def test_a_loop_that_outlives_its_module_goes_in_silence() -> None:
+    script = """
+import gc
+from pyloop import _forks
+loop = new_event_loop()
+loop.close()
+# As the interpreter empties a module that is alive at its end.
+for name in [name for name in vars(_forks) if name[:2] != "__"]:
+    vars(_forks)[name] = None
+del loop
+gc.collect()
+"""
+    assert process.output("pyloop", script) == ""
