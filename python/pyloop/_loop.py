@@ -149,6 +149,21 @@ class EventLoop(
     def _process_events(self, event_list: Any) -> None:
         """A hook of `BaseEventLoop._run_once`, which this loop does not have."""
 
+    @property
+    def _nest_patched(self) -> bool:
+        """Refuse `nest_asyncio.apply()`, which asks for this first.
+
+        It would put Python code around `_run_once`, and the loop would fail at its next run.
+        """
+        raise ValueError(
+            f"Can't patch loop of type {type(self)}: nest_asyncio needs asyncio's own _run_once. "
+            "Where a loop is running, pyloop.run_in_thread(coroutine) runs another one in a helper thread"
+        )
+
+    def __dir__(self) -> list[str]:
+        # Who looks at all that a loop has (`inspect.getmembers`, `unittest.mock`) is not refused.
+        return [name for name in super().__dir__() if name != "_nest_patched"]
+
 
 _native.install_fast_methods(EventLoop)
 
@@ -198,5 +213,9 @@ class _Running:
 
 
 def new_event_loop() -> EventLoop:
-    """A new pyloop event loop: `asyncio.run(main(), loop_factory=pyloop.new_event_loop)`."""
+    """A new pyloop event loop: `asyncio.run(main(), loop_factory=pyloop.new_event_loop)`.
+
+    It is not running and is no thread's current loop; who makes it closes it (`asyncio.run` does both).
+    Raises OSError when there is no descriptor left for its poller.
+    """
     return EventLoop()
