@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import io
 
+from pyloop import _whole  # noqa: F401
 from pyloop._fs import (
     DirEntry,
     File,

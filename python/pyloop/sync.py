@@ -20,6 +20,7 @@ received is not lost.
 
 from __future__ import annotations
 
+from pyloop import _whole  # noqa: F401
 from pyloop._sync import (
     Acquire,
     Barrier,
