@@ -22,12 +22,12 @@ def has_libpython() -> bool:
 
 
 def environment() -> dict[str, str]:
-    kept = {key: text for key, text in os.environ.items() if not key.startswith(("PYTHON", "RUST_BACKTRACE"))}
-    path = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    # The programs know by themselves where their libpython is.
+    unwanted = ("PYTHON", "RUST_BACKTRACE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    kept = {key: text for key, text in os.environ.items() if not key.startswith(unwanted)}
     # PATH finds the standard library: an embedded Python looks for the `python3` that belongs to it.
     return {
         **kept,
-        path: os.pathsep.join(filter(None, [LIBDIR, os.environ.get(path)])),
         "PATH": os.pathsep.join([os.path.dirname(sys._base_executable), os.environ["PATH"]]),  # type: ignore[attr-defined]
     }
 
