@@ -51,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "acceleration(name): about one that PYLOOP_ACCEL can switch off")
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    if "pyloop" in loops.kinds(session.config):
+        try:
+            importlib.import_module("pyloop")
+        except ImportError as missing:
+            build = "maturin develop --release, or make build; --loops asyncio runs the oracle alone"
+            raise pytest.UsageError(f"{missing}: {build}") from None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loop_kind" in metafunc.fixturenames:
         metafunc.parametrize("loop_kind", loops.kinds(metafunc.config))

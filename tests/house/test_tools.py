@@ -38,7 +38,8 @@ def test_the_two_commands_of_the_readme_are_on_its_first_screen_and_in_the_makef
 
 
 def test_every_tool_is_pinned() -> None:
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups, ours = project["dependency-groups"], set(project["tool"]["uv"]["sources"])
     pinned = {
         line.split("==")[0].lower()
         for file in (ROOT / "scripts" / "requirements").glob("*.txt")
@@ -46,7 +47,7 @@ def test_every_tool_is_pinned() -> None:
         if "==" in line and not line.startswith("#")
     }
     asked = {re.split(r"[^\w-]", want)[0].lower() for group in groups.values() for want in group}
-    check(sorted(asked - pinned), "In pyproject.toml but not pinned in scripts/requirements/:")
+    check(sorted(asked - pinned - ours), "In pyproject.toml but not pinned in scripts/requirements/:")
 
 
 def test_every_allowed_skip_has_a_reason() -> None:
@@ -95,6 +96,24 @@ def test_find_python_finds_the_one_that_runs_this() -> None:
     version, path = ran.stdout.rstrip("\n").split("\t")
     assert version == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert os.path.realpath(path) == os.path.realpath(sys._base_executable)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("3.11", "3.11: is older than 3.12, the oldest that pyloop knows"),
+        ("python3.9", "python3.9: is older than 3.12, the oldest that pyloop knows"),
+        ("3.99", "3.99: is newer than 3.15, the newest that pyloop knows"),
+        ("no-such-python", "no-such-python: does not run"),
+    ],
+)
+def test_find_python_says_why_one_will_not_do(asked: str, why: str) -> None:
+    env = os.environ | {"PYTHON": asked}
+    ran = subprocess.run(
+        ["sh", ROOT / "scripts" / "find_python.sh", "--first"], env=env, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"\n    {why}\n" in ran.stderr
 
 
 def test_a_skip_is_allowed_by_a_pattern_with_a_reason(tmp_path: Path) -> None:

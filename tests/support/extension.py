@@ -21,7 +21,9 @@ class _Extension:
         try:
             import pyloop_extension
         except ImportError as missing:
-            pytest.fail(f"{missing}: `make build` builds it from tests/extension", pytrace=False)
+            # Of no use is a run that says so once for each of its files.
+            build = "maturin develop --release -m tests/extension/Cargo.toml"
+            pytest.exit(f"{missing}, which these tests need: {build}", pytest.ExitCode.USAGE_ERROR)
         return getattr(pyloop_extension, name)
 
 
