@@ -28,7 +28,9 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._tls", include_str!("../python/pyloop/_tls.py")),
     ("pyloop._datagrams", include_str!("../python/pyloop/_datagrams.py")),
     ("pyloop._transports", include_str!("../python/pyloop/_transports.py")),
+    ("pyloop._whole", include_str!("../python/pyloop/_whole.py")),
     ("pyloop.fs", include_str!("../python/pyloop/fs.py")),
+    ("pyloop.pytest_plugin", include_str!("../python/pyloop/pytest_plugin.py")),
     ("pyloop.sync", include_str!("../python/pyloop/sync.py")),
 ];
 

@@ -57,7 +57,8 @@ def main() -> None:
             sys.exit(2)
 
 
-def _use_pyloop() -> None:
+def use_pyloop() -> None:
+    """Have `asyncio.new_event_loop` make pyloop's loops, in this process."""
     if sys.version_info < (3, 16):
         install()
     else:
@@ -81,7 +82,7 @@ def _new_main() -> ModuleType:
 
 def _run_module(name: str, arguments: list[str], *, as_main: bool = False) -> None:
     _new_main()
-    _use_pyloop()
+    use_pyloop()
     if not as_main:
         sys.argv = ["-m", *arguments]
     # CPython's own main calls it, also for a folder or a zip file, then with `__main__` and without an argv.
@@ -119,5 +120,5 @@ def _run_code(source: str | bytes, file: str, argv: list[str]) -> None:
     module = _new_main()
     if file != "<string>":
         module.__file__ = file if file == "<stdin>" else os.path.join(os.getcwd(), file)
-    _use_pyloop()
+    use_pyloop()
     exec(code, module.__dict__)

@@ -14,7 +14,7 @@ from house.steps import Result, Run
 # So many failed tests get a second try, as CPython's own regrtest gives them with --rerun.
 SECOND_TRIES = 3
 # What is the same for each Python and in each variant, or takes long: with the first one, as a user runs it.
-_ONCE = "docs/test_rust_main docs/test_rust_library io/test_soak"
+_ONCE = "docs/test_integrations docs/test_rust_main docs/test_rust_library io/test_soak"
 ONCE = [f"--ignore=tests/{name}.py" for name in _ONCE.split()]
 # Programs of others with much traffic, servers and processes: with each Python, but not in each variant.
 _LONG = "aiosqlite asyncpg distributed grpc httpx redis tornado uvicorn websockets"
