@@ -31,9 +31,23 @@
 //! }
 //! ```
 //!
-//! What is public is listed in `docs/api.md`; the rest is the loop's own. The layers, lowest first: `core` (pure), `py`
-//! (CPython's vocabulary), `sched` (the loop), `future`, `bridge` (coroutines and polls), `task`, `io` and `prims`,
-//! `event_loop`. A `use crate::x` points down only.
+//! Where to begin:
+//!
+//! | | |
+//! |---|---|
+//! | a Rust future for Python | [`future_into_py`] |
+//! | the same, on the threads of a runtime | [`spawn_into_py`]; a function that blocks: [`spawn_blocking_into_py`] |
+//! | the same, told of its cancellation and not dropped by it | [`shielded_into_py`] |
+//! | a Rust stream for Python | [`stream_into_py`] |
+//! | a Python awaitable or iterator in Rust | [`into_future`], [`into_stream`] |
+//! | a program whose main is Rust | [`macro@main`]; by hand [`run`] and [`prepare`] |
+//! | the names of pyo3_async_runtimes::tokio | [`mod@crate::tokio`]; its traits: the feature `pyo3-async-runtimes` |
+//! | channels and locks between Rust and Python | [`prims::sync`] |
+//!
+//! The guides are `docs/extensions.md` and `docs/rust-main.md`; what is public, and stable, is listed in `docs/api.md`.
+
+// The layers, lowest first: `core` (pure), `py` (CPython's vocabulary), `sched` (the loop), `future`, `bridge`
+// (coroutines and polls), `task`, `io` and `prims`, `event_loop`. A `use crate::x` points down only.
 
 #[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "the loop uses all of it, a client some"))]
 mod accel;

@@ -1,9 +1,25 @@
 """pyloop: an asyncio-compatible event loop that is a tokio runtime.
 
     asyncio.run(main(), loop_factory=pyloop.new_event_loop)
+    pyloop.run(main())  # the same
 
 A Python coroutine is driven as a Rust future; a Rust future is a Python awaitable, polled in place on the
-same thread.
+same thread. A program that uses asyncio as documented runs unchanged.
+
+| | |
+|---|---|
+| `new_event_loop`, `run` | a loop, and a program on one |
+| `install`, `EventLoopPolicy` | the loops of a program that makes them without one; before Python 3.16 |
+| `run_in_thread` | a coroutine from synchronous code, also while a loop runs |
+| `HIGH`, `NORMAL`, `LOW` | `loop.create_task(coroutine, priority=pyloop.HIGH)` |
+| `sleep` | `asyncio.sleep` as a Rust future |
+| `EventLoop`, `Task`, `Future`, `RustFuture` | the classes, for `isinstance` and annotations |
+| `accelerations` | what leans on CPython's insides, and whether it is on |
+| `get_include` | where `pyloop.h` is, for extension modules in C and C++ |
+| `pyloop.sync`, `pyloop.fs` | tokio's channels and locks; files and directories |
+
+From a shell: `python -m pyloop program.py`, `uvicorn --loop pyloop:new_event_loop app:app`,
+`pytest -p pyloop.pytest_plugin`. Times are seconds, as floats, everywhere.
 """
 
 from __future__ import annotations

@@ -11,7 +11,12 @@ from pyloop._loop import new_event_loop
 
 
 class Priority(enum.IntEnum):
-    """When a task's steps run among the ready ones: `loop.create_task(coro, priority=pyloop.HIGH)`."""
+    """When a task's steps run among the ready ones: `loop.create_task(coro, priority=pyloop.HIGH)`.
+
+    HIGH steps go before the next batch of NORMAL work and alternate with it when both are busy; LOW ones run
+    when nothing else is ready, or after 64 batches of other work. A priority is a task's: the tasks that it
+    makes, and what it awaits, have their own.
+    """
 
     HIGH = 0
     NORMAL = 1

@@ -310,10 +310,12 @@ impl Task {
         })
     }
 
+    /// The task's name, a str.
     fn get_name(&self, py: Python<'_>) -> Py<PyString> {
         self.state.with(py, |state| state.name.to_python(py))
     }
 
+    /// Give the task another name: `str(value)`.
     #[pyo3(signature = (value, /))]
     fn set_name(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         // Before CPython 3.14 `BaseEventLoop.create_task` gives a factory's tasks their names: None, if there is none.
@@ -326,10 +328,12 @@ impl Task {
         Ok(())
     }
 
+    /// The coroutine that the task drives; None for an eager task that ended in its first step.
     fn get_coro(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.coroutine.as_ref().map(|coroutine| coroutine.get().clone_ref(py)))
     }
 
+    /// The context in which the task's steps run.
     fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.context.as_ref().map(|context| context.get().clone_ref(py)))
     }
@@ -340,6 +344,7 @@ impl Task {
         Ok(asyncio(slf.py())?.helper(slf.py(), "task_get_stack")?.try_call((slf, limit))?.unbind())
     }
 
+    /// Print the stack as a traceback, to `file` or the standard error; at most `limit` frames of it.
     #[pyo3(signature = (*, limit = None, file = None))]
     fn print_stack(slf: &Bound<'_, Self>, limit: Option<Py<PyAny>>, file: Option<Py<PyAny>>) -> PyResult<()> {
         asyncio(slf.py())?.helper(slf.py(), "task_print_stack")?.try_call((slf, limit, file)).map(drop)

@@ -81,6 +81,7 @@ impl Semaphore {
         self.0.close();
     }
 
+    /// Whether `close` was called.
     fn is_closed(&self) -> bool {
         self.0.is_closed()
     }

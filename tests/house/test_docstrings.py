@@ -1,0 +1,44 @@
+"""`help(pyloop)` teaches: each public name says what it is, and so does each of its methods."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from support.source import ROOT
+
+MODULES = ("pyloop", "pyloop.sync", "pyloop.fs")
+# Constants: their classes or their comments say what they are.
+PLAIN = {"__version__"}
+
+
+def undocumented(thing: object, name: str) -> Iterator[str]:
+    if not (inspect.getdoc(thing) or "").strip():
+        yield name
+    # What else a Rust future has is there because coroutines and asyncio's futures have it.
+    if inspect.isclass(thing) and name != "RustFuture":
+        for member, value in vars(thing).items():
+            if not member.startswith("_") and not (inspect.getdoc(value) or "").strip():
+                yield f"{name}.{member}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_public_name_has_a_docstring(name: str) -> None:
+    module = importlib.import_module(name)
+    assert len(inspect.getdoc(module) or "") > 200
+    broken = [
+        each
+        for public in module.__all__
+        if public not in PLAIN
+        for each in undocumented(getattr(module, public), public)
+    ]
+    assert not broken
+
+
+def test_the_page_of_the_python_api_has_each_name_of_the_package() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    missing = [name for name in importlib.import_module("pyloop").__all__ if f"`{name}" not in page]
+    assert missing == ["__version__"]
