@@ -17,5 +17,6 @@ the end is shown.
 | `suites`   | the tests in Python                                          |
 | `lints`    | the lints of both                                            |
 | `benches`  | the benchmarks                                               |
+| `release`  | what a release is made of, all but the upload                |
 | `targets`  | what each target of the Makefile is made of                  |
 """

@@ -9,6 +9,7 @@ from house.benches import bench, bench_check
 from house.lints import python_lint, rust_lint
 from house.process import environment
 from house.pythons import Python, pythons
+from house.release import release
 from house.rust import rust_test
 from house.settings import ARGS, ROOT
 from house.steps import Run
@@ -26,6 +27,7 @@ TARGETS = [
     "conformance",
     "bench",
     "bench-check",
+    "release",
 ]
 
 
@@ -41,6 +43,8 @@ def main(target: str) -> int:
         return demo(run, first)
     if target == "bench":
         return bench(run, first)
+    if target == "release":
+        return release(run, found)
     if target == "rust-test":
         rust_test(run, first, ARGS)
     elif target == "build":
