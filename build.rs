@@ -1,5 +1,18 @@
-//! Tells our own code which CPython it is built for (`cfg(Py_3_14)` and the like).
+//! Tells our own code which CPython it is built for (`cfg(Py_3_14)` and the like), and which it is not for.
+
+/// The first with eager tasks and `asyncio.run(loop_factory=)`; what its C API lacks would be errors in our code.
+const OLDEST: (u8, u8) = (3, 12);
 
 fn main() {
+    let version = pyo3_build_config::get().version();
+    if (version.major, version.minor) < OLDEST {
+        let (major, minor) = OLDEST;
+        println!(
+            "cargo::error=pyloop is for CPython {major}.{minor} and newer, and PyO3 has found {}.{}: PYO3_PYTHON in the \
+             environment names another (PYO3_PYTHON=/path/to/python{major}.{minor})",
+            version.major, version.minor
+        );
+        std::process::exit(1);
+    }
     pyo3_build_config::use_pyo3_cfgs();
 }
