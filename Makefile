@@ -2,7 +2,7 @@
 # what a machine lacks. PYTHON="python3.13" (a name, a version or a path; several with spaces) overrides the search.
 # ARGS="..." goes to pytest, the conformance suite, cargo test, the benchmarks or the demo.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench bench-check release sanitize clean pythons
+.PHONY: help demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench bench-check release docs sanitize clean pythons
 
 export PYTHON ARGS
 
@@ -22,13 +22,14 @@ help:
 	@echo "                                                         ARGS=--update writes the tables of README.md"
 	@echo "make bench-check     instructions for each operation beside a baseline; ARGS=--update writes it"
 	@echo "make sanitize        the tests under ThreadSanitizer and AddressSanitizer    ARGS=\"thread tests/io\""
+	@echo "make docs            the documents as a site, in target/site"
 	@echo "make release         the packages of a version, each tried; uploads nothing (RELEASING.md)"
 	@echo "make pythons         which CPythons there are, and what is missing"
 	@echo "make clean           remove builds, virtualenvs and caches"
 	@echo
 	@echo "PYTHON=3.13 (or a path) picks the CPython."
 
-demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench bench-check release:
+demo test build lint rust-test py-test py-test-debug py-test-plain fuzz conformance bench bench-check release docs:
 	@py=$$(sh scripts/find_python.sh --first) && exec "$$py" scripts/house $@
 
 sanitize:

@@ -28,6 +28,7 @@ TARGETS = [
     "bench",
     "bench-check",
     "release",
+    "docs",
 ]
 
 
@@ -43,6 +44,8 @@ def main(target: str) -> int:
         return demo(run, first)
     if target == "bench":
         return bench(run, first)
+    if target == "docs":
+        return docs(run, first)
     if target == "release":
         return release(run, found)
     if target == "rust-test":
@@ -118,3 +121,11 @@ def demo(run: Run, py: Python) -> int:
     command = [str(py.exe), str(ROOT / "examples" / "demo.py"), *ARGS]
     print(f"\n=== demo, on CPython {py.version}\n", flush=True)
     return subprocess.run(command, env=environment(py.env()), cwd=ROOT).returncode
+
+
+def docs(run: Run, py: Python) -> int:
+    """The site, in target/site; a warning fails it."""
+    if py.ready(run, "build", "docs"):
+        command = [py.exe, "-m", "mkdocs", "build", "--strict"]
+        run.step("docs", command, py.env(NO_MKDOCS_2_WARNING="1"))
+    return run.summary()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import site_hooks
 from support.source import LAYERS, ROOT, SRC, TOP, check, folder_of, named, rust_files
 
 DOCS = ROOT / "docs"
@@ -154,3 +155,36 @@ def test_each_file_of_accel_has_a_row_in_accelerations_md() -> None:
     known += (ROOT / "python" / "pyloop" / "_accel.py").read_text()
     broken += [f"`{name}` is no acceleration" for name in names if f'"{name}"' not in known]
     check(broken, "Each acceleration says in docs/accelerations.md what it leans on:")
+
+
+# ---- the site --------------------------------------------------------------------------------------------
+
+
+def test_the_site_has_each_page() -> None:
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    pages = {path.name for path in DOCS.glob("*.md")} | {name.lower() for name in site_hooks.PAGES}
+    assert sorted(listed) == sorted(pages | {"reference.md"})
+
+
+@pytest.mark.parametrize(
+    ("source", "page", "link", "turned"),
+    [
+        ("docs/index.md", "index.md", "threads.md#fork", "threads.md#fork"),
+        ("docs/index.md", "index.md", "../README.md#numbers", "readme.md#numbers"),
+        ("README.md", "readme.md", "docs/threads.md", "threads.md"),
+        ("README.md", "readme.md", "LICENSE-MIT", "source/LICENSE-MIT.txt"),
+        (
+            "docs/rust-main.md",
+            "rust-main.md",
+            "../examples/rust_main/src/app.py",
+            "source/examples/rust_main/src/app.py.txt",
+        ),
+        ("docs/index.md", "index.md", "https://rustup.rs", "https://rustup.rs"),
+    ],
+)
+def test_a_link_of_the_repository_leads_to_the_sites_place(
+    source: str, page: str, link: str, turned: str
+) -> None:
+    assert site_hooks.turned(f"[it]({link})", source, page) == f"[it]({turned})"
+    code = f"```\n[it]({link})\n```"
+    assert site_hooks.turned(code, source, page) == code
