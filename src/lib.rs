@@ -77,8 +77,10 @@ mod sched;
 mod task;
 pub mod tokio;
 
+#[doc(hidden)]
+pub use bridge::expansion as __expansion;
 pub use bridge::{
-    CancelledError, InRuntime, PyFuture, PyStream, RustBatches, RustFuture, RustStream, TaskLocals, Traverse,
+    Callback, CancelledError, InRuntime, PyFuture, PyStream, RustBatches, RustFuture, RustStream, TaskLocals, Traverse,
     enter_runtime, future_into_py, future_into_py_with_locals, get_current_locals, get_current_loop, get_running_loop,
     holding_into_py, in_runtime, into_future, into_future_with_locals, into_stream, into_stream_with_locals,
     local_future_into_py_with_locals, local_stream_into_py, named_into_py, run, run_until_complete, scope, scope_local,
@@ -92,9 +94,28 @@ pub use main_entry::MainResult;
 #[doc(hidden)]
 pub use main_entry::run_main;
 pub use py::error::io_error;
+/// ```no_run
+/// # use std::time::Duration;
+/// # use pyo3::prelude::*;
+/// #[pyclass]
+/// struct Counter(u64);
+///
+/// #[pyloop::awaitable]
+/// #[pymethods]
+/// impl Counter {
+///     /// Python: `await counter.add(2)`.
+///     async fn add(&mut self, n: u64) -> std::io::Result<u64> {
+///         tokio::time::sleep(Duration::from_millis(1)).await;
+///         self.0 += n;
+///         Ok(self.0)
+///     }
+/// }
+/// ```
+pub use pyloop_macros::awaitable;
 pub use pyloop_macros::main;
 pub use rt::background::{init, init_with_runtime};
 pub use rt::block_on::block_on;
+pub use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "loop")]
 use crate::py::call::Object;

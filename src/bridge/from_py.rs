@@ -4,6 +4,7 @@
 //! loop's thread; else by a message to the loop. Nothing but the loop's thread touches Python.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -58,30 +59,59 @@ pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
 /// None today.
 pub fn into_future_with_locals(locals: &TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
     let py = awaitable.py();
-    let inner = Inner {
-        target: TargetLoop::of(locals.event_loop(py)),
-        context: locals.context(py).unbind(),
-        awaitable: GilCell::new(Some(awaitable.unbind())),
-        task: GilCell::default(),
-        result: Mutex::default(),
-        waker: AtomicWaker::new(),
-        dropped: AtomicBool::new(false),
-    };
-    Ok(PyFuture { inner: Arc::new(inner), started: false })
+    let target = Target::Own(TargetLoop::of(locals.event_loop(py)));
+    let context = locals.context(py).unbind();
+    Ok(PyFuture::new(target, Begin::Awaitable { awaitable: awaitable.unbind(), context }))
 }
 
-/// See [`into_future`].
+/// A Python awaitable as a Rust future: of [`into_future`], or of a [`Callback`](crate::Callback)'s call.
 #[must_use = "a Python awaitable does nothing unless it is awaited"]
 pub struct PyFuture {
     inner: Arc<Inner>,
     started: bool,
 }
 
+impl PyFuture {
+    fn new(target: Target, begin: Begin) -> Self {
+        let inner = Inner {
+            target,
+            begin: GilCell::new(Some(begin)),
+            task: GilCell::default(),
+            result: Mutex::default(),
+            waker: AtomicWaker::new(),
+            dropped: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner), started: false }
+    }
+
+    /// Of what a call gives, which is made when the future is started.
+    pub(super) fn calling(
+        target: Arc<TargetLoop>,
+        call: impl for<'py> FnOnce(Python<'py>) -> PyResult<Called<'py>> + Send + 'static,
+    ) -> Self {
+        Self::new(Target::Shared(target), Begin::Call(Box::new(call)))
+    }
+}
+
+/// A call of Python, on the loop's thread.
+type Call = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Called<'py>> + Send>;
+
+/// What a call gave, and the context that it was made in, or None.
+pub(super) struct Called<'py> {
+    pub given: Bound<'py, PyAny>,
+    pub context: Bound<'py, PyAny>,
+}
+
+/// How it begins.
+enum Begin {
+    Awaitable { awaitable: Py<PyAny>, context: Py<PyAny> },
+    Call(Call),
+}
+
 struct Inner {
-    target: TargetLoop,
-    context: Py<PyAny>,
+    target: Target,
     /// Until it is started.
-    awaitable: GilCell<Option<Py<PyAny>>>,
+    begin: GilCell<Option<Begin>>,
     /// From then until it is done. A task of ours is kept alive by its loop.
     task: GilCell<Option<WeakRef>>,
     result: Mutex<Option<Output>>,
@@ -126,14 +156,31 @@ impl Drop for PyFuture {
     }
 }
 
+/// One for itself, or one of many for the same loop.
+enum Target {
+    Own(TargetLoop),
+    Shared(Arc<TargetLoop>),
+}
+
+impl Deref for Target {
+    type Target = TargetLoop;
+
+    fn deref(&self) -> &TargetLoop {
+        match self {
+            Self::Own(target) => target,
+            Self::Shared(target) => target,
+        }
+    }
+}
+
 /// The loop, which is not kept alive, and the way to its thread.
-struct TargetLoop {
+pub(super) struct TargetLoop {
     event_loop: WeakRef,
     native: Option<NativeLoop>,
 }
 
 impl TargetLoop {
-    fn of(event_loop: Bound<'_, PyAny>) -> Self {
+    pub fn of(event_loop: Bound<'_, PyAny>) -> Self {
         Self { native: NativeLoop::of(&event_loop), event_loop: WeakRef::of(&event_loop) }
     }
 
@@ -232,10 +279,9 @@ impl Inner {
             // Dropped while it was on its way.
             return self.discard(py);
         }
-        let Some(awaitable) = self.awaitable.take(py) else { return };
-        let awaitable = awaitable.into_bound(py);
+        let Some(begin) = self.begin.take(py) else { return };
         // Whoever waits must hear of a panic, too.
-        match error::catch_panic(|| self.start_task(&awaitable)).and_then(|started| started) {
+        match error::catch_panic(|| self.begin(py, begin)).and_then(|begun| begun) {
             Ok(()) => {}
             Err(raised) if error::ends_the_run(py, &raised) => self.end_the_run(py, raised),
             Err(raised) => self.finish(Err(raised)),
@@ -258,7 +304,7 @@ impl Inner {
 
     /// It is not started any more: as for a task that is cancelled before its first step, nothing is said.
     fn discard(&self, py: Python<'_>) {
-        let Some(awaitable) = self.awaitable.take(py) else { return };
+        let Some(Begin::Awaitable { awaitable, .. }) = self.begin.take(py) else { return };
         let awaitable = awaitable.bind(py);
         let end = || {
             let name =
@@ -274,9 +320,24 @@ impl Inner {
         }
     }
 
-    fn start_task(self: &Arc<Self>, awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn begin(self: &Arc<Self>, py: Python<'_>, begin: Begin) -> PyResult<()> {
+        match begin {
+            Begin::Awaitable { awaitable, context } => self.start_task(awaitable.bind(py), context.bind(py)),
+            Begin::Call(call) => {
+                let Called { given, context } = call(py)?;
+                if call::is_awaitable(&given)? {
+                    self.start_task(&given, &context)
+                } else {
+                    self.finish(Ok(given.unbind()));
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn start_task(self: &Arc<Self>, awaitable: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = awaitable.py();
-        let task = self.task_of(awaitable)?;
+        let task = self.task_of(awaitable, context)?;
         if task.try_call_method(pyo3::intern!(py, "done"), ())?.try_is_truthy()? {
             self.finish(result_of(&task));
             return Ok(());
@@ -294,12 +355,11 @@ impl Inner {
     }
 
     /// The future to wait for: the awaitable itself, or a task made of it.
-    fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn task_of<'py>(&self, awaitable: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = awaitable.py();
         let Some(event_loop) = self.target.event_loop.get(py) else {
             return Err(PyRuntimeError::new_err("Event loop is closed"));
         };
-        let context = self.context.bind(py);
         if self.target.native.is_some()
             && call::is_native_coroutine(awaitable)
             && event_loop.try_call_method(pyo3::intern!(py, "get_task_factory"), ())?.is_none()

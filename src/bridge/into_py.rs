@@ -159,12 +159,22 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
     E: Into<PyErr> + Send + 'static,
 {
+    spawn_named(py, type_name::<F>(), fut)
+}
+
+/// [`spawn_into_py`] with a name.
+pub(super) fn spawn_named<'py, F, T, E>(py: Python<'py>, name: &'static str, fut: F) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+    E: Into<PyErr> + Send + 'static,
+{
     let spawned = async move {
         let locals = Python::attach(locals::get_current_locals)?;
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn(locals::scope(locals, fut))).await)?.map_err(error::into_error)
     };
-    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
+    RustFuture::object(py, name, Converted { future: spawned })
 }
 
 /// A Python awaitable that runs `f` on a thread where it may block. Cancelling gives the result up; a function that
@@ -186,11 +196,21 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
     E: Into<PyErr> + Send + 'static,
 {
+    blocking_named(py, type_name::<F>(), f)
+}
+
+/// [`spawn_blocking_into_py`] with a name.
+pub(super) fn blocking_named<'py, F, T, E>(py: Python<'py>, name: &'static str, f: F) -> PyResult<Bound<'py, PyAny>>
+where
+    F: FnOnce() -> Result<T, E> + Send + 'static,
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+    E: Into<PyErr> + Send + 'static,
+{
     let spawned = async move {
         let handle = background::handle()?;
         joined(AbortOnDrop(handle.spawn_blocking(f)).await)?.map_err(error::into_error)
     };
-    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
+    RustFuture::object(py, name, Converted { future: spawned })
 }
 
 /// A Python awaitable for work that must not be cut off at an await (a commit that is on the wire): it runs on the
@@ -218,6 +238,21 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
     E: Into<PyErr> + Send + 'static,
 {
+    shielded_named(py, type_name::<F>(), make)
+}
+
+/// [`shielded_into_py`] with a name.
+pub(super) fn shielded_named<'py, M, F, T, E>(
+    py: Python<'py>,
+    name: &'static str,
+    make: M,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    M: FnOnce(CancellationToken) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+    E: Into<PyErr> + Send + 'static,
+{
     let spawned = async move {
         let locals = Python::attach(locals::get_current_locals)?;
         let token = CancellationToken::new();
@@ -227,7 +262,7 @@ where
         drop(cancelled.disarm());
         joined(ended)?.map_err(error::into_error)
     };
-    RustFuture::object(py, type_name::<F>(), Converted { future: spawned })
+    RustFuture::object(py, name, Converted { future: spawned })
 }
 
 /// A spawned task's result; its panic goes on here.

@@ -3,8 +3,9 @@
 //! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
 //! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
 //! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
-//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime` (the API).
-//! Python in Rust: `from_py`, `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
+//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime` (the API),
+//! `expansion` (what the attribute expands to).
+//! Python in Rust: `from_py`, `calls` (functions), `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
 //! yield means), `waker` (a waker that names a task).
 
@@ -13,10 +14,12 @@ mod advance;
 pub(crate) mod awaitable;
 pub(crate) mod body;
 mod callback;
+mod calls;
 #[cfg(feature = "loop")]
 pub(crate) mod capsule;
 #[cfg(feature = "loop")]
 pub mod cx;
+pub mod expansion;
 mod foreign;
 mod from_py;
 mod holding;
@@ -37,6 +40,7 @@ mod waiters;
 pub mod waker;
 
 pub use awaitable::RustFuture;
+pub use calls::Callback;
 pub use from_py::{PyFuture, into_future, into_future_with_locals};
 pub use holding::Traverse;
 pub use in_runtime::{InRuntime, in_runtime};

@@ -440,6 +440,18 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
+/// `inspect.isawaitable(object)`, but for generators that are marked as coroutines.
+///
+/// # Errors
+/// What a metaclass raises.
+pub fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if is_native_coroutine(object) {
+        return Ok(true);
+    }
+    let found = object.get_type().into_any().try_getattr_opt(pyo3::intern!(object.py(), "__await__"))?;
+    Ok(found.is_some())
+}
+
 /// `object.__new__(class)`: an instance whose `__init__` is not called.
 ///
 /// # Errors

@@ -68,6 +68,9 @@ async def for_ever():
     begun.append(1)
     await asyncio.Event().wait()
 
+async def asked(_):
+    await for_ever()
+
 async def numbers():
     yield 1
     await for_ever()
@@ -100,13 +103,15 @@ STATES = [
     lambda: awaits(kept.wait()), lambda: awaits(ext.awaits(for_ever())), lambda: awaits(ext.sleep(30)),
     lambda: awaits(ext.awaits_spawned(for_ever())), lambda: awaits(ext.sums(numbers(), 10**9)),
     lambda: awaits(ext.polls_python(lambda: None)), lambda: awaits(ext.drops_python(lambda: None)),
+    lambda: awaits(ext.asks(asked, 2)), lambda: awaits(ext.asks_spawned(asked, 2)),
+    lambda: awaits(ext.Counter().keeps()), lambda: awaits(ext.Counter().shielded()),
     iterates, leaves_local_tasks, local_task_from_thread, raced, attaches,
 ]
 
 async def main():
     for state in STATES:
         pending.append(asyncio.ensure_future(state()))
-    while len(begun) < 3:  # those of other threads have started on the loop
+    while len(begun) < 7:  # those of other threads have started on the loop
         await asyncio.sleep(0.001)
     if HOW == "exit":
         sys.exit(0)

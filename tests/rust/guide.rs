@@ -16,24 +16,22 @@ mod mylib {
     use super::*;
 
     /// Wait on tokio's clock, then greet.
+    #[pyloop::awaitable]
     #[pyfunction]
-    fn greet(py: Python<'_>, name: String) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::future_into_py(py, async move {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            Ok::<_, PyErr>(format!("hello {name}"))
-        })
+    async fn greet(name: String) -> String {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        format!("hello {name}")
     }
 
     /// The first bytes that a server sends. An `io::Error` is raised as an OSError.
+    #[pyloop::awaitable]
     #[pyfunction]
-    fn first_bytes(py: Python<'_>, host: String, port: u16) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::future_into_py(py, async move {
-            let mut stream = TcpStream::connect((host.as_str(), port)).await?;
-            let mut bytes = vec![0; 64];
-            let n = stream.read(&mut bytes).await?;
-            bytes.truncate(n);
-            std::io::Result::Ok(bytes)
-        })
+    async fn first_bytes(host: String, port: u16) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect((host, port)).await?;
+        let mut bytes = vec![0; 64];
+        let n = stream.read(&mut bytes).await?;
+        bytes.truncate(n);
+        Ok(bytes)
     }
 }
 // docs: end
@@ -43,67 +41,75 @@ mod more {
     use std::rc::Rc;
 
     use futures::StreamExt;
-    use pyo3::exceptions::PyTimeoutError;
+    use pyo3::exceptions::{PyTimeoutError, PyTypeError};
     use tokio::sync::oneshot;
 
     use super::*;
 
     // docs: sleep
     /// In Python: `await mylib.sleep(1.5)`.
+    #[pyloop::awaitable]
     #[pyfunction]
-    pub fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+    pub async fn sleep(seconds: f64) {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    }
+    // docs: end
+
+    // docs: later
+    /// By hand: what is to be done by the call stands before the future.
+    #[pyfunction]
+    pub fn later(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        if !function.bind(py).is_callable() {
+            return Err(PyTypeError::new_err("a function is wanted"));
+        }
         pyloop::future_into_py(py, async move {
-            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-            Ok::<_, PyErr>(())
+            tokio::task::yield_now().await;
+            Python::attach(|py| function.call0(py))
         })
     }
     // docs: end
 
     // docs: checksum
     /// Work that takes long: on a thread where it may block. The loop goes on meanwhile.
+    #[pyloop::awaitable(blocking)]
     #[pyfunction]
-    pub fn checksum(py: Python<'_>, data: Vec<u8>) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::spawn_blocking_into_py(py, move || {
-            Ok::<_, PyErr>(data.iter().fold(0u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte)))
-        })
+    pub fn checksum(data: Vec<u8>) -> u32 {
+        data.iter().fold(0u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte))
     }
     // docs: end
 
     // docs: parallel
     /// Futures that are to run beside the loop: on the background runtime.
+    #[pyloop::awaitable(spawn)]
     #[pyfunction]
-    pub fn parallel(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::spawn_into_py(py, async move {
-            let mut tasks = tokio::task::JoinSet::new();
-            for i in 0..n {
-                tasks.spawn(async move { i * i });
-            }
-            Ok::<u32, PyErr>(tasks.join_all().await.into_iter().sum())
-        })
+    pub async fn parallel(n: u32) -> u32 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for i in 0..n {
+            tasks.spawn(async move { i * i });
+        }
+        tasks.join_all().await.into_iter().sum()
     }
     // docs: end
 
     // docs: commit
     /// What must not stop half-way: cancelled, it goes on to its end and is told by its token.
+    #[pyloop::awaitable(cancel = "shield")]
     #[pyfunction]
-    pub fn commit(py: Python<'_>, log: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::shielded_into_py(py, |token| async move {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            let entry = if token.is_cancelled() { "nobody waited" } else { "committed" };
-            Python::attach(|py| log.call_method1(py, "append", (entry,)))
-        })
+    pub async fn commit(log: Py<PyAny>, token: pyloop::CancellationToken) -> PyResult<()> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let entry = if token.is_cancelled() { "nobody waited" } else { "committed" };
+        Python::attach(|py| log.call_method1(py, "append", (entry,)).map(drop))
     }
     // docs: end
 
     // docs: on_any_thread
-    /// Made here, awaited by whichever thread: the future must be `Send`.
+    /// Made here, awaited by whichever thread: nothing in it is bound to its own.
+    #[pyloop::awaitable]
     #[pyfunction]
-    pub fn on_any_thread(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::send_future_into_py(py, async {
-            let (sender, receiver) = oneshot::channel();
-            std::thread::spawn(move || sender.send(42)); // wakes the loop without the GIL
-            receiver.await.map_err(|_| PyTimeoutError::new_err("the thread is gone"))
-        })
+    pub async fn on_any_thread() -> PyResult<i32> {
+        let (sender, receiver) = oneshot::channel();
+        std::thread::spawn(move || sender.send(42)); // wakes the loop without the GIL
+        receiver.await.map_err(|_| PyTimeoutError::new_err("the thread is gone"))
     }
     // docs: end
 
@@ -133,34 +139,42 @@ mod more {
 
     // docs: twice
     /// Calls a coroutine function twice, waiting at most so long for each.
+    #[pyloop::awaitable]
     #[pyfunction]
-    pub fn twice(py: Python<'_>, function: Py<PyAny>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::future_into_py(py, async move {
-            let mut results = Vec::new();
-            for _ in 0..2 {
-                let future = Python::attach(|py| pyloop::into_future(function.bind(py).call0()?))?;
-                // Dropped when the time is over, which cancels the Python task.
-                match tokio::time::timeout(Duration::from_secs_f64(seconds), future).await {
-                    Ok(result) => results.push(result?),
-                    Err(_) => return Err(PyTimeoutError::new_err("too slow")),
-                }
+    pub async fn twice(function: Py<PyAny>, seconds: f64) -> PyResult<Vec<Py<PyAny>>> {
+        let mut results = Vec::new();
+        for _ in 0..2 {
+            let future = Python::attach(|py| pyloop::into_future(function.bind(py).call0()?))?;
+            // Dropped when the time is over, which cancels the Python task.
+            match tokio::time::timeout(Duration::from_secs_f64(seconds), future).await {
+                Ok(result) => results.push(result?),
+                Err(_) => return Err(PyTimeoutError::new_err("too slow")),
             }
-            Ok(results)
-        })
+        }
+        Ok(results)
     }
     // docs: end
 
     // docs: local
     /// `Rc`, `spawn_local` and Python objects, without a lock.
+    #[pyloop::awaitable]
     #[pyfunction]
-    pub fn local(py: Python<'_>, list: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
-        pyloop::future_into_py(py, async move {
-            let count = Rc::new(Cell::new(0));
-            let theirs = Rc::clone(&count);
-            let task = tokio::task::spawn_local(async move { theirs.set(theirs.get() + 1) });
-            task.await.expect("it does not panic");
-            Python::attach(|py| list.call_method1(py, "append", (count.get(),)))
-        })
+    pub async fn local(list: Py<PyAny>) -> PyResult<()> {
+        let count = Rc::new(Cell::new(0));
+        let theirs = Rc::clone(&count);
+        let task = tokio::task::spawn_local(async move { theirs.set(theirs.get() + 1) });
+        task.await.expect("it does not panic");
+        Python::attach(|py| list.call_method1(py, "append", (count.get(),)).map(drop))
+    }
+    // docs: end
+
+    // docs: ask
+    /// Calls a Python function, plain or async, from a task of tokio's.
+    #[pyloop::awaitable]
+    #[pyfunction]
+    pub async fn ask(handler: pyloop::Callback, question: String) -> PyResult<Py<PyAny>> {
+        let asking = tokio::spawn(async move { handler.call((question,)).await });
+        asking.await.expect("it does not panic")
     }
     // docs: end
 
@@ -190,6 +204,55 @@ mod more {
     // docs: end
 }
 
+mod lines {
+    // docs: lines
+    use std::io;
+
+    use pyo3::prelude::*;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+    use tokio::net::TcpStream;
+
+    /// A connection that speaks in lines.
+    #[pyclass]
+    pub struct Lines(BufStream<TcpStream>);
+
+    #[pyloop::awaitable]
+    #[pymethods]
+    impl Lines {
+        #[staticmethod]
+        async fn connect(host: String, port: u16) -> io::Result<Self> {
+            Ok(Self(BufStream::new(TcpStream::connect((host, port)).await?)))
+        }
+
+        /// Sends a line, and gives the one that answers it.
+        async fn ask(&mut self, line: String) -> io::Result<Option<String>> {
+            self.0.write_all(format!("{line}\n").as_bytes()).await?;
+            self.0.flush().await?;
+            self.__anext__().await
+        }
+
+        async fn __aenter__(slf: Py<Self>) -> Py<Self> {
+            slf
+        }
+
+        async fn __aexit__(&mut self, _kind: Py<PyAny>, _raised: Py<PyAny>, _traceback: Py<PyAny>) -> io::Result<()> {
+            self.0.shutdown().await
+        }
+
+        fn __aiter__(slf: Py<Self>) -> Py<Self> {
+            slf
+        }
+
+        /// The next line: None ends an `async for`.
+        async fn __anext__(&mut self) -> io::Result<Option<String>> {
+            let mut line = String::new();
+            let n = self.0.read_line(&mut line).await?;
+            Ok((n > 0).then(|| line.trim_end().to_owned()))
+        }
+    }
+    // docs: end
+}
+
 mod rows {
     use pyo3::prelude::*;
     // docs: receiver
@@ -214,7 +277,11 @@ mod rows {
 #[pymodule]
 mod added {
     #[pymodule_export]
-    use super::more::{checksum, commit, countdown, local, nap, numbers, on_any_thread, parallel, sleep, total, twice};
+    use super::lines::Lines;
+    #[pymodule_export]
+    use super::more::{
+        ask, checksum, commit, countdown, later, local, nap, numbers, on_any_thread, parallel, sleep, total, twice,
+    };
 }
 
 fn python() {
@@ -243,14 +310,17 @@ fn the_rows_of_a_rust_thread_are_read_by_python() {
     assert_eq!(sum.expect("it runs"), 499_500);
 }
 
-/// (line, code) of each Python block.
+/// (line, code) of each Python block that uses the library.
 fn programs(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         if line == "```python" {
             let code = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-            found.push((number + 1, code.collect::<Vec<_>>().join("\n") + "\n"));
+            let code = code.collect::<Vec<_>>();
+            if code.contains(&"import mylib") {
+                found.push((number + 1, code.join("\n") + "\n"));
+            }
         }
     }
     found

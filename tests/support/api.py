@@ -27,8 +27,13 @@ MODULES = {
     "pyloop::generic": SRC / "generic.rs",
     "pyloop::prims::sync": SRC / "prims" / "sync" / "mod.rs",
 }
-# Made by macros.
-MACROS = {"main": "#[pyloop::main]", "CancelledError": "struct CancelledError"}
+# Made by macros, or another crate's.
+MACROS = {
+    "main": "#[pyloop::main]",
+    "awaitable": "#[pyloop::awaitable]",
+    "CancelledError": "struct CancelledError",
+    "CancellationToken": "struct CancellationToken",
+}
 KIND = r"(?:async )?(?:fn|struct|enum|trait|type)"
 EXCEPTIONS = ("Closed", "Empty", "Full", "NoPermits")
 

@@ -44,10 +44,11 @@ ENDING: dict[str, tuple[Callable[[], Any], Any]] = {
     "spawns_local": (lambda: ext.spawns_local(), 4),
     "times": (lambda: ext.times(), 5),
     "moved": (lambda: ext.moved_local(), 7),
+    "method": (lambda: ext.Counter().add(3), 3),
 }
 
 # Those that any thread may make for the loop of another.
-SENT = ("send", "sleep", "from_thread", "spawned", "blocking", "shielded")
+SENT = ("send", "sleep", "from_thread", "spawned", "blocking", "shielded", "method")
 
 
 def start_extension() -> None:

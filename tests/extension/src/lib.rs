@@ -7,11 +7,15 @@ use pyo3::prelude::*;
 
 mod basics;
 mod faults;
+mod handlers;
 #[cfg(feature = "libraries")]
 mod libraries;
+mod methods;
 mod moved;
 mod probes;
 mod pythons;
+#[cfg(feature = "libraries")]
+mod server;
 mod streams;
 mod theirs;
 
@@ -31,11 +35,15 @@ fn pyloop_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BLOCKING", BLOCKING)?;
     basics::add(module)?;
     faults::add(module)?;
+    handlers::add(module)?;
     #[cfg(feature = "libraries")]
     libraries::add(module)?;
+    methods::add(module)?;
     moved::add(module)?;
     probes::add(module)?;
     pythons::add(module)?;
+    #[cfg(feature = "libraries")]
+    server::add(module)?;
     streams::add(module)?;
     theirs::add(module)
 }

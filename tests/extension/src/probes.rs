@@ -28,7 +28,7 @@ fn calls(py: Python<'_>, callable: Py<PyAny>, times: usize) -> PyResult<Bound<'_
 }
 
 /// Receives `items` that are all there; how many polls that took.
-async fn drained(items: usize) -> usize {
+pub async fn drained(items: usize) -> usize {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     (0..items).for_each(|item| sender.send(item).expect("the receiver is there"));
     drop(sender);
