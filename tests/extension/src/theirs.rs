@@ -16,9 +16,10 @@ fn their_sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
 /// Their future awaits a coroutine of `function`'s.
 #[pyfunction]
 fn their_call(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    theirs::future_into_py(py, async move {
-        Python::attach(|py| theirs::into_future(function.bind(py).call0()?))?.await
-    })
+    theirs::future_into_py(
+        py,
+        async move { Python::attach(|py| theirs::into_future(function.bind(py).call0()?))?.await },
+    )
 }
 
 /// The same by pyloop's `into_future`: with the loop that it is given, or (without) the one that it looks for.
