@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
@@ -129,10 +129,14 @@ pub fn report_method<'py>(
 ///
 /// # Errors
 /// What ends the run.
-pub fn call_back<'py>(of: impl AnyTransport<'py>, method: &str, argument: &Bound<'py, PyAny>) -> Slim<()> {
+pub fn call_back<'py>(
+    of: impl AnyTransport<'py>,
+    method: &Bound<'py, PyString>,
+    argument: &Bound<'py, PyAny>,
+) -> Slim<()> {
     let Some(protocol) = of.protocol() else { return Ok(()) };
     let Err(raised) = protocol.try_call_method(method, (argument,)) else { return Ok(()) };
-    report_method(of, method, argument, raised)
+    report_method(of, &method.to_cow()?, argument, raised)
 }
 
 /// Who made the connection, and waits for it, goes on.

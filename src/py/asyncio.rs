@@ -32,6 +32,8 @@ pub struct Asyncio {
     unregister_task: Py<PyAny>,
     socket_class: Py<PyAny>,
     check_socket: Py<PyAny>,
+    attach_to_server: Py<PyAny>,
+    detach_from_server: Py<PyAny>,
     /// A Python function.
     pub do_nothing: Py<PyAny>,
     pub enter_task: Py<PyAny>,
@@ -79,6 +81,8 @@ impl Asyncio {
             unregister_task: private("unregister_task")?,
             socket_class: py.import("socket")?.try_getattr("socket")?.unbind(),
             check_socket: private("check_socket")?,
+            attach_to_server: private("attach_to_server")?,
+            detach_from_server: private("detach_from_server")?,
             do_nothing: private("do_nothing")?,
             enter_task: private("enter_task")?,
             leave_task: private("leave_task")?,
@@ -145,6 +149,16 @@ impl Asyncio {
             return Ok(());
         }
         super::call::call_two(self.check_socket.bind(py), sock, pyo3::types::PyBool::new(py, debug).as_any()).map(drop)
+    }
+
+    /// The server has one connection more.
+    pub fn attach_to_server(&self, server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        super::call::call_two(self.attach_to_server.bind(server.py()), server, transport).map(drop)
+    }
+
+    /// The server has one connection less.
+    pub fn detach_from_server(&self, server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        super::call::call_two(self.detach_from_server.bind(server.py()), server, transport).map(drop)
     }
 
     /// A helper of `pyloop._compat`, for what is rare.

@@ -50,7 +50,7 @@ pub fn begin(of: Transport<'_, '_>) -> PyResult<()> {
 /// What ends the run.
 pub fn connected(of: Transport<'_, '_>) -> Slim<()> {
     of.with(|state| state.stage = Stage::Connected);
-    let made = transport::call_back(of, "connection_made", of.object);
+    let made = transport::call_back(of, pyo3::intern!(of.py(), "connection_made"), of.object);
     watch(of)?;
     let waiter = of.with(|state| state.objects.as_mut().and_then(|objects| objects.waiter.take()));
     transport::wake(waiter, of.py())?;
@@ -128,7 +128,7 @@ pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
     });
     let Some(reason) = reason else { return Ok(()) };
     let reason = reason.map_or_else(|| py.None().into_bound(py), |reason| reason.into_bound(py));
-    let told = transport::call_back(of, "connection_lost", &reason);
+    let told = transport::call_back(of, pyo3::intern!(py, "connection_lost"), &reason);
     let released = release(of);
     told.and(released)
 }

@@ -60,7 +60,8 @@ struct Given<'py> {
 impl<'py> Given<'py> {
     /// None: it is for asyncio's method.
     fn from(args: &Bound<'py, PyTuple>) -> Option<Self> {
-        let given = |index: usize| args.get_item(index).ok();
+        // What is not given is not asked for: an error would be made.
+        let given = |index: usize| if index < args.len() { args.get_item(index).ok() } else { None };
         if given(2).is_some_and(|sslcontext| !sslcontext.is_none()) {
             return None;
         }
@@ -145,7 +146,7 @@ impl Listener {
         let transport = call::new_instance(self.class.bind(py))?;
         transport.try_setattr(pyo3::intern!(py, "_stream"), &stream)?;
         let attached = match server {
-            Some(server) => asyncio(py)?.helper(py, "attach_to_server")?.try_call((server, &transport)).map(drop),
+            Some(server) => asyncio(py)?.attach_to_server(server, &transport),
             None => Ok(()),
         };
         let begun = attached.and_then(|()| ends::begin(Transport { object: &transport, stream: &stream }));
@@ -174,8 +175,11 @@ impl Listener {
         let Some(kind) = listening.kind else { return otherwise() };
         let drains = this.drains(py, state.counters.get(py).turns);
         for count in 0..given.backlog {
+            if count > 0 && !drains {
+                break;
+            }
             let fd = sock_plain::fileno(&given.sock)?;
-            if count > 0 && (fd < 0 || !drains) {
+            if count > 0 && fd < 0 {
                 // The server was closed by the protocol factory, say.
                 break;
             }

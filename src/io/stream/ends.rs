@@ -61,7 +61,7 @@ pub fn begin(of: Transport<'_, '_>) -> PyResult<()> {
 /// What ends the run.
 pub fn connected(of: Transport<'_, '_>) -> Slim<()> {
     of.with(|state| state.stage = Stage::Connected);
-    let made = transport::call_back(of, "connection_made", of.object);
+    let made = transport::call_back(of, pyo3::intern!(of.py(), "connection_made"), of.object);
     watch(of)?;
     of.hold()?;
     let waiter = of.with(|state| state.objects.as_mut().and_then(|objects| objects.waiter.take()));
@@ -172,7 +172,7 @@ pub fn lost(of: Transport<'_, '_>) -> Slim<()> {
     });
     let Some(reason) = reason else { return Ok(()) };
     let reason = reason.map_or_else(|| py.None().into_bound(py), |reason| reason.into_bound(py));
-    let told = transport::call_back(of, "connection_lost", &reason);
+    let told = transport::call_back(of, pyo3::intern!(py, "connection_lost"), &reason);
     let to = Report::of(of);
     let released = match (release(of), to) {
         (Err(raised), Some(to)) => to.make_of_method("connection_lost", &reason, *raised),
@@ -201,7 +201,7 @@ pub fn release(of: Transport<'_, '_>) -> Slim<()> {
     }
     let closed = objects.socket.close(py);
     let detached = match objects.server.map(|server| server.into_bound(py)) {
-        Some(server) => asyncio(py)?.helper(py, "detach_from_server")?.try_call((server, of.object)).map(drop),
+        Some(server) => asyncio(py)?.detach_from_server(&server, of.object),
         None => Ok(()),
     };
     if let Some(waiter) = objects.empty_waiter.map(|waiter| waiter.into_bound(py))
