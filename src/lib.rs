@@ -6,12 +6,10 @@
 //! ```no_run
 //! use pyo3::prelude::*;
 //!
+//! #[pyloop::awaitable]
 //! #[pyfunction]
-//! fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
-//!     pyloop::future_into_py(py, async move {
-//!         tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
-//!         Ok::<_, PyErr>(())
-//!     })
+//! async fn sleep(seconds: f64) {
+//!     tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
 //! }
 //! ```
 //!
@@ -35,11 +33,12 @@
 //!
 //! | | |
 //! |---|---|
+//! | an async function or method for Python | [`macro@awaitable`] |
 //! | a Rust future for Python | [`future_into_py`] |
 //! | the same, on the threads of a runtime | [`spawn_into_py`]; a function that blocks: [`spawn_blocking_into_py`] |
 //! | the same, told of its cancellation and not dropped by it | [`shielded_into_py`] |
 //! | a Rust stream for Python | [`stream_into_py`] |
-//! | a Python awaitable or iterator in Rust | [`into_future`], [`into_stream`] |
+//! | a Python awaitable, iterator or function in Rust | [`into_future`], [`into_stream`], [`Callback`] |
 //! | a program whose main is Rust | [`macro@main`]; by hand [`run`] and [`prepare`] |
 //! | the names of pyo3_async_runtimes::tokio | [`mod@crate::tokio`]; its traits: the feature `pyo3-async-runtimes` |
 //! | channels and locks between Rust and Python | [`prims::sync`] |
@@ -80,11 +79,12 @@ pub mod tokio;
 #[doc(hidden)]
 pub use bridge::expansion as __expansion;
 pub use bridge::{
-    Callback, CancelledError, InRuntime, PyFuture, PyStream, RustBatches, RustFuture, RustStream, TaskLocals, Traverse,
-    enter_runtime, future_into_py, future_into_py_with_locals, get_current_locals, get_current_loop, get_running_loop,
-    holding_into_py, in_runtime, into_future, into_future_with_locals, into_stream, into_stream_with_locals,
-    local_future_into_py_with_locals, local_stream_into_py, named_into_py, run, run_until_complete, scope, scope_local,
-    scoped, send_future_into_py, shielded_into_py, spawn_blocking_into_py, spawn_into_py, stream_into_py,
+    Callback, CancelledError, Extracted, InRuntime, PyFuture, PyStream, RustBatches, RustFuture, RustStream,
+    TaskLocals, Traverse, enter_runtime, future_into_py, future_into_py_with_locals, get_current_locals,
+    get_current_loop, get_running_loop, holding_into_py, in_runtime, into_future, into_future_with_locals, into_stream,
+    into_stream_with_locals, local_future_into_py_with_locals, local_stream_into_py, named_into_py, run,
+    run_until_complete, scope, scope_local, scoped, send_future_into_py, shielded_into_py, spawn_blocking_into_py,
+    spawn_into_py, stream_into_py,
 };
 #[cfg(feature = "loop")]
 pub use embed::prepare;

@@ -24,8 +24,8 @@ use crate::py::{call, context};
 /// /// Python: `await ask(handler)`, whose handler is `def` or `async def`.
 /// #[pyloop::awaitable(spawn)]
 /// #[pyfunction]
-/// async fn ask(handler: Callback) -> PyResult<Py<PyAny>> {
-///     handler.call(("what?", 42)).await
+/// async fn ask(handler: Callback) -> PyResult<String> {
+///     handler.call(("what?", 42)).extracted().await
 /// }
 /// ```
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Callback {
     /// The function, called with the items of a tuple: as a Rust future of what it returns, or of what it awaits.
     ///
     /// The call is made by the first poll: at once, if that is on the loop's thread, else by a message to the loop, for which
-    /// nobody here takes the GIL. Dropping the future cancels the Python task, or takes the call back. An exception is the
+    /// nobody here takes the GIL ([`PyFuture::extracted`] has a Rust value made of the result in the same way). Dropping the future cancels the Python task, or takes the call back. An exception is the
     /// future's error; a loop that is closed before it has called is a RuntimeError.
     pub fn call<A>(&self, args: A) -> PyFuture
     where

@@ -7,10 +7,11 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 
 use futures::task::AtomicWaker;
+use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -77,11 +78,27 @@ impl PyFuture {
             target,
             begin: GilCell::new(Some(begin)),
             task: GilCell::default(),
-            result: Mutex::default(),
+            end: Mutex::default(),
             waker: AtomicWaker::new(),
             dropped: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner), started: false }
+    }
+
+    /// Its result as a Rust value: extracted as an argument is, by the loop's thread. Who awaits it elsewhere need not take
+    /// the GIL for it.
+    pub fn extracted<T>(self) -> Extracted<T>
+    where
+        T: for<'py> FromPyObjectOwned<'py> + Send + 'static,
+    {
+        let value = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&value);
+        self.inner.end().take = Some(Box::new(move |given| {
+            let taken = given.extract::<T>().map_err(Into::into)?;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+            Ok(())
+        }));
+        Extracted { future: self, value }
     }
 
     /// Of what a call gives, which is made when the future is started.
@@ -108,13 +125,24 @@ enum Begin {
     Call(Call),
 }
 
+/// How it ends.
+#[derive(Default)]
+struct End {
+    result: Option<Output>,
+    /// Called with the value, on the loop's thread.
+    take: Option<Take>,
+}
+
+/// Takes what is wanted of a value.
+type Take = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
+
 struct Inner {
     target: Target,
     /// Until it is started.
     begin: GilCell<Option<Begin>>,
     /// From then until it is done. A task of ours is kept alive by its loop.
     task: GilCell<Option<WeakRef>>,
-    result: Mutex<Option<Output>>,
+    end: Mutex<End>,
     waker: AtomicWaker,
     dropped: AtomicBool,
 }
@@ -137,7 +165,7 @@ impl Future for PyFuture {
 
 impl Drop for PyFuture {
     fn drop(&mut self) {
-        let done = self.inner.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let done = self.inner.end().result.is_some();
         if !self.started || done || self.inner.dropped.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -153,6 +181,27 @@ impl Drop for PyFuture {
                 }
             });
         }
+    }
+}
+
+/// See [`PyFuture::extracted`].
+#[must_use = "a Python awaitable does nothing unless it is awaited"]
+pub struct Extracted<T> {
+    future: PyFuture,
+    value: Arc<Mutex<Option<T>>>,
+}
+
+impl<T: for<'py> FromPyObjectOwned<'py>> Future for Extracted<T> {
+    type Output = PyResult<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PyResult<T>> {
+        let given = ready!(Pin::new(&mut self.future).poll(cx))?;
+        let taken = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Poll::Ready(match taken {
+            Some(taken) => Ok(taken),
+            // It had ended before anybody said what of it is wanted.
+            None => Python::attach(|py| given.bind(py).extract().map_err(Into::into)),
+        })
     }
 }
 
@@ -260,7 +309,7 @@ impl Drop for Start {
 
 impl Inner {
     fn take_result(&self) -> Option<Output> {
-        let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let result = self.end().result.take();
         if result.is_some() {
             // A drop finds nothing to cancel.
             self.dropped.store(true, Ordering::SeqCst);
@@ -268,8 +317,24 @@ impl Inner {
         result
     }
 
-    fn finish(&self, result: Output) {
-        let old = self.result.lock().unwrap_or_else(PoisonError::into_inner).replace(result);
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has returned, or raised.
+    fn finish(&self, mut result: Output) {
+        let mut end = self.end();
+        if let (Ok(value), Some(take)) = (&result, end.take.take()) {
+            drop(end);
+            // This is the loop's thread, which has the GIL; Python code may run.
+            let taken = Python::attach(|py| error::catch_panic(|| take(value.bind(py))).and_then(|taken| taken));
+            if let Err(failed) = taken {
+                result = Err(failed);
+            }
+            end = self.end();
+        }
+        let old = end.result.replace(result);
+        drop(end);
         drop(old);
         self.waker.wake();
     }

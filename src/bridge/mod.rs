@@ -41,7 +41,7 @@ pub mod waker;
 
 pub use awaitable::RustFuture;
 pub use calls::Callback;
-pub use from_py::{PyFuture, into_future, into_future_with_locals};
+pub use from_py::{Extracted, PyFuture, into_future, into_future_with_locals};
 pub use holding::Traverse;
 pub use in_runtime::{InRuntime, in_runtime};
 pub use into_py::{

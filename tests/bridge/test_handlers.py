@@ -164,6 +164,42 @@ def test_an_exception_is_the_futures_error(loop: Loop, ask: Ask) -> None:
     loop.run_until_complete(main())
 
 
+class Index:
+    """A number by `__index__`, which says where it is asked."""
+
+    def __init__(self, number: int, seen: list[int]) -> None:
+        self.number, self.seen = number, seen
+
+    def __index__(self) -> int:
+        self.seen.append(threading.get_ident())
+        return self.number
+
+
+@pytest.mark.parametrize("spawned", [False, True])
+def test_the_loops_thread_extracts_what_is_wanted_of_a_result(loop: Loop, spawned: bool) -> None:
+    seen = list[int]()
+
+    def handler(number: int) -> Index:
+        return Index(number, seen)
+
+    async def async_handler(number: int) -> Index:
+        await asyncio.sleep(0)
+        return Index(number, seen)
+
+    async def failing(number: int) -> str:
+        return "no number"
+
+    async def main() -> None:
+        assert await ext.asks_for_numbers(handler, 3, spawned) == [0, 1, 2]
+        assert await ext.asks_for_numbers(async_handler, 3, spawned) == [0, 1, 2]
+        assert len(seen) == 6 and set(seen) == {threading.get_ident()}
+        assert await ext.asks_for_a_number_late(async_handler) == 1
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            await ext.asks_for_numbers(failing, 1, spawned)
+
+    loop.run_until_complete(main())
+
+
 def test_a_cancelled_handler_is_a_cancelled_error(loop: Loop) -> None:
     async def handler(_: int) -> None:
         raise asyncio.CancelledError

@@ -57,6 +57,34 @@ async fn asks_and_gives_up(handler: Callback, seconds: f64, spawned: bool) -> Py
     task.await.map_err(|_| PyRuntimeError::new_err("lost"))
 }
 
+/// What the calls give as numbers, which the loop's thread extracts.
+#[pyloop::awaitable]
+#[pyfunction]
+async fn asks_for_numbers(handler: Callback, times: u32, spawned: bool) -> PyResult<Vec<i64>> {
+    let asking = async move { try_join_all((0..times).map(|number| handler.call((number,)).extracted())).await };
+    if !spawned {
+        return asking.await;
+    }
+    let task = pyloop::tokio::get_runtime().handle().spawn(asking);
+    task.await.map_err(|_| PyRuntimeError::new_err("lost"))?
+}
+
+/// The same of one call, which has ended before it is said.
+#[pyloop::awaitable]
+#[pyfunction]
+async fn asks_for_a_number_late(handler: Callback) -> PyResult<i64> {
+    let mut asked = handler.call((1,));
+    match futures::poll!(&mut asked) {
+        std::task::Poll::Ready(given) => Python::attach(|py| given?.extract(py)),
+        std::task::Poll::Pending => {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            asked.extracted().await
+        }
+    }
+}
+
 /// Makes calls that nobody polls.
 #[pyfunction]
 fn asks_nobody(handler: Callback) {
@@ -89,6 +117,15 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! functions {
         ($($name:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($name, module)?)?;)* };
     }
-    functions!(asks, asks_in_turn, asks_spawned, asks_from_anywhere, asks_and_gives_up, asks_nobody);
+    functions!(
+        asks,
+        asks_in_turn,
+        asks_spawned,
+        asks_from_anywhere,
+        asks_and_gives_up,
+        asks_for_numbers,
+        asks_for_a_number_late,
+        asks_nobody
+    );
     module.add_class::<KeptHandler>()
 }

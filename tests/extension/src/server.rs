@@ -55,14 +55,11 @@ async fn answer(handler: Callback, request: Request<Incoming>) -> Result<Respons
     let Ok(body) = request.into_body().collect().await else {
         return Ok(response(StatusCode::BAD_REQUEST, Bytes::new()));
     };
-    let answered = handler.call((method, path, body.to_bytes().to_vec())).await;
-    Ok(Python::attach(|py| {
-        let answered = answered.and_then(|answered| {
-            let (status, body): (u16, PyBackedBytes) = answered.extract(py)?;
-            Ok(response(StatusCode::from_u16(status).unwrap_or_default(), Bytes::copy_from_slice(&body)))
-        });
-        answered.unwrap_or_else(|raised| response(StatusCode::INTERNAL_SERVER_ERROR, raised.to_string().into()))
-    }))
+    let answered = handler.call((method, path, body.to_bytes().to_vec())).extracted::<(u16, PyBackedBytes)>().await;
+    Ok(match answered {
+        Ok((status, body)) => response(StatusCode::from_u16(status).unwrap_or_default(), Bytes::from_owner(body)),
+        Err(raised) => response(StatusCode::INTERNAL_SERVER_ERROR, raised.to_string().into()),
+    })
 }
 
 fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
