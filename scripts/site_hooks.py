@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,16 @@ def _entry(module: ModuleType, name: str) -> Iterator[str]:
 
 
 def signature(thing: Any) -> str:
+    """Its parameters and their types; nothing for what does not say them, or is not made by a call."""
+    if inspect.isclass(thing) and (
+        issubclass(thing, Enum) or (thing.__init__ is object.__init__ and not thing.__text_signature__)
+    ):
+        return ""
     try:
-        return re.sub(r"^\((self|cls)(, )?", "(", str(inspect.signature(thing)))
+        said = str(inspect.signature(thing))
     except (ValueError, TypeError):
         return ""
+    if inspect.isclass(thing):
+        said = said.partition(" ->")[0]
+    # Annotations are kept as text, which is shown in quotes.
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", said)
