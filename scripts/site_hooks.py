@@ -131,7 +131,7 @@ def signature(thing: Any) -> str:
     try:
         said = str(inspect.signature(thing))
     except (ValueError, TypeError):
-        return ""
+        return thing.__text_signature__ or ""
     if inspect.isclass(thing):
         said = said.partition(" ->")[0]
     # Annotations are kept as text, which is shown in quotes.
