@@ -11,6 +11,7 @@ use crate::accel::slots::Await;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::exit::outlast;
 use crate::py::finalize::Finalize;
 use crate::py::{call, context, error, names};
 use crate::sched::entry::DoneCallback;
@@ -172,7 +173,7 @@ impl Future {
         let context = if shared { context::copy(&context)? } else { context };
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "context"), context)?;
-        event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords).map(drop)
+        outlast(|| event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords).map(drop))
     }
 
     /// The error that a cancelled future raises: made anew each time, but for the one a task ended with.
