@@ -1,8 +1,8 @@
-"""Compiles and runs pyo3-async-runtimes' own doc examples against `pyloop::tokio`, word for word.
+"""Compiles and runs pyo3-async-runtimes' own examples against `pyloop::tokio`, word for word.
 
 `python scripts/their_examples.py`, with cargo, and PYO3_PYTHON if `python3` is not the one. The source is
 what cargo has fetched for the tests. What it makes is in target/their_examples: a crate of that name whose
-modules are pyloop's, and whose doc comments are those examples.
+modules are pyloop's, whose doc comments are those of the original, and whose examples are its programs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MANIFEST = f"""
 [package]
 name = "pyo3-async-runtimes"
 version = "0.30.0"
-edition = "2021"
+edition = "2024"
 
 [features]
 default = ["unstable-streams", "attributes"]
@@ -33,7 +33,7 @@ attributes = []
 [dependencies]
 pyloop = {{ path = {str(ROOT)!r} }}
 pyo3 = "0.30"
-tokio = {{ version = "1", features = ["full"] }}
+tokio = {{ version = "1", features = ["macros", "rt-multi-thread", "sync", "time"] }}
 futures = "0.3"
 futures-util = "0.3"
 
@@ -43,10 +43,13 @@ futures-util = "0.3"
 NAMES = """
 pub use pyloop::{TaskLocals, get_running_loop, into_future_with_locals};
 pub mod tokio {
-    pub use pyloop::main;
     pub use pyloop::tokio::*;
 }
 """
+
+
+#: Its programs that run on tokio.
+PROGRAMS = ("tokio", "tokio_current_thread", "tokio_multi_thread")
 
 
 def source() -> Path:
@@ -56,7 +59,7 @@ def source() -> Path:
     )
     packages = json.loads(asked.stdout)["packages"]
     [found] = [package for package in packages if package["name"] == "pyo3-async-runtimes"]
-    return Path(found["manifest_path"]).parent / "src"
+    return Path(found["manifest_path"]).parent
 
 
 def examples(text: str) -> Iterator[str]:
@@ -79,8 +82,14 @@ def examples(text: str) -> Iterator[str]:
 
 
 def main() -> int:
-    blocks = [block for name in ("tokio.rs", "lib.rs") for block in examples((source() / name).read_text())]
-    (PLACE / "src").mkdir(parents=True, exist_ok=True)
+    their = source()
+    blocks = [
+        block for name in ("tokio.rs", "lib.rs") for block in examples((their / "src" / name).read_text())
+    ]
+    for folder in ("src", "examples"):
+        (PLACE / folder).mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        shutil.copy(their / "examples" / f"{name}.rs", PLACE / "examples")
     (PLACE / "Cargo.toml").write_text(MANIFEST)
     shutil.copy(ROOT / "Cargo.lock", PLACE)
     functions = [
@@ -89,8 +98,11 @@ def main() -> int:
         for number, block in enumerate(blocks)
     ]
     (PLACE / "src" / "lib.rs").write_text(NAMES + "\n".join(functions))
-    print(len(blocks), "examples", flush=True)
-    return subprocess.run(["cargo", "test", "--doc"], cwd=PLACE, env={**os.environ}, check=False).returncode
+    print(f"{len(blocks)} examples in documents, {len(PROGRAMS)} programs", flush=True)
+    target = ["--target-dir", os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))]
+    commands = [["cargo", "test", "--doc", *target]]
+    commands += [["cargo", "run", "-q", *target, "--example", name] for name in PROGRAMS]
+    return max(subprocess.run(command, cwd=PLACE, check=False).returncode for command in commands)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ pub use crate::bridge::{
 use crate::py::attach::is_attached;
 pub use crate::rt::background::{init, init_with_runtime};
 use crate::rt::block_on::refuse_to_block;
+pub use pyloop_macros::main;
 
 /// [`run`](crate::run), with `PyErr` for an error.
 ///

@@ -16,6 +16,9 @@ def rust_test(run: Run, py: Python, args: list[str]) -> None:
     which = ["--features", "pyo3-async-runtimes"] if "RUSTFLAGS" not in env else ["--lib"]
     command = ["cargo", "test", "--workspace", *LOCKED, *which, *args]
     run.step("cargo test", command, env, count_cargo, judge_ignored)
+    if not args and "RUSTFLAGS" not in env:
+        theirs = [sys.executable, "scripts/their_examples.py"]
+        run.step("pyo3-async-runtimes' examples", theirs, env, count_cargo, judge_ignored)
     if not args:
         # Every interleaving of the parts that threads share.
         loom = ["cargo", "test", "--release", *LOCKED, "--manifest-path", "tests/loom/Cargo.toml"]

@@ -11,13 +11,25 @@ use pin_project::pin_project;
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::{False, True};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use super::awaitable::RustFuture;
 use super::into_py::{self, Converted};
 use crate::py::error;
+use crate::rt::background;
 
 pub use pyo3::{Bound, Py, PyAny, PyClass, PyResult, Python};
+
+/// What `#[pyloop::main]` says of the background runtime; `workers`: 0 for one of each core.
+pub fn init_background(current_thread: bool, workers: usize) {
+    let mut builder = if current_thread { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all();
+    background::init(builder);
+}
 
 /// `class.name`.
 ///

@@ -1,10 +1,9 @@
 //! `#[pyloop::main]`: an async main on a pyloop event loop. `#[pyloop::awaitable]`: async functions and methods for Python.
 
 use proc_macro::TokenStream;
-use quote::quote;
-use syn::{ItemFn, parse_macro_input};
 
 mod awaitable;
+mod main_function;
 mod options;
 mod signature;
 #[cfg(test)]
@@ -13,23 +12,12 @@ mod tests;
 /// Makes an `async fn main()` into the main of a program: Python is started, and the function runs on a new event
 /// loop in the main thread. An error that it gives is printed as Python prints one, and the program exits with 1
 /// (with its code for `SystemExit`).
+///
+/// `flavor = "current_thread"`, or `flavor = "multi_thread"` and `worker_threads = 4`, say what the background runtime is
+/// like that runs what is spawned away from the loop: the default is tokio's, a thread for each core.
 #[proc_macro_attribute]
-pub fn main(_arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let function = parse_macro_input!(item as ItemFn);
-    let (attributes, visibility, block, output) =
-        (&function.attrs, &function.vis, &function.block, &function.sig.output);
-    if function.sig.asyncness.is_none() || !function.sig.inputs.is_empty() || function.sig.ident != "main" {
-        let text = "#[pyloop::main] is for `async fn main()` without arguments";
-        return syn::Error::new_spanned(&function.sig, text).to_compile_error().into();
-    }
-    quote! {
-        #(#attributes)*
-        #visibility fn main() -> ::std::process::ExitCode {
-            async fn main() #output #block
-            ::pyloop::run_main(main)
-        }
-    }
-    .into()
+pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    main_function::expand(arguments.into(), item.into()).into()
 }
 
 /// Makes an `async fn` a Python function that returns a native awaitable: above `#[pyfunction]`, or above the `#[pymethods]`

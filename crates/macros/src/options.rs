@@ -1,7 +1,7 @@
-//! What stands in the brackets of `#[pyloop::awaitable(…)]`.
+//! What stands in the brackets of `#[pyloop::awaitable(…)]` and `#[pyloop::main(…)]`.
 
 use syn::parse::{Parse, ParseStream};
-use syn::{Ident, LitStr, Result, Token};
+use syn::{Ident, LitInt, LitStr, Result, Token};
 
 /// Where the function runs, and what becomes of it when its awaiter is cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,5 +54,53 @@ impl Parse for Way {
             None if spawns => Ok(Self::Spawned),
             None => Ok(Self::InPlace),
         }
+    }
+}
+
+/// The background runtime of a program, by the names that tokio's own `main` has for them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Background {
+    /// It has one thread.
+    pub current_thread: bool,
+    pub worker_threads: Option<usize>,
+}
+
+impl Background {
+    /// Nothing is said of it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Parse for Background {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut background = Self::default();
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            input.parse::<Token![=]>()?;
+            if name == "flavor" {
+                let flavor: LitStr = input.parse()?;
+                background.current_thread = match flavor.value().as_str() {
+                    "current_thread" => true,
+                    "multi_thread" => false,
+                    _ => return Err(syn::Error::new(flavor.span(), "\"current_thread\" or \"multi_thread\"")),
+                };
+            } else if name == "worker_threads" {
+                let count: LitInt = input.parse()?;
+                background.worker_threads = Some(count.base10_parse()?);
+                if background.worker_threads == Some(0) {
+                    return Err(syn::Error::new(count.span(), "one thread at least"));
+                }
+            } else {
+                return Err(syn::Error::new(name.span(), "`flavor` or `worker_threads`"));
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        if background.current_thread && background.worker_threads.is_some() {
+            return Err(input.error("`worker_threads` is for the flavor \"multi_thread\""));
+        }
+        Ok(background)
     }
 }

@@ -460,3 +460,31 @@ fn what_stands_in_its_brackets_is_checked() {
     );
     assert_eq!(method, known);
 }
+
+fn main_expanded(arguments: TokenStream) -> String {
+    let function = quote! {
+        async fn main() -> PyResult<()> {
+            Ok(())
+        }
+    };
+    crate::main_function::expand(arguments, function).to_string()
+}
+
+#[test]
+fn main_says_what_the_background_runtime_is_like() {
+    has_not(&main_expanded(quote!()), quote!(init_background));
+    has_not(&main_expanded(quote!(flavor = "multi_thread")), quote!(init_background));
+    let text = main_expanded(quote!(flavor = "current_thread"));
+    has(&text, quote!(::pyloop::__expansion::init_background(true, 0usize); ::pyloop::run_main(main)));
+    let text = main_expanded(quote!(flavor = "multi_thread", worker_threads = 10));
+    has(&text, quote!(::pyloop::__expansion::init_background(false, 10usize);));
+    for (arguments, message) in [
+        (quote!(flavor = "two"), "\\\"current_thread\\\" or \\\"multi_thread\\\""),
+        (quote!(threads = 3), "`flavor` or `worker_threads`"),
+        (quote!(worker_threads = 0), "one thread at least"),
+        (quote!(flavor = "current_thread", worker_threads = 2), "is for the flavor"),
+    ] {
+        let text = main_expanded(arguments);
+        assert!(text.contains("compile_error") && text.contains(message), "{message} is not in {text}");
+    }
+}
