@@ -49,6 +49,7 @@
 // (coroutines and polls), `task`, `io` and `prims`, `event_loop`. A `use crate::x` points down only.
 
 #[cfg_attr(not(feature = "loop"), allow(dead_code, reason = "the loop uses all of it, a client some"))]
+#[cfg_attr(Py_LIMITED_API, path = "accel/limited.rs")]
 mod accel;
 mod bridge;
 #[cfg(feature = "loop")]

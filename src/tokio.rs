@@ -18,7 +18,7 @@ pub use crate::bridge::{
     TaskLocals, future_into_py_with_locals, get_current_locals, get_current_loop, into_future, into_future_with_locals,
     local_future_into_py_with_locals, scope, scope_local,
 };
-use crate::py::attach::is_attached;
+use crate::py::api::is_attached;
 pub use crate::rt::background::{init, init_with_runtime};
 use crate::rt::block_on::refuse_to_block;
 pub use pyloop_macros::main;

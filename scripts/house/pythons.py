@@ -87,26 +87,36 @@ class Python:
         # One folder for all versions: what takes long to compile there knows no Python.
         return self._wheel(run, " extension", ["-m", EXTENSION / "Cargo.toml"], EXTENSION_TARGET)
 
+    def build_one_wheel(self, run: Run) -> list[Path]:
+        """The same for every Python: by the oldest, for all of them. Without the clients of others, which it has."""
+        crate = ["-m", EXTENSION / "Cargo.toml", "--no-default-features", "--features", "abi3"]
+        return self._made(run, " one wheel", crate, EXTENSION_TARGET)
+
+    def install_one_wheel(self, run: Run, made: list[Path]) -> bool:
+        """Beside the extension for this Python, whose name it has: where PYTHONPATH finds it, if it is asked to."""
+        shutil.rmtree(self.one_wheel, ignore_errors=True)
+        return self._install(run, " one wheel", ["--target", self.one_wheel, *made])
+
+    @property
+    def one_wheel(self) -> Path:
+        return self.venv / "one_wheel"
+
     def _wheel(self, run: Run, what: str, crate: list[object], target: Path) -> bool:
+        made = self._made(run, what, crate, target)
+        return bool(made) and self._install(run, what, ["--force-reinstall", *made])
+
+    def _made(self, run: Run, what: str, crate: list[object], target: Path) -> list[Path]:
         wheels = self.target / f"wheels{what.replace(' ', '-')}"
         shutil.rmtree(wheels, ignore_errors=True)
         maturin = [self.venv / "bin" / "maturin", "build", *crate, "--release", *LOCKED]
         maturin += ["--auditwheel", "skip", "-i", self.exe, "--target-dir", target, "--out", wheels]
         if not run.step(f"{self.version} build{what}", maturin, self.env(), minutes=20):
-            return False
-        made = list(wheels.glob("*.whl"))
-        install = [
-            self.exe,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--no-index",
-            "--force-reinstall",
-            *made,
-        ]
-        return bool(run.step(f"{self.version} install{what}", install, log=False))
+            return []
+        return list(wheels.glob("*.whl"))
+
+    def _install(self, run: Run, what: str, arguments: list[object]) -> bool:
+        pip = [self.exe, "-m", "pip", "install", "-q", "--no-deps", "--no-index", *arguments]
+        return bool(run.step(f"{self.version} install{what}", pip, log=False))
 
     def ready(self, run: Run, *groups: str) -> bool:
         return (

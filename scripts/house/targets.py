@@ -82,6 +82,10 @@ def build(run: Run, found: list[Python]) -> list[Python]:
         ready[py] = py.ready(run, "test")
 
     run.together(partial(prepare, py) for py in found)
+    if all(ready.values()):
+        oldest = min(found, key=lambda py: tuple(map(int, py.version.split("."))))
+        made = oldest.build_one_wheel(run)
+        run.together(partial(py.install_one_wheel, run, made) for py in found if made)
     for py in found:
         if not ready[py]:
             run.missed([f"{py.version} tests"], "not run: no build")

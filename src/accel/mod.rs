@@ -173,9 +173,21 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     asked.warn_of_unknown(py)
 }
 
-/// As `pool::install`, for a class that no module installs when it is made: an extension's awaitables.
+/// As `collector::create_hidden`, of a class that no module installs when it is made: an extension's awaitables.
+///
+/// # Errors
+/// MemoryError.
+#[inline(always)]
+pub fn create_late<T: pool::Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
+    if !pool::is_installed::<T>(py) {
+        install_late::<T>(py);
+    }
+    collector::create_hidden(py, make)
+}
+
+/// As `pool::install`, for such a class.
 #[cold]
-pub fn install_late<T: pool::Pooled>(py: Python<'_>) {
+fn install_late<T: pool::Pooled>(py: Python<'_>) {
     if let Err(raised) = settle(py) {
         error::unraisable(py, raised, None);
     }

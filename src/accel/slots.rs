@@ -14,28 +14,9 @@ use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::{self, Object};
 use crate::py::cell::GilValue;
 use crate::py::error::{self, Slim};
-use crate::py::iter::{Sent, send_none};
+use crate::py::iter::{Await, Next, Resume, Sent, send_none};
 
 pub static SLOTS: Acceleration = Acceleration::new("slots");
-
-/// A class with `__await__`. PyO3's method of that name must be there, and do the same.
-pub trait Await: PyClass {
-    fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>>;
-}
-
-/// A class with `__next__`. PyO3's method of that name must be there, and do the same.
-pub trait Next: PyClass {
-    /// It counts as attached: what runs in it is anybody's.
-    const ATTACHES: bool = false;
-
-    /// None: no more items, or (with an exception set) that exception.
-    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>>;
-}
-
-/// A class with `send`. PyO3's method of that name must be there, and do the same.
-pub trait Resume: PyClass {
-    fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>>;
-}
 
 /// # Safety
 /// The GIL is held, and `object` an instance of `T` or of a subclass.

@@ -18,6 +18,7 @@ use super::{Acceleration, Probed, expect, raised};
 use crate::py::call::Object;
 use crate::py::cell::GilValue;
 use crate::py::error;
+use crate::py::iter::{raise_stop, set_raised};
 
 pub static STOP_ITERATION: Acceleration = Acceleration::new("stop_iteration");
 
@@ -58,17 +59,7 @@ pub fn end_iteration<T: Pooled>(iterator: &Bound<'_, T>, value: Bound<'_, PyAny>
 
 #[inline]
 fn raise(value: Bound<'_, PyAny>, lend: bool) {
-    if STOP_ITERATION.is_on() { raise_in_place(value, lend) } else { raise_plainly(&value) }
-}
-
-#[cold]
-fn raise_plainly(value: &Bound<'_, PyAny>) {
-    let class = value.py().get_type::<PyStopIteration>();
-    match class.try_call((value,)) {
-        // SAFETY: a new exception, and the only reference to it.
-        Ok(exception) => unsafe { set_raised(exception.into_ptr()) },
-        Err(failed) => failed.restore(value.py()),
-    }
+    if STOP_ITERATION.is_on() { raise_in_place(value, lend) } else { raise_stop(&value) }
 }
 
 #[inline]
@@ -109,25 +100,6 @@ fn raise_in_place(value: Bound<'_, PyAny>, lend: bool) {
         ffi::Py_XDECREF(std::mem::replace(&mut (*exception.as_ptr()).args, args));
         (*exception.as_ptr()).value = value.into_ptr();
         set_raised(object);
-    }
-}
-
-/// Raise it as `_PyGen_SetStopIterationValue` does: from CPython 3.14 on it has no context.
-///
-/// # Safety
-/// `exception` is one without a context, a reference to it is given away, and the GIL is held.
-#[inline(always)]
-unsafe fn set_raised(exception: *mut ffi::PyObject) {
-    // SAFETY: the caller gives a live exception, and a reference to it; the context's is new, and is given away.
-    unsafe {
-        #[cfg(not(Py_3_14))]
-        {
-            let handled = ffi::PyErr_GetHandledException();
-            if !handled.is_null() {
-                ffi::PyException_SetContext(exception, handled);
-            }
-        }
-        ffi::PyErr_SetRaisedException(exception);
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::{Body, Output, SlimOutput, Slimmed, poll_body};
@@ -35,13 +35,12 @@ use super::link::{self, Awaiter, Current, PendingIn};
 use super::local;
 use super::owner::{self, OwnerThread};
 use super::waiters::ForeignWaiters;
-use crate::accel::pool::{self, Pooled, has_pool};
-use crate::accel::slots::{self, Await};
-use crate::accel::{self, collector, stop_iteration};
+use crate::accel;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::{error, names, refs};
+use crate::py::iter::Await;
+use crate::py::{api, error, names, refs};
 use crate::rt::inside::{drop_inside, poll_inside};
 use crate::rt::process::{generation, here};
 
@@ -107,23 +106,6 @@ pub struct RustFuture {
     pub(super) state: GilCell<State>,
     body: GilCell<Option<Body>>,
     name: &'static str,
-}
-
-impl Pooled for RustFuture {
-    has_pool!((RustFuture,), RustFuture);
-    const SPARE: usize = 256;
-
-    #[inline]
-    fn release(values: (Self,), py: Python<'_>) {
-        drop(values);
-        stop_iteration::take_back(py);
-    }
-
-    fn install_slots(class: &Bound<'_, PyType>) {
-        slots::install_await::<Self>(class);
-        slots::install_next::<Self>(class);
-        slots::install_send::<Self>(class);
-    }
 }
 
 impl Await for RustFuture {
@@ -217,10 +199,7 @@ impl RustFuture {
 
     #[inline(always)]
     fn create(py: Python<'_>, make: impl FnOnce() -> (Self,)) -> PyResult<Bound<'_, Self>> {
-        if !pool::is_installed::<Self>(py) {
-            accel::install_late::<Self>(py);
-        }
-        collector::create_hidden(py, make)
+        accel::create_late(py, make)
     }
 
     #[inline(always)]
@@ -375,13 +354,18 @@ impl RustFuture {
 
     /// Drop the future inside its runtime; its destructor may panic.
     fn drop_body(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(body) = self.body.take(py) else { return Ok(()) };
+        self.take_body(py).map_or(Ok(()), drop_body)
+    }
+
+    /// The future, for the caller to drop.
+    fn take_body(&self, py: Python<'_>) -> Option<Body> {
+        let body = self.body.take(py)?;
         if self.is_inherited(py) {
             // What it has registered with its parent's reactor stays registered.
             std::mem::forget(body);
-            return Ok(());
+            return None;
         }
-        error::catch_panic(|| drop_inside(|| drop(body)))
+        Some(body)
     }
 
     /// The cycle collector found it to be garbage: what it holds goes.
@@ -399,8 +383,12 @@ impl RustFuture {
         if stage == Stage::Created && !self.is_inherited(py) {
             warn_never_awaited(py, &self.name());
         }
-        if let Err(raised) = self.drop_body(py) {
-            error::unraisable(py, raised, None);
+        if let Some(body) = self.take_body(py) {
+            api::release(move || {
+                if let Err(raised) = drop_body(body) {
+                    Python::attach(|py| error::unraisable(py, raised, None));
+                }
+            });
         }
     }
 
@@ -483,6 +471,10 @@ impl Drop for RustFuture {
             self.end(py, stage);
         });
     }
+}
+
+fn drop_body(body: Body) -> PyResult<()> {
+    error::catch_panic(|| drop_inside(|| drop(body)))
 }
 
 /// "coroutine '…' was never awaited", as for a coroutine.

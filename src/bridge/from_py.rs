@@ -26,7 +26,7 @@ use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::refs::WeakRef;
-use crate::py::{call, error, names};
+use crate::py::{api, call, error, iter, names};
 
 /// A Rust future of a Python awaitable: a coroutine, a task, a future or any object with `__await__`.
 ///
@@ -390,7 +390,7 @@ impl Inner {
             Begin::Awaitable { awaitable, context } => self.start_task(awaitable.bind(py), context.bind(py)),
             Begin::Call(call) => {
                 let Called { given, context } = call(py)?;
-                if call::is_awaitable(&given)? {
+                if iter::is_awaitable(&given)? {
                     self.start_task(&given, &context)
                 } else {
                     self.finish(Ok(given.unbind()));
@@ -426,7 +426,7 @@ impl Inner {
             return Err(PyRuntimeError::new_err("Event loop is closed"));
         };
         if self.target.native.is_some()
-            && call::is_native_coroutine(awaitable)
+            && api::is_native_coroutine(awaitable)
             && event_loop.try_call_method(pyo3::intern!(py, "get_task_factory"), ())?.is_none()
         {
             let eager = eager_keywords(py)?;

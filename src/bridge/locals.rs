@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use crate::py::context;
-use crate::py::names;
+use crate::py::{api, names};
 
 tokio::task_local! {
     static LOCALS: TaskLocals;
@@ -50,7 +49,7 @@ impl TaskLocals {
     /// # Errors
     /// MemoryError.
     pub fn copy_context(self, py: Python<'_>) -> PyResult<Self> {
-        Ok(self.with_context(context::copy_current(py)?))
+        Ok(self.with_context(api::copy_current(py)?))
     }
 
     /// The event loop.

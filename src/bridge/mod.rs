@@ -3,8 +3,8 @@
 //! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
 //! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
 //! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
-//! further), `protocol` (what Python sees); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime` (the API),
-//! `expansion` (what the attribute expands to).
+//! further), `protocol` (what Python sees), `pooled` (the same, faster); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime`
+//! (the API), `expansion` (what the attribute expands to).
 //! Python in Rust: `from_py`, `calls` (functions), `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
 //! yield means), `waker` (a waker that names a task).
@@ -29,7 +29,9 @@ mod link;
 mod local;
 mod locals;
 pub(crate) mod owner;
-pub(crate) mod protocol;
+#[cfg(not(Py_LIMITED_API))]
+mod pooled;
+mod protocol;
 mod run;
 #[cfg(feature = "loop")]
 pub mod step;

@@ -1,13 +1,12 @@
 //! What Python sees of a `RustFuture`: a coroutine (`send`, `throw`, `close`, `__await__`), and, to a task of another
 //! class that it was yielded to, a pending asyncio future.
 
-use std::ffi::CString;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCode, PyFrame, PyFrameMethods, PyType};
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::awaitable::{Foreign, RustFuture, Stage};
@@ -15,12 +14,11 @@ use super::foreign;
 use super::holding::Traverse;
 use super::link::Current;
 use super::waiters::ForeignWaiters;
-use crate::accel::slots::{Await, Next, Resume};
 use crate::accel::stop_iteration;
 use crate::py::call::{self, Object};
 use crate::py::error::Slim;
-use crate::py::iter::Sent;
-use crate::py::{context, error, iter, names, refs};
+use crate::py::iter::{Await, Next, Resume, Sent};
+use crate::py::{api, error, iter, names, refs};
 
 impl Resume for RustFuture {
     fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
@@ -125,8 +123,8 @@ impl RustFuture {
 
     /// To `isinstance` it is a coroutine, too: `inspect.iscoroutine` asks so, and who finds one awaits it.
     #[getter]
-    fn __class__(slf: &Bound<'_, Self>) -> Py<PyType> {
-        call::coroutine_class(slf.py()).unbind()
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyType>> {
+        api::coroutine_class(slf.py())
     }
 
     // What tells a coroutine's state (`inspect.getcoroutinestate`, tools that show tasks).
@@ -154,14 +152,14 @@ impl RustFuture {
 
     /// A frame with its name and nothing else, while it can be awaited or waits.
     #[getter]
-    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrame>>> {
+    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let ended = self.state.with(py, |state| matches!(state.stage, Stage::Dropped | Stage::Over));
         if ended { Ok(None) } else { self.frame(py).map(Some) }
     }
 
     #[getter]
-    fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCode>> {
-        Ok(self.frame(py)?.code())
+    fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.frame(py)?.try_getattr("f_code")
     }
 
     /// What it awaits is Rust's.
@@ -221,7 +219,7 @@ impl RustFuture {
         }
         let context = match context {
             Some(context) if !context.is_none(py) => context,
-            _ => context::copy_current(py)?.unbind(),
+            _ => api::copy_current(py)?.unbind(),
         };
         if let Some(waiters) = this.waiters(py)
             && waiters.add(slf, r#fn.clone_ref(py), context.clone_ref(py))
@@ -333,8 +331,8 @@ impl RustFuture {
         Ok(true)
     }
 
-    fn frame<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrame>> {
-        frame(py, &self.name())
+    fn frame<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        api::frame(py, &self.name())
     }
 
     fn waiters(&self, py: Python<'_>) -> Option<Arc<ForeignWaiters>> {
@@ -348,12 +346,4 @@ impl RustFuture {
     pub(super) fn awaited_twice(&self) -> PyErr {
         PyRuntimeError::new_err(format!("Rust future '{}' is being awaited already", self.name()))
     }
-}
-
-/// A frame with a name and nothing else.
-///
-/// # Errors
-/// MemoryError.
-pub(crate) fn frame<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyFrame>> {
-    PyFrame::new(py, c"<Rust>", &CString::new(name).unwrap_or_default(), 1)
 }

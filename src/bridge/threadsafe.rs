@@ -6,7 +6,7 @@ use std::vec::IntoIter;
 
 use pyo3::prelude::*;
 
-use crate::py::attach::is_attached;
+use crate::py::api::is_attached;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::refs::WeakRef;

@@ -7,12 +7,12 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::callbacks::{TaskWakeup, Waiter, Waiters};
 use super::state::{Failure, Outcome, State};
-use crate::accel::slots::Await;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::exit::outlast;
 use crate::py::finalize::Finalize;
+use crate::py::iter::Await;
 use crate::py::{call, context, error, names};
 use crate::sched::entry::DoneCallback;
 use crate::sched::replaced::Name;

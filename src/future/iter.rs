@@ -7,11 +7,11 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::class::Future;
 use crate::accel::pool::{self, Pooled, has_pool};
-use crate::accel::slots::{self, Await, Next};
+use crate::accel::slots;
 use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::iter::{Sent, thrown};
+use crate::py::iter::{Await, Next, Sent, thrown};
 
 impl Await for Future {
     #[inline]

@@ -13,9 +13,9 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use super::watch::Watch;
 use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::builtin::NoArgs;
-use crate::py::call::{self, Object};
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
-use crate::py::error;
+use crate::py::{error, whole};
 
 /// The most that goes through the loop's own buffer. Who asks for more gets it from the socket, which takes the memory
 /// and may find none.
@@ -114,7 +114,7 @@ impl Methods {
         let now = direct_calls::changes();
         let is_watched = DIRECT_CALLS.is_on() && direct_calls::watch(class);
         let mut replaced = 0;
-        if !call::bases_of(class).is(&known.bases) || namespace.contains(pyo3::intern!(py, "fileno"))? {
+        if !whole::bases_of(class).is(&known.bases) || namespace.contains(pyo3::intern!(py, "fileno"))? {
             replaced = u8::MAX;
         }
         for (method, name) in self.names.iter().enumerate() {
@@ -146,13 +146,13 @@ impl PlainClass {
         let native = py.import("_socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
         let class = py.import("socket")?.try_getattr("socket")?.cast_into::<PyType>()?;
         let has_dictionary = class.try_getattr("__dictoffset__")?.try_is_truthy()?;
-        let bases = call::bases_of(&class).to_owned();
+        let bases = whole::bases_of(&class).to_owned();
         if has_dictionary || !bases.try_eq(PyTuple::new(py, [&native])?.as_any())? {
             return Ok(None);
         }
         let Some(fileno) = NoArgs::find(&class, &native, "fileno")? else { return Ok(None) };
         Ok(Some(Self {
-            namespace: call::namespace_of(&class)?.unbind(),
+            namespace: whole::namespace_of(&class)?.unbind(),
             class: class.unbind(),
             bases: bases.unbind(),
             fileno,

@@ -133,11 +133,11 @@ impl Asyncio {
 
     /// asyncio's `_register_task`, for a task whose loop is not ours.
     pub fn register_task(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        super::call::call_one(self.register_task.bind(task.py()), task).map(drop)
+        super::whole::call_one(self.register_task.bind(task.py()), task).map(drop)
     }
 
     pub fn unregister_task(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        super::call::call_one(self.unregister_task.bind(task.py()), task).map(drop)
+        super::whole::call_one(self.unregister_task.bind(task.py()), task).map(drop)
     }
 
     /// asyncio's checks of a socket given to a `sock_*` call: not TLS's, and (debug mode) non-blocking.

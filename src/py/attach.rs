@@ -76,12 +76,6 @@ pub fn thread_ident() -> u64 {
     unsafe { ffi::PyThread_get_thread_ident() as u64 }
 }
 
-/// Whether this thread holds the GIL.
-pub fn is_attached() -> bool {
-    // SAFETY: any thread may ask.
-    unsafe { ffi::PyGILState_Check() != 0 }
-}
-
 /// The address of an object that somebody else keeps alive, and that may be going away: a weak reference without the
 /// list that the collector clears.
 #[derive(Clone, Copy, Debug)]

@@ -16,13 +16,6 @@ use super::answer::{answered, fetch, owned};
 
 type Pointer = *mut ffi::PyObject;
 
-// CPython's, which PyO3 does not name.
-unsafe extern "C" {
-    static PyMethod_Type: ffi::PyTypeObject;
-    fn PyMethod_Function(method: Pointer) -> Pointer;
-    fn PyMethod_Self(method: Pointer) -> Pointer;
-}
-
 /// The arguments of a call: a tuple of what becomes Python objects.
 pub trait Arguments<'py> {
     /// Give `f` the arguments, with a place before the first that is `f`'s to use.
@@ -223,16 +216,8 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     }
 
     fn try_call_with(&self, args: impl Arguments<'py>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-        args.with(self.py(), |args| {
-            let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
-            // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them
-            // to it; `self` and `keywords` hold the callable and a dictionary, and the GIL. CPython answers with a new
-            // reference, or with NULL and an exception.
-            unsafe {
-                let first = args.as_mut_ptr().add(1);
-                owned(self.py(), ffi::PyObject_VectorcallDict(self.as_ptr(), first, count, keywords.as_ptr()))
-            }
-        })?
+        // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them to it.
+        args.with(self.py(), |args| unsafe { call_with(self, args, keywords) })?
     }
 
     #[inline]
@@ -256,6 +241,42 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     ) -> PyResult<Bound<'py, PyAny>> {
         self.try_getattr(name)?.try_call_with(args, keywords)
     }
+}
+
+/// `callable(*args, **keywords)`; the arguments are those after the first place, which is the callee's to use.
+///
+/// # Safety
+/// Who calls holds the arguments until this returns.
+#[cfg(not(Py_LIMITED_API))]
+unsafe fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &mut [Pointer],
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
+    // SAFETY: the caller holds the arguments, and gives the place before them away; the Bounds hold the callable and a
+    // dictionary, and the GIL. CPython answers with a new reference, or with NULL and an exception.
+    unsafe {
+        let first = args.as_mut_ptr().add(1);
+        owned(callable.py(), ffi::PyObject_VectorcallDict(callable.as_ptr(), first, count, keywords.as_ptr()))
+    }
+}
+
+/// The same with a tuple, which is all that the limited API has.
+///
+/// # Safety
+/// Who calls holds the arguments until this returns.
+#[cfg(Py_LIMITED_API)]
+unsafe fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &mut [Pointer],
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = callable.py();
+    // SAFETY: the caller holds the arguments, which are objects.
+    let args = args[1..].iter().map(|&arg| unsafe { pyo3::Borrowed::from_ptr(py, arg) });
+    let args = PyTuple::new(py, args.collect::<Vec<_>>())?;
+    call_all(callable, &args, Some(keywords))
 }
 
 fn is_true(answer: c_int) -> bool {
@@ -282,28 +303,6 @@ pub fn create<'py>(
         let object = owned(py, new(class, args.as_ptr(), keywords.as_ptr()))?;
         let begun = answered(py, init(object.as_ptr(), args.as_ptr(), keywords.as_ptr())).map(drop);
         Ok((object, begun))
-    }
-}
-
-/// `callable(*args)`, with the tuple that `call_soon` made: CPython reads the items in place.
-#[inline]
-pub fn call_tuple<'py>(
-    callable: &Bound<'py, PyAny>,
-    args: Option<&Bound<'py, PyTuple>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the Bounds hold the callable and the tuple for the call, and the GIL. A tuple's items are an array of as
-    // many objects as its size says, which it holds and never changes. CPython answers with a new reference, or with
-    // NULL and an exception.
-    unsafe {
-        let result = match args {
-            None => ffi::PyObject_CallNoArgs(callable.as_ptr()),
-            Some(args) => {
-                let count = ffi::PyTuple_GET_SIZE(args.as_ptr());
-                let items = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
-                ffi::PyObject_Vectorcall(callable.as_ptr(), items, count as usize, std::ptr::null_mut())
-            }
-        };
-        owned(callable.py(), result)
     }
 }
 
@@ -335,14 +334,6 @@ pub fn set_attribute(
     // SAFETY: the Bounds hold the object, the name and the value for the call; NULL means no value.
     let set = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) };
     answered(object.py(), set).map(drop)
-}
-
-/// `callable(arg)`.
-#[inline]
-pub fn call_one<'py>(callable: &Bound<'py, PyAny>, arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the Bounds `callable` and `arg` hold their objects for the call, and the GIL. CPython answers with a new
-    // reference, or with NULL and an exception.
-    unsafe { owned(callable.py(), ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
 }
 
 /// `callable(a, b)`.
@@ -407,101 +398,16 @@ pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
     std::ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }.cast::<ffi::PyObject>(), class.as_ptr())
 }
 
-/// Whether `object.name` is this function, bound to the object: that of its class, and none of its own.
-///
-/// # Errors
-/// AttributeError.
-#[inline]
-pub fn has_method(
-    object: &Bound<'_, PyAny>,
-    name: &Bound<'_, PyString>,
-    function: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let found = object.try_getattr(name)?;
-    // SAFETY: the Bound `found` holds a bound method where its class says so, and that its function and its object, which are
-    // only compared.
-    unsafe {
-        Ok(std::ptr::eq(ffi::Py_TYPE(found.as_ptr()), &raw const PyMethod_Type)
-            && std::ptr::eq(PyMethod_Function(found.as_ptr()), function.as_ptr())
-            && std::ptr::eq(PyMethod_Self(found.as_ptr()), object.as_ptr()))
-    }
-}
-
 /// `__class__`: asyncio's class for exactly ours (`isinstance` holds against both), for a Python subclass the real one.
 pub fn class_of(object: &Bound<'_, PyAny>, asyncios: &Py<PyType>, exact: &Bound<'_, PyType>) -> Py<PyAny> {
     let py = object.py();
     if has_type(object, exact) { asyncios.clone_ref(py).into_any() } else { object.get_type().into_any().unbind() }
 }
 
-/// Whether this is a coroutine made by `async def` (no subclass exists).
-#[inline]
-pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
-    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
-}
-
-/// `inspect.isawaitable(object)`, but for generators that are marked as coroutines.
-///
-/// # Errors
-/// What a metaclass raises.
-pub fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if is_native_coroutine(object) {
-        return Ok(true);
-    }
-    let found = object.get_type().into_any().try_getattr_opt(pyo3::intern!(object.py(), "__await__"))?;
-    Ok(found.is_some())
-}
-
-/// `object.__new__(class)`: an instance whose `__init__` is not called.
-///
-/// # Errors
-/// MemoryError; what the `__new__` of a class that has one raises.
-#[inline]
-pub fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
-    let py = class.py();
-    // SAFETY: the Bound holds the class, whose slot is read.
-    let new =
-        unsafe { (*class.as_type_ptr()).tp_new }.ok_or_else(|| PyTypeError::new_err("cannot create instances"))?;
-    let nothing = PyTuple::empty(py);
-    // SAFETY: the Bounds hold the class and the tuple for the call, and the GIL. A `tp_new` gives a new reference, or NULL with
-    // an exception set.
-    unsafe { owned(py, new(class.as_type_ptr(), nothing.as_ptr(), std::ptr::null_mut())) }
-}
-
-/// `class.__bases__`, of a class that a program makes.
-#[inline]
-pub fn bases_of<'py>(class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
-    // SAFETY: the Bound holds the class, and the class the tuple of its bases, to which this adds a reference: the program
-    // may give the class others. The GIL is held.
-    unsafe { Bound::from_borrowed_ptr(class.py(), (*class.as_type_ptr()).tp_bases) }
-}
-
-/// The dictionary behind `class.__dict__`.
-///
-/// # Errors
-/// SystemError for a class that is not ready.
-pub fn namespace_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
-    // SAFETY: the Bound holds the class for the call, and the GIL. CPython answers with a new reference to a dictionary, or
-    // with NULL.
-    unsafe { owned(class.py(), ffi::PyType_GetDict(class.as_type_ptr())).map(|namespace| cast_into(namespace)) }
-}
-
 /// Whether nobody can put anything into the class.
 pub fn is_immutable(class: &Bound<'_, PyType>) -> bool {
     // SAFETY: the Bound holds the class, whose flags are looked at.
     unsafe { ffi::PyType_HasFeature(class.as_type_ptr(), ffi::Py_TPFLAGS_IMMUTABLETYPE) != 0 }
-}
-
-/// `types.CoroutineType`.
-pub fn coroutine_class(py: Python<'_>) -> Bound<'_, PyType> {
-    // SAFETY: a static type of CPython's, which lives as long as the interpreter; the token says that the GIL is held.
-    unsafe { PyType::from_borrowed_type_ptr(py, &raw mut ffi::PyCoro_Type) }
-}
-
-/// Whether this is a generator made by a generator function.
-pub fn is_generator(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the Bound `object` holds the object; its class is compared with CPython's static one.
-    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
 }
 
 /// `a is b`.

@@ -5,12 +5,7 @@ use pyo3::prelude::*;
 
 use super::error;
 
-/// `contextvars.copy_context()`.
-#[inline]
-pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
-    unsafe { error::owned(py, ffi::PyContext_CopyCurrent()) }
-}
+pub use super::api::copy_current;
 
 /// `contextvars.Context()`.
 ///

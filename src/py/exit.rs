@@ -27,7 +27,7 @@ mod forced {
     use std::ffi::{c_int, c_void};
     use std::ptr::null_mut;
 
-    use pyo3::ffi;
+    use crate::py::api::is_finalizing;
 
     /// Room for the C library's note of a handler: `struct _pthread_cleanup_buffer` of glibc (four words),
     /// `struct __ptcb` of musl (three).
@@ -42,20 +42,10 @@ mod forced {
         fn _pthread_cleanup_pop(note: *mut Note, execute: c_int);
     }
 
-    #[cfg(not(Py_3_13))]
-    unsafe extern "C" {
-        #[link_name = "_Py_IsFinalizing"]
-        fn is_finalizing() -> c_int;
-    }
-    #[cfg(Py_3_13)]
-    use ffi::Py_IsFinalizing as is_finalizing;
-
     /// The thread is being ended.
     extern "C" fn sleep(_: *mut c_void) {
-        // SAFETY: both may be asked at any time, without the GIL.
-        let by_interpreter = || unsafe { is_finalizing() != 0 || ffi::Py_IsInitialized() == 0 };
         // Ended by somebody else, it goes as it would without us.
-        while by_interpreter() {
+        while is_finalizing() {
             // SAFETY: a plain system call.
             unsafe { libc::pause() };
         }

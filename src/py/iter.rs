@@ -1,11 +1,13 @@
 //! The iterator protocol below `await`: sending into a coroutine, and ending one with a value.
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};
 
-use super::call::{Object, call_tuple};
+use super::api::{is_native_coroutine, since_3_14};
+use super::call::{Object, call_all};
 use super::error::{Slim, fetch, warn};
 
 /// What a coroutine did with what it was sent.
@@ -15,6 +17,37 @@ pub enum Sent<'py> {
     Yielded(Bound<'py, PyAny>),
     /// It returned this.
     Returned(Bound<'py, PyAny>),
+}
+
+/// A class with `__await__`. PyO3's method of that name must be there, and do the same.
+pub trait Await: PyClass {
+    fn iterator<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// A class with `__next__`. PyO3's method of that name must be there, and do the same.
+pub trait Next: PyClass {
+    /// It counts as attached: what runs in it is anybody's.
+    const ATTACHES: bool = false;
+
+    /// None: no more items, or (with an exception set) that exception.
+    fn next<'py>(slf: &Bound<'py, Self>) -> Slim<Option<Bound<'py, PyAny>>>;
+}
+
+/// A class with `send`. PyO3's method of that name must be there, and do the same.
+pub trait Resume: PyClass {
+    fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>>;
+}
+
+/// `inspect.isawaitable(object)`, but for generators that are marked as coroutines.
+///
+/// # Errors
+/// What a metaclass raises.
+pub fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if is_native_coroutine(object) {
+        return Ok(true);
+    }
+    let found = object.get_type().into_any().try_getattr_opt(pyo3::intern!(object.py(), "__await__"))?;
+    Ok(found.is_some())
 }
 
 /// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.
@@ -30,6 +63,35 @@ pub fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Slim<Sent<'py>> {
             ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_ERROR => Err(Box::new(fetch(py))),
         }
+    }
+}
+
+/// `raise StopIteration(value)`, as a coroutine's `return value`. What fails on the way is raised instead.
+#[cold]
+pub fn raise_stop(value: &Bound<'_, PyAny>) {
+    let class = value.py().get_type::<PyStopIteration>();
+    match class.try_call((value,)) {
+        // SAFETY: a new exception, and the only reference to it; the Bound says that the GIL is held.
+        Ok(exception) => unsafe { set_raised(exception.into_ptr()) },
+        Err(failed) => failed.restore(value.py()),
+    }
+}
+
+/// Raise a StopIteration as `_PyGen_SetStopIterationValue` does: from CPython 3.14 on it has no context.
+///
+/// # Safety
+/// `exception` is one without a context, a reference to it is given away, and the GIL is held.
+#[inline(always)]
+pub unsafe fn set_raised(exception: *mut ffi::PyObject) {
+    // SAFETY: the caller gives a live exception, and a reference to it; the context's is new, and is given away.
+    unsafe {
+        if !since_3_14() {
+            let handled = ffi::PyErr_GetHandledException();
+            if !handled.is_null() {
+                ffi::PyException_SetContext(exception, handled);
+            }
+        }
+        ffi::PyErr_SetRaisedException(exception);
     }
 }
 
@@ -78,7 +140,7 @@ pub fn thrown<'py>(
         match value {
             Some(value) if value.try_is_instance(typ)? => value.clone(),
             Some(value) => match value.cast::<PyTuple>() {
-                Ok(args) => call_tuple(typ, Some(args))?,
+                Ok(args) => call_all(typ, args, None)?,
                 Err(_) => typ.try_call((value,))?,
             },
             None => typ.try_call(())?,

@@ -2,6 +2,8 @@
 //! `Python<'py>` token, so everything here runs with the GIL held.
 
 pub mod answer;
+#[cfg_attr(Py_LIMITED_API, path = "limited.rs")]
+pub mod api;
 #[cfg(feature = "loop")]
 pub mod asyncio;
 pub mod attach;
@@ -13,7 +15,9 @@ pub mod buffer;
 pub mod builtin;
 pub mod call;
 pub mod cell;
+#[cfg(not(Py_LIMITED_API))]
 pub mod context;
+#[cfg(not(Py_LIMITED_API))]
 pub mod depth;
 #[cfg(feature = "loop")]
 pub mod direct;
@@ -32,9 +36,11 @@ pub mod openssl;
 #[cfg(feature = "loop")]
 pub mod openssl_bio;
 pub mod refs;
+#[cfg(feature = "loop")]
+pub mod whole;
 
-#[cfg(Py_LIMITED_API)]
-compile_error!("pyloop needs more of CPython than its limited API has: build without PyO3's `abi3` features");
+#[cfg(all(Py_LIMITED_API, not(Py_3_12)))]
+compile_error!("pyloop needs CPython 3.12: of PyO3's `abi3` features, `abi3-py312` or a later one");
 #[cfg(Py_GIL_DISABLED)]
 compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (free-threaded builds are not supported)");
 
@@ -45,8 +51,8 @@ use pyo3::prelude::*;
 
 /// Whether the thread is in the main interpreter.
 pub fn is_main_interpreter(_py: pyo3::Python<'_>) -> bool {
-    // SAFETY: the GIL is held; both are addresses that are only compared.
-    unsafe { pyo3::ffi::PyInterpreterState_Get() == pyo3::ffi::PyInterpreterState_Main() }
+    // SAFETY: the GIL is held. CPython numbers interpreters from 0, the main one.
+    unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0 }
 }
 
 /// Refuse every interpreter but the main one, those that share its GIL too (mod_wsgi's and uWSGI's): runtimes, threads

@@ -11,19 +11,6 @@ pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
-/// Whether anybody but the caller can come by it: holds it, or has a weak reference to it.
-#[inline]
-pub fn is_reachable(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the Bound `object` holds the object, and the object its class. CPython promises that at a positive
-    // `tp_weaklistoffset` an instance has its list of weak references, or NULL.
-    unsafe {
-        let weak_references = (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset;
-        is_shared(object)
-            || weak_references <= 0
-            || !object.as_ptr().byte_offset(weak_references).cast::<*mut ffi::PyObject>().read().is_null()
-    }
-}
-
 /// A reference that keeps nothing alive, where the object's class has weak references; else a plain one.
 ///
 /// For what Rust holds where the cycle collector cannot look: an event loop, say, which nobody else has any more and which
@@ -66,13 +53,6 @@ impl WeakRef {
             Self::Strong(object) => Some(object.bind(py).clone()),
         }
     }
-}
-
-/// Whether the cycle collector has to do with it: it may refer to other objects.
-#[inline]
-pub fn is_container(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the Bound `object` holds the object; only its class is looked at.
-    unsafe { ffi::PyObject_IS_GC(object.as_ptr()) != 0 }
 }
 
 /// Show an object to the cycle collector. Nothing happens when it is in its sight.

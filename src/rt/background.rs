@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 
 use super::process::{self, generation};
 use super::wakes;
-use crate::py::attach::{attach_anywhere, is_attached};
+use crate::py::api::is_attached;
+use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::{error, is_main_interpreter};
 

@@ -20,7 +20,7 @@ use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::error::Slim;
-use crate::py::{call, context, error};
+use crate::py::{context, error, whole};
 
 /// An entry or a message has panicked: as an exception that comes out of a callback, that is for the exception handler.
 ///
@@ -254,7 +254,7 @@ fn run_done(event_loop: &Bound<'_, LoopState>, done: DoneCallback) -> Slim<()> {
     let (callback, future) = (done.callback.into_bound(py), done.future.into_bound(py));
     let mut context = done.context.into_bound(py);
     let mut raised = None;
-    let mut call = || match call::call_one(&callback, &future) {
+    let mut call = || match whole::call_one(&callback, &future) {
         Ok(_) => true,
         Err(error) => {
             raised = Some(Box::new(error));

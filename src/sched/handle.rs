@@ -12,7 +12,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
-use crate::py::{call, context, error, refs};
+use crate::py::{context, error, refs, whole};
 
 /// A callback with its arguments.
 #[derive(Debug)]
@@ -243,7 +243,7 @@ impl Handle {
         let (callable, args) = (callable.into_bound(py), args.map(|args| args.into_bound(py)));
         // The error goes past the calls below: a result that may be one is moved about as a whole.
         let mut raised = None;
-        let mut call = || match call::call_tuple(&callable, args.as_ref()) {
+        let mut call = || match whole::call_tuple(&callable, args.as_ref()) {
             Ok(_) => true,
             Err(error) => {
                 raised = Some(Box::new(error));
@@ -251,7 +251,7 @@ impl Handle {
             }
         };
         let entered = match snapshot.map(|snapshot| snapshot.into_bound(py)) {
-            Some(snapshot) if turn && !refs::is_reachable(slf.as_any()) => {
+            Some(snapshot) if turn && !whole::is_reachable(slf.as_any()) => {
                 // Nobody but the turn knows the handle: nobody asks for its context, until an error is reported.
                 let snapshots = &this.event_loop.get().snapshots;
                 snapshots.run_in_copy(snapshot, &mut call, |copy| this.set_own_context(copy))

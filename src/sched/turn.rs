@@ -27,7 +27,7 @@ use super::state::LoopState;
 use super::timer_handle::TimerHandle;
 use crate::accel::{async_exc, pool};
 use crate::py::asyncio::asyncio;
-use crate::py::{call, error};
+use crate::py::{error, whole};
 
 /// The root future of one run of a loop. Ends when the loop is stopped, or with an error that ends the run.
 pub(super) struct Turns {
@@ -180,7 +180,7 @@ impl Turns {
             return Err(*raised);
         }
         if async_exc::may_wait(py) {
-            call::call_tuple(asyncio(py)?.do_nothing.bind(py), None)?;
+            whole::call_tuple(asyncio(py)?.do_nothing.bind(py), None)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::direct::{self, Args, Direct, keeps_usual};
 use crate::py::finalize::Finalize;
-use crate::py::{call, context, depth};
+use crate::py::{api, call, context, depth, whole};
 use crate::sched::LoopState;
 
 /// A new task of a loop of ours (`loop.create_task`), its first step queued. `eager`: that step is left to
@@ -181,11 +181,11 @@ fn context_of(py: Python<'_>, given: Option<Bound<'_, PyAny>>) -> PyResult<Py<Py
 }
 
 fn check_coroutine(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
-    if call::is_native_coroutine(coroutine) || is_rust_coroutine(coroutine) {
+    if api::is_native_coroutine(coroutine) || is_rust_coroutine(coroutine) {
         return Ok(());
     }
     let py = coroutine.py();
-    if call::call_one(asyncio(py)?.iscoroutine.bind(py), coroutine)?.try_is_truthy()? {
+    if whole::call_one(asyncio(py)?.iscoroutine.bind(py), coroutine)?.try_is_truthy()? {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!("a coroutine was expected, got {}", coroutine.try_repr()?)))

@@ -25,7 +25,7 @@ use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
 use crate::py::refs::WeakRef;
-use crate::py::{call, context, depth, error, names};
+use crate::py::{call, context, depth, error, names, whole};
 use crate::sched::entry::Entry;
 use crate::sched::handle::Parts;
 use crate::sched::replaced::Name;
@@ -534,7 +534,7 @@ fn wait_for_other(
     }
     let blocking = yielded.try_getattr_opt(pyo3::intern!(py, "_asyncio_future_blocking"))?;
     let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) else {
-        if call::is_generator(&yielded) {
+        if whole::is_generator(&yielded) {
             return bad_yield(task, &yielded, |task, yielded| {
                 format!("yield was used instead of yield from for generator in task {task} with {yielded}")
             });

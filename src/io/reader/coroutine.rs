@@ -13,21 +13,21 @@
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFrame, PyType};
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::steps::{self, Asked, Came};
 use crate::accel::instance_values::OfReader;
 use crate::accel::pool::{self, Pooled, has_pool};
-use crate::accel::slots::{self, Await, Next, Resume};
+use crate::accel::slots;
 use crate::accel::stop_iteration;
 use crate::bridge::awaitable::warn_never_awaited;
-use crate::bridge::protocol::frame;
 use crate::future::Future;
+use crate::py::api;
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error::{self, PreserveError, Slim};
-use crate::py::iter::{self, Sent};
+use crate::py::iter::{self, Await, Next, Resume, Sent};
 
 /// What is called when a call is for the method itself: its coroutine.
 pub type Usual = for<'py> fn(&Bound<'py, PyAny>, &Asked) -> PyResult<Bound<'py, PyAny>>;
@@ -350,8 +350,8 @@ impl StreamCall {
 
     /// To `isinstance` it is a coroutine.
     #[getter]
-    fn __class__(slf: &Bound<'_, Self>) -> Py<PyType> {
-        call::coroutine_class(slf.py()).unbind()
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyType>> {
+        api::coroutine_class(slf.py())
     }
 
     #[getter]
@@ -366,14 +366,14 @@ impl StreamCall {
 
     /// A frame with its name and nothing else, until it has ended.
     #[getter]
-    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyFrame>>> {
+    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let ended = self.state.with(py, |state| matches!(state.stage, Stage::Over));
-        if ended { Ok(None) } else { frame(py, self.name).map(Some) }
+        if ended { Ok(None) } else { api::frame(py, self.name).map(Some) }
     }
 
     #[getter]
     fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        frame(py, self.name)?.into_any().try_getattr(pyo3::intern!(py, "f_code"))
+        api::frame(py, self.name)?.try_getattr(pyo3::intern!(py, "f_code"))
     }
 
     /// The future that it waits for, or the method's own coroutine.

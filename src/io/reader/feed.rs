@@ -13,6 +13,7 @@ use crate::accel::instance_values::{OF_PROTOCOL, OF_READER, OfProtocol, OfReader
 use crate::future::Future;
 use crate::future::state::Outcome;
 use crate::py::call::{self, Object};
+use crate::py::whole;
 
 /// A reader that received bytes may be put into.
 #[derive(Debug)]
@@ -63,9 +64,9 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
     if !call::has_type(&reader, streams.reader.bind(py)) {
         return Ok(None);
     }
-    let is_own = call::has_method(protocol, pyo3::intern!(py, "data_received"), streams.data_received.bind(py))?
-        && call::has_method(&reader, pyo3::intern!(py, "feed_data"), streams.feed_data.bind(py))?
-        && call::has_method(&reader, pyo3::intern!(py, "_wakeup_waiter"), streams.wakeup_waiter.bind(py))?;
+    let is_own = whole::has_method(protocol, pyo3::intern!(py, "data_received"), streams.data_received.bind(py))?
+        && whole::has_method(&reader, pyo3::intern!(py, "feed_data"), streams.feed_data.bind(py))?
+        && whole::has_method(&reader, pyo3::intern!(py, "_wakeup_waiter"), streams.wakeup_waiter.bind(py))?;
     if !is_own || !call::is_bool(&OfReader::Eof.of(&reader)?, false) {
         return Ok(None);
     }

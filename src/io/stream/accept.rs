@@ -20,8 +20,7 @@ use crate::io::watch::Watch;
 use crate::py::asyncio::asyncio;
 use crate::py::call::{self, Object};
 use crate::py::cell::{GilCell, GilValue};
-use crate::py::context;
-use crate::py::error;
+use crate::py::{context, error, whole};
 use crate::sched::LoopState;
 
 /// The listening socket that a listener was called for last.
@@ -143,7 +142,7 @@ impl Listener {
         });
         let stream = Bound::new(py, stream)?;
         Stream::set_protocol_kind(&stream, &protocol, is_buffered);
-        let transport = call::new_instance(self.class.bind(py))?;
+        let transport = whole::new_instance(self.class.bind(py))?;
         transport.try_setattr(pyo3::intern!(py, "_stream"), &stream)?;
         let attached = match server {
             Some(server) => asyncio(py)?.attach_to_server(server, &transport),

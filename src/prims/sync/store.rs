@@ -18,7 +18,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::py::attach::attach_anywhere;
 use crate::py::cell::GilCell;
-use crate::py::refs;
+use crate::py::whole;
 
 /// An empty store with room for more than this gives it back.
 const MANY: usize = 256;
@@ -79,7 +79,7 @@ impl Store {
     /// # Errors
     /// Any other object, back.
     pub fn put(self: &Arc<Self>, py: Python<'_>, object: Py<PyAny>) -> Result<Stored, Py<PyAny>> {
-        if !refs::is_container(object.bind(py)) || self.opaque.load(Ordering::Relaxed) {
+        if !whole::is_container(object.bind(py)) || self.opaque.load(Ordering::Relaxed) {
             return Err(object);
         }
         let place = self.objects().put(object)?;
