@@ -88,8 +88,8 @@ class Python:
         return self._wheel(run, " extension", ["-m", EXTENSION / "Cargo.toml"], EXTENSION_TARGET)
 
     def build_one_wheel(self, run: Run) -> list[Path]:
-        """The same for every Python: by the oldest, for all of them. Without the clients of others, which it has."""
-        crate = ["-m", EXTENSION / "Cargo.toml", "--no-default-features", "--features", "abi3"]
+        """The same for every Python: made by the oldest, for all of them."""
+        crate = ["-m", EXTENSION / "Cargo.toml", "--features", "abi3"]
         return self._made(run, " one wheel", crate, EXTENSION_TARGET)
 
     def install_one_wheel(self, run: Run, made: list[Path]) -> bool:

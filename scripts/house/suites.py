@@ -35,6 +35,10 @@ USUAL = Variant("pytest")
 DEBUG = Variant("pytest-debug", ("-X", "dev"), {"PYTHONASYNCIODEBUG": "1"})
 # Without what pyloop knows of CPython's insides: the plain paths.
 PLAIN = Variant("pytest-plain", (), {"PYLOOP_ACCEL": "none"})
+# With the extension that is built once for every Python in the place of the one that is built for each.
+ONE_WHEEL = Variant("pytest-one-wheel")
+# What of the suite is about an extension, and not about the clients of others in it.
+_OF_ONE_WHEEL = "bridge cancel ends errors in_runtime native python streams"
 
 
 def left_out(variant: Variant, is_first: bool) -> list[str]:
@@ -63,7 +67,10 @@ class Suite:
         # What failed last is remembered for each run of its own: several go at a time.
         cache = ["-o", f"cache_dir={REPORTS.name}/cache/{self.name}"]
         command = [self.py.exe, *self.variant.options, "-m", "pytest", "-q", *cache, *args]
-        return run.step(name, command, self.py.env(**self.variant.env), count_words, judge_pytest, show=show)
+        env = self.py.env(**self.variant.env)
+        if self.variant is ONE_WHEEL:
+            env["PYTHONPATH"] = str(self.py.one_wheel)
+        return run.step(name, command, env, count_words, judge_pytest, show=show)
 
     def second_try(self, run: Run) -> None:
         """Runs a few failed tests again, with nothing beside them: a test of time fails when others are busy.
@@ -83,6 +90,11 @@ class Suite:
             first.ok, first.note = True, "passed when run again: see below"
             first.counts = Counts(first.counts.passed + failed, 0, first.counts.skipped)
             first.seconds += second.seconds
+
+
+def one_wheel(py: Python) -> Suite:
+    """Its own tests are in the usual suite."""
+    return Suite(py, ONE_WHEEL, tuple(f"tests/bridge/test_{name}.py" for name in _OF_ONE_WHEEL.split()))
 
 
 def fuzz(run: Run, py: Python, args: list[str], plain: bool = False, show: bool = True) -> None:

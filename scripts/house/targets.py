@@ -13,7 +13,7 @@ from house.release import release
 from house.rust import rust_test
 from house.settings import ARGS, ROOT
 from house.steps import Run
-from house.suites import DEBUG, PLAIN, USUAL, Suite, Variant, conformance, fuzz, left_out
+from house.suites import DEBUG, PLAIN, USUAL, Suite, Variant, conformance, fuzz, left_out, one_wheel
 
 PYTEST: dict[str, Variant] = {"py-test": USUAL, "py-test-debug": DEBUG, "py-test-plain": PLAIN}
 TARGETS = [
@@ -106,6 +106,7 @@ def everything(run: Run, found: list[Python]) -> None:
     python_lint(run, built[0])
     # One Python is enough for the plain paths.
     chosen = suites(built, USUAL, []) + suites(built, DEBUG, []) + suites(built[-1:], PLAIN, [])
+    chosen += map(one_wheel, built)
     run.together(
         [
             *(partial(suite.run, run, False) for suite in chosen),

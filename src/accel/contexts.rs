@@ -14,8 +14,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::{Acceleration, Probed, Why, raised};
+use crate::py::answer::owned;
 use crate::py::context::{enter, exit};
-use crate::py::error;
 
 pub static CONTEXTS: Acceleration = Acceleration::new("contexts");
 
@@ -116,9 +116,9 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
     // SAFETY: new references or NULL with an exception set; the words looked at are within the thread's state and the
     // context, whose size its class says.
     unsafe {
-        let context = error::owned(py, ffi::PyContext_New()).map_err(raised)?;
+        let context = owned(py, ffi::PyContext_New()).map_err(raised)?;
         let variable = ffi::PyContextVar_New(c"pyloop".as_ptr(), std::ptr::null_mut());
-        let variable = error::owned(py, variable).map_err(raised)?;
+        let variable = owned(py, variable).map_err(raised)?;
         let state = ffi::PyThreadState_Get();
         let is_current = |&at: &usize| word(state, at) == context.as_ptr() as usize;
         let has_variables = |&at: &usize| map_of(&context) == Some(Variables(word(context.as_ptr(), at)));
@@ -127,7 +127,7 @@ pub(super) fn probe(py: Python<'_>) -> Probed {
         let before = map_of(&context);
         enter(&context).map_err(raised)?;
         let in_thread_state = only((8..THREAD_STATE_SIZE).step_by(size_of::<usize>()).filter(is_current));
-        let token = error::owned(py, ffi::PyContextVar_Set(variable.as_ptr(), variable.as_ptr()));
+        let token = owned(py, ffi::PyContextVar_Set(variable.as_ptr(), variable.as_ptr()));
         exit(&context).map_err(raised)?;
         token.map_err(raised)?;
         let in_context = in_context.ok_or("a context's variables are in no one place")?;

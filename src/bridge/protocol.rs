@@ -15,7 +15,7 @@ use super::holding::Traverse;
 use super::link::Current;
 use super::waiters::ForeignWaiters;
 use crate::accel::stop_iteration;
-use crate::py::call::{self, Object};
+use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::iter::{Await, Next, Resume, Sent};
 use crate::py::{api, error, iter, names, refs};

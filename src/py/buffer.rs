@@ -7,6 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
+use super::answer::owned;
 use super::call::Object;
 use super::error;
 
@@ -70,7 +71,7 @@ impl Drop for View<'_> {
 pub fn gathered<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = object.py();
     // SAFETY: the Bound holds the object for the call. The function gives a new reference, or NULL with an exception set.
-    let view = unsafe { error::owned(py, ffi::PyMemoryView_FromObject(object.as_ptr()))? };
+    let view = unsafe { owned(py, ffi::PyMemoryView_FromObject(object.as_ptr()))? };
     Ok(view.try_call_method(pyo3::intern!(py, "tobytes"), ())?.cast_into::<PyBytes>()?)
 }
 

@@ -6,8 +6,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyType};
 
+use super::answer::owned;
 use super::call::{self, Object};
-use super::error;
 
 /// A method without arguments that one class has from a builtin one.
 #[derive(Debug)]
@@ -47,6 +47,6 @@ impl NoArgs {
         // `find` has seen. The Bound holds the object for the call, and the GIL.
         object
             .is_exact_instance(self.class.bind(py))
-            .then(|| unsafe { error::owned(py, (self.function)(object.as_ptr(), ptr::null_mut())) })
+            .then(|| unsafe { owned(py, (self.function)(object.as_ptr(), ptr::null_mut())) })
     }
 }

@@ -3,6 +3,7 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::answer::owned;
 use super::error;
 
 pub use super::api::copy_current;
@@ -13,7 +14,7 @@ pub use super::api::copy_current;
 /// MemoryError.
 pub fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
-    unsafe { error::owned(py, ffi::PyContext_New()) }
+    unsafe { owned(py, ffi::PyContext_New()) }
 }
 
 /// `context.copy()`.
@@ -24,7 +25,7 @@ pub fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the Bound holds the object, and the GIL; CPython itself checks that it is a context. It answers with a
     // new reference, or with NULL and an exception.
-    unsafe { error::owned(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
+    unsafe { owned(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
 /// Whether this is a `contextvars.Context` (the class has no subclasses).

@@ -21,6 +21,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyTypeInfo};
 
+use super::answer::owned;
 use super::call::{self, Object};
 use super::error;
 
@@ -103,7 +104,7 @@ impl<'a, 'py> Args<'a, 'py> {
         // method keeps alive) with a count of the tuple's own.
         unsafe {
             let tuple = ffi::PyTuple_New((self.count - first) as ffi::Py_ssize_t);
-            let tuple = error::owned(self.py, tuple)?;
+            let tuple = owned(self.py, tuple)?;
             for index in first..self.count {
                 let value = *self.values.add(index);
                 ffi::Py_INCREF(value);
@@ -182,7 +183,7 @@ pub fn usual<'py, M: Direct>(slf: &Bound<'py, M::Class>, args: Args<'_, 'py>) ->
         if args.count + keywords > 0 {
             all.extend_from_slice(std::slice::from_raw_parts(args.values, args.count + keywords));
         }
-        error::owned(py, ffi::PyObject_Vectorcall(usual.as_ptr(), all.as_ptr(), 1 + args.count, args.names))
+        owned(py, ffi::PyObject_Vectorcall(usual.as_ptr(), all.as_ptr(), 1 + args.count, args.names))
     }
 }
 
@@ -207,6 +208,6 @@ pub fn stand_before<M: Direct>(class: &Bound<'_, PyType>) -> PyResult<()> {
     }));
     M::usual().get_or_init(py, || usual.unbind());
     // SAFETY: `class` holds the type, and the definition is never freed; `entry` gets instances of `class` only.
-    let direct = unsafe { error::owned(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    let direct = unsafe { owned(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.try_setattr(M::NAME, direct)
 }

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyType};
 
 use super::call::Object;
 
-pub use super::answer::{answered, fetch, owned};
+pub use super::answer::{answered, fetch};
 
 /// `warnings.warn(text, category)`, as from the Python code that called.
 ///

@@ -1,7 +1,7 @@
 //! The iterator protocol below `await`: sending into a coroutine, and ending one with a value.
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::PyClass;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};

@@ -8,9 +8,8 @@ use std::sync::OnceLock;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCode, PyCodeInput, PyDict, PyType};
+use pyo3::types::{PyDict, PyType};
 
-use super::answer::owned;
 use super::call::Object;
 
 /// As `api::copy_current`.
@@ -42,25 +41,22 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
     coroutine_class(object.py()).is_ok_and(|class| object.get_type().is(&class))
 }
 
-/// As `api::frame`: that of a module's body which ends by itself.
+/// As `api::frame`: that of a generator that has not begun, which has none before it.
 ///
 /// # Errors
-/// MemoryError; what importing `sys` raises.
+/// MemoryError.
 pub fn frame<'py>(py: Python<'py>, name: &CStr) -> PyResult<Bound<'py, PyAny>> {
-    let code = PyCode::compile(py, c"frame = look()", c"<Rust>", PyCodeInput::File)?;
+    let globals = PyDict::new(py);
+    let function = py.eval(c"lambda: (yield)", Some(&globals), None)?;
+    globals.clear();
     let named = PyDict::new(py);
     for field in ["co_name", "co_qualname"] {
         named.set_item(field, name.to_string_lossy())?;
     }
-    let code = code.try_call_method_with("replace", (), &named)?;
-    let globals = PyDict::new(py);
-    globals.set_item("look", py.import("sys")?.try_getattr("_getframe")?)?;
-    // SAFETY: the Bounds hold the code and a dictionary for the call, and the GIL. CPython answers with a new reference, or
-    // with NULL and an exception.
-    unsafe { owned(py, ffi::PyEval_EvalCode(code.as_ptr(), globals.as_ptr(), globals.as_ptr()))? };
-    let frame = globals.as_any().get_item("frame")?;
-    globals.clear();
-    Ok(frame)
+    named.set_item("co_filename", "<Rust>")?;
+    let code = function.try_getattr("__code__")?.try_call_method_with("replace", (), &named)?;
+    function.try_setattr("__code__", code)?;
+    function.try_call(())?.try_getattr("gi_frame")
 }
 
 /// As `api::release`. PyO3's deallocators nest as deep as the objects do, of which each may hold the next: what is too deep

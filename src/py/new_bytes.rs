@@ -7,7 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::error;
+use super::answer::owned;
 
 // CPython's, which PyO3 does not name.
 unsafe extern "C" {
@@ -30,7 +30,7 @@ impl<'py> NewBytes<'py> {
     pub fn new(py: Python<'py>, size: usize) -> PyResult<Self> {
         let length = ffi::Py_ssize_t::try_from(size).map_err(|_| PyMemoryError::new_err(()))?;
         // SAFETY: bytes that are yet to be written; a new reference, or NULL with an exception set.
-        let bytes = unsafe { error::owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
+        let bytes = unsafe { owned(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
         Ok(Self { bytes, size, filled: 0 })
     }
 
@@ -68,7 +68,7 @@ impl<'py> NewBytes<'py> {
         // exception set.
         self.bytes = unsafe {
             _PyBytes_Resize(&raw mut bytes, length);
-            error::owned(py, bytes)?
+            owned(py, bytes)?
         };
         self.size = size;
         Ok(())

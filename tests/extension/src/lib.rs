@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 mod basics;
 mod faults;
 mod handlers;
-#[cfg(feature = "libraries")]
+#[cfg(all(feature = "libraries", not(feature = "abi3")))]
 mod libraries;
 mod methods;
 mod moved;
@@ -36,7 +36,7 @@ fn pyloop_extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     basics::add(module)?;
     faults::add(module)?;
     handlers::add(module)?;
-    #[cfg(feature = "libraries")]
+    #[cfg(all(feature = "libraries", not(feature = "abi3")))]
     libraries::add(module)?;
     methods::add(module)?;
     moved::add(module)?;
