@@ -1,11 +1,10 @@
 //! What stands in for the accelerations in a build for many Pythons (`abi3`): their plain paths, as far as a client needs
 //! them. Nothing here knows anyone's insides, so nothing is tried and nothing can be switched off.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::{PyClass, PyClassInitializer};
 
-/// A new instance, out of the cycle collector's sight until `py::refs::show`. PyO3 makes it, and frees it.
+/// A new instance, which PyO3 makes and frees.
 ///
 /// # Errors
 /// MemoryError.
@@ -13,11 +12,7 @@ pub fn create_late<T>(py: Python<'_>, make: impl FnOnce() -> (T,)) -> PyResult<B
 where
     T: PyClass + Into<PyClassInitializer<T>>,
 {
-    let object = Bound::new(py, make().0)?;
-    // SAFETY: the Bound holds the object, whose class has `__traverse__`: it has a collector's head. CPython allows
-    // untracking twice.
-    unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
-    Ok(object)
+    Bound::new(py, make().0)
 }
 
 /// Ending an iteration with a value: each time by a StopIteration of its own.

@@ -149,7 +149,7 @@ def test_each_file_of_accel_has_a_row_in_accelerations_md() -> None:
     broken = [
         f"{named(path)} has no row"
         for path in rust_files("accel")
-        if path.name not in ("mod.rs", "switch.rs") and path.stem not in names
+        if path.name not in ("mod.rs", "switch.rs", "limited.rs") and path.stem not in names
     ]
     known = "".join(path.read_text() for path in rust_files("accel"))
     known += (ROOT / "python" / "pyloop" / "_accel.py").read_text()
