@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::{Acceleration, Probed, expect, raised};
+use crate::py::answer::owned;
 use crate::py::call::Object;
 use crate::py::direct::Args;
 use crate::py::error;
@@ -112,7 +113,7 @@ pub fn call_usual<'py, E: Entry>(py: Python<'py>, args: &[&Bound<'py, PyAny>]) -
     // with a new reference, or with NULL and an exception.
     Some(unsafe {
         let called = (entered.usual)(entered.function.as_ptr(), values.as_ptr(), values.len(), std::ptr::null_mut());
-        error::owned(py, called)
+        owned(py, called)
     })
 }
 

@@ -2,7 +2,7 @@
 //! and by what is asked of the Python that is there. Stands in for `api`.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
 use pyo3::ffi;
@@ -45,13 +45,13 @@ pub fn is_native_coroutine(object: &Bound<'_, PyAny>) -> bool {
 ///
 /// # Errors
 /// MemoryError.
-pub fn frame<'py>(py: Python<'py>, name: &CStr) -> PyResult<Bound<'py, PyAny>> {
+pub fn frame<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let globals = PyDict::new(py);
     let function = py.eval(c"lambda: (yield)", Some(&globals), None)?;
     globals.clear();
     let named = PyDict::new(py);
     for field in ["co_name", "co_qualname"] {
-        named.set_item(field, name.to_string_lossy())?;
+        named.set_item(field, name)?;
     }
     named.set_item("co_filename", "<Rust>")?;
     let code = function.try_getattr("__code__")?.try_call_method_with("replace", (), &named)?;

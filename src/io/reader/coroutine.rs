@@ -24,7 +24,7 @@ use crate::accel::stop_iteration;
 use crate::bridge::awaitable::warn_never_awaited;
 use crate::future::Future;
 use crate::py::api;
-use crate::py::call::{self, Object};
+use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::{self, PreserveError, Slim};
 use crate::py::iter::{self, Await, Next, Resume, Sent};
