@@ -9,7 +9,8 @@ use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt};
 
 use super::from_py::{Called, PyFuture, TargetLoop};
 use super::locals::{TaskLocals, get_current_locals};
-use crate::py::{call, context};
+use crate::py::api;
+use crate::py::call::call_all;
 
 /// A Python function, plain or async, that Rust calls from any task and any thread, and awaits there.
 ///
@@ -92,15 +93,11 @@ impl Inner {
         let function = self.function.bind(py);
         let shared = self.locals.context(py);
         if shared.is_none() {
-            return Ok(Called { given: call::call_tuple(function, Some(&args))?, context: shared });
+            return Ok(Called { given: call_all(function, &args, None)?, context: shared });
         }
         // Its own: what a call sets is not another's, and a context that is entered can be no other call's.
-        let context = context::copy(&shared)?;
-        let given = {
-            let _inside = context::inside(&context)?;
-            call::call_tuple(function, Some(&args))?
-        };
-        Ok(Called { given, context })
+        let context = api::copy_context(&shared)?;
+        Ok(Called { given: api::call_inside(&context, function, &args)?, context })
     }
 }
 

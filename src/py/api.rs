@@ -5,18 +5,24 @@ use std::ffi::CString;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyFrame, PyType};
+use pyo3::types::{PyFrame, PyTuple, PyType};
 
-use super::answer::owned;
+use super::call::call_all;
+use super::context;
 
-/// `contextvars.copy_context()`.
+pub use super::context::{copy as copy_context, copy_current};
+
+/// `context.run(callable, *args)`.
 ///
 /// # Errors
-/// MemoryError.
-#[inline]
-pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
-    unsafe { owned(py, ffi::PyContext_CopyCurrent()) }
+/// What it raises; RuntimeError when the context is entered already.
+pub fn call_inside<'py>(
+    context: &Bound<'py, PyAny>,
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _inside = context::inside(context)?;
+    call_all(callable, args, None)
 }
 
 /// `types.CoroutineType`.

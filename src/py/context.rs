@@ -6,7 +6,15 @@ use pyo3::prelude::*;
 use super::answer::owned;
 use super::error;
 
-pub use super::api::copy_current;
+/// `contextvars.copy_context()`.
+///
+/// # Errors
+/// MemoryError.
+#[inline]
+pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the token says that the GIL is held. CPython answers with a new reference, or with NULL and an exception.
+    unsafe { owned(py, ffi::PyContext_CopyCurrent()) }
+}
 
 /// `contextvars.Context()`.
 ///

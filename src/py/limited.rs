@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::call::Object;
+use super::call::{Object, call_all};
 
 /// As `api::copy_current`.
 ///
@@ -25,6 +25,28 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     } else {
         find()?.bind(py).try_call(())
     }
+}
+
+/// As `api::copy_context`.
+///
+/// # Errors
+/// AttributeError for what is no context.
+pub fn copy_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    context.try_call_method(pyo3::intern!(context.py(), "copy"), ())
+}
+
+/// As `api::call_inside`.
+///
+/// # Errors
+/// What it raises; RuntimeError when the context is entered already.
+pub fn call_inside<'py>(
+    context: &Bound<'py, PyAny>,
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = context.py();
+    let all = PyTuple::new(py, std::iter::once(callable.clone()).chain(args.iter()).collect::<Vec<_>>())?;
+    call_all(&context.try_getattr(pyo3::intern!(py, "run"))?, &all, None)
 }
 
 /// As `api::coroutine_class`.
