@@ -39,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if extension := os.environ.get("PYLOOP_TEST_EXTENSION"):
+        sys.path.insert(
+            0, extension
+        )  # before the one that is installed; so it is in every child (support/process.py)
     global _stderr
     _stderr = os.dup(2)  # pytest points 2 at a file while a test runs
     config.add_cleanup(lambda: os.close(_stderr))

@@ -69,7 +69,7 @@ class Suite:
         command = [self.py.exe, *self.variant.options, "-m", "pytest", "-q", *cache, *args]
         env = self.py.env(**self.variant.env)
         if self.variant is ONE_WHEEL:
-            env["PYTHONPATH"] = str(self.py.one_wheel)
+            env["PYLOOP_TEST_EXTENSION"] = str(self.py.one_wheel)
         return run.step(name, command, env, count_words, judge_pytest, show=show)
 
     def second_try(self, run: Run) -> None:

@@ -1,7 +1,7 @@
 """One build of the tests' extension module for every CPython (`abi3`), beside the one for this CPython alone.
 
-`make build` has it made by the oldest CPython and installed for all of them, in a folder of its own. The other
-files of this folder are run with it, too (scripts/house/suites.py).
+`make build` has it made by the oldest CPython and installed for all of them, in a folder of its own. Other files
+of this folder are run with it, too (scripts/house/suites.py): PYLOOP_TEST_EXTENSION=.venv-3.13/one_wheel pytest
 """
 
 from __future__ import annotations

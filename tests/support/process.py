@@ -27,7 +27,9 @@ def command(kind: str, script: str, flags: Sequence[str] = ()) -> list[str]:
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without what would change a script's interpreter."""
     kept = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    return {**kept, **changes}
+    # The extension out of this folder instead of the one that is installed (conftest.py).
+    extension = os.environ.get("PYLOOP_TEST_EXTENSION")
+    return {**kept, **({"PYTHONPATH": extension} if extension else {}), **changes}
 
 
 class Script(subprocess.Popen[str]):
