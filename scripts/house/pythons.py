@@ -93,7 +93,7 @@ class Python:
         return self._made(run, " one wheel", crate, EXTENSION_TARGET)
 
     def install_one_wheel(self, run: Run, made: list[Path]) -> bool:
-        """Beside the extension for this Python, whose name it has; PYLOOP_TEST_EXTENSION has the tests take it."""
+        """Beside the one for this Python, whose name it has; PYLOOP_TEST_EXTENSION has the tests take it."""
         shutil.rmtree(self.one_wheel, ignore_errors=True)
         return self._install(run, " one wheel", ["--target", self.one_wheel, *made])
 

@@ -1,7 +1,9 @@
 """One build of the tests' extension module for every CPython (`abi3`), beside the one for this CPython alone.
 
-`make build` has it made by the oldest CPython and installed for all of them, in a folder of its own. Other files
-of this folder are run with it, too (scripts/house/suites.py): PYLOOP_TEST_EXTENSION=.venv-3.13/one_wheel pytest
+`make build` has it made by the oldest CPython and installed for all of them, in a folder of its own. Other
+files of this folder are run with it, too (scripts/house/suites.py): by hand with
+
+    PYLOOP_TEST_EXTENSION=.venv-3.13/one_wheel .venv-3.13/bin/python -m pytest tests/bridge
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def test_it_is_awaited_on_every_loop_by_every_task(loop: Loop, wheel: Any, stock
             if item == 3:
                 await stream.aclose()
         assert await wheel.calls_async(native) == 7
-        with pytest.raises(ValueError, match="^what$"):
+        with pytest.raises(ValueError, match=r"^what$"):
             await wheel.fails("what")
         never = asyncio.create_task(wheel.never())
         await asyncio.sleep(0)
