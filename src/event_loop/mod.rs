@@ -86,7 +86,8 @@ impl Loop {
         schedule::time()
     }
 
-    /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one).
+    /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one). Gives its
+    /// handle. RuntimeError when the loop is closed.
     #[pyo3(signature = (callback, *args, context = None))]
     fn call_soon<'py>(
         slf: &Bound<'py, Self>,
@@ -117,7 +118,7 @@ impl Loop {
         schedule::soon_in(slf.as_super(), lane, schedule::parts(callback, args, context))
     }
 
-    /// `call_soon` from any thread; a sleeping loop wakes up.
+    /// `call_soon` from any thread; a sleeping loop wakes up. RuntimeError when the loop is closed.
     #[pyo3(signature = (callback, *args, context = None))]
     fn call_soon_threadsafe<'py>(
         slf: &Bound<'py, Self>,
@@ -133,7 +134,7 @@ impl Loop {
         Ok(schedule::call_soon_threadsafe(state, parts)?.into_any())
     }
 
-    /// Have `callback(*args)` called after `delay` seconds.
+    /// Have `callback(*args)` called after `delay` seconds. Gives its handle. RuntimeError when the loop is closed.
     #[pyo3(signature = (delay, callback, *args, context = None))]
     fn call_later<'py>(
         slf: &Bound<'py, Self>,
@@ -155,7 +156,7 @@ impl Loop {
         Ok(schedule::call_later(state, &delay, parts)?.into_any())
     }
 
-    /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`.
+    /// Have `callback(*args)` called at `when`, in seconds of `loop.time()`. Gives its handle. RuntimeError if closed.
     #[pyo3(signature = (when, callback, *args, context = None))]
     fn call_at<'py>(
         slf: &Bound<'py, Self>,
@@ -194,6 +195,7 @@ impl Loop {
     ///
     /// `priority`: `pyloop.HIGH` steps go before the next batch of normal work, `pyloop.LOW` ones run when nothing
     /// else is ready (or after 64 batches). `eager_start`: run the first step at once, as the running Python's tasks.
+    /// RuntimeError when the loop is closed, ValueError for another priority, TypeError for one and a task factory.
     #[pyo3(
         signature = (coro, *, name = Given::no(), context = Given::no(), priority = None, eager_start = Given::no(),
                      **kwargs),
@@ -265,6 +267,7 @@ impl Loop {
         Ok(())
     }
 
+    /// The task factory, or None.
     fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)))
     }
@@ -311,14 +314,17 @@ impl Loop {
         state.wake_if_away();
     }
 
+    /// Whether the loop runs, in whichever thread.
     fn is_running(slf: &Bound<'_, Self>) -> bool {
         slf.as_super().get().shared.lifecycle.is_running()
     }
 
+    /// Whether `close` was called.
     fn is_closed(slf: &Bound<'_, Self>) -> bool {
         slf.as_super().get().shared.lifecycle.is_closed()
     }
 
+    /// Whether the debug mode is on.
     fn get_debug(slf: &Bound<'_, Self>) -> bool {
         slf.as_super().get().debug.get(slf.py())
     }
