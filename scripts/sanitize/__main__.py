@@ -65,6 +65,7 @@ BUT = [
     "--ignore=tests/docs/test_rust_library.py",
     "--ignore=tests/tasks/test_scale.py",  # time and memory
     "--ignore=tests/docs/test_examples.py",  # time
+    "--ignore=tests/docs/test_integrations.py",  # time: servers in processes of their own
     # Several processes each, or another library's threads.
     "--ignore=tests/ecosystem/test_with_distributed.py",
     "--ignore=tests/ecosystem/test_with_grpc.py",
