@@ -99,20 +99,6 @@ impl<T, E> Returned<Result<T, E>> {
     }
 }
 
-impl<R> Returned<R> {
-    /// The next item of an async iterator.
-    ///
-    /// # Errors
-    /// The function's; StopAsyncIteration at the end.
-    #[inline]
-    pub fn into_item(self) -> PyResult<R::Value>
-    where
-        R: Item,
-    {
-        self.0.into_item()
-    }
-}
-
 /// What `Returned` has for what is no `Result`.
 pub trait Plain<T> {
     /// # Errors
@@ -125,6 +111,15 @@ impl<T> Plain<T> for Returned<T> {
     fn into_result(self) -> PyResult<T> {
         Ok(self.0)
     }
+}
+
+/// The next item of an async iterator.
+///
+/// # Errors
+/// The function's; StopAsyncIteration at the end.
+#[inline]
+pub fn into_item<R: Item>(given: R) -> PyResult<R::Value> {
+    given.into_item()
 }
 
 /// What `__anext__` gives.

@@ -5,8 +5,8 @@
 //! the future to one of the functions of `pyloop::__expansion`. A method with `self` is called by another `async fn`, which has
 //! the object and borrows it when it is polled.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Attribute, Block, Error, ImplItem, ImplItemFn, Item, ItemFn, ItemImpl, Meta, Result, Signature, Visibility};
 
 use crate::options::Way;
@@ -57,7 +57,7 @@ fn expand_function(way: Way, function: ItemFn) -> Result<TokenStream> {
     let (python_name, _) = python_name(&function.attrs, name);
     let passed = &parts.passed;
     let call = quote!(#name(#(#passed),*));
-    let body = body(way, &quote!(#python_name), &call, &parts, &quote!(__pyloop_output), &quote!(into_result));
+    let body = body(way, at(name), &quote!(#python_name), &call, &parts, &quote!(__pyloop_output), false);
     let own = Own { visibility: &Visibility::Inherited, attributes: &function.attrs, documented: false };
     let own = own.with(&function.sig, &parts, &function.block);
     let outer = for_python(&function.attrs);
@@ -145,22 +145,24 @@ fn take_way(attributes: &mut Vec<Attribute>, default: Way, is_async: bool) -> Re
 /// What Python calls, and what stands in the impl block beside it.
 fn expand_method(way: Way, method: &ImplItemFn, class: &syn::Type) -> Result<(TokenStream, TokenStream)> {
     check_way(&method.sig, way)?;
-    check_kind(&method.attrs)?;
+    check_kind(&method.attrs, &method.sig)?;
     let parts = Parts::of(&method.sig, way)?;
     let name = &method.sig.ident;
     let (python_name, is_given) = python_name(&method.attrs, name);
     let has_self = parts.receiver != Receiver::None;
     let cfg: Vec<_> = method.attrs.iter().filter(|one| one.path().is_ident("cfg")).collect();
     let passed = &parts.passed;
-    let asked = quote!(::pyloop::__expansion::Borrowing(&__pyloop_slf));
+    let at = at(name);
+    let asked = quote_spanned!(at=> ::pyloop::__expansion::Borrowing(&__pyloop_slf));
     let (borrowed, this) = match parts.receiver {
         Receiver::None => (None, None),
-        Receiver::Shared => (Some(quote!(let __pyloop_this = #asked.shared()?;)), Some(quote!(&__pyloop_this,))),
+        Receiver::Shared => {
+            (Some(quote_spanned!(at=> let __pyloop_this = #asked.shared()?;)), Some(quote!(&__pyloop_this,)))
+        }
         Receiver::Exclusive => {
-            (Some(quote!(let mut __pyloop_this = #asked.exclusive()?;)), Some(quote!(&mut __pyloop_this,)))
+            (Some(quote_spanned!(at=> let mut __pyloop_this = #asked.exclusive()?;)), Some(quote!(&mut __pyloop_this,)))
         }
     };
-    let finish = if python_name == "__anext__" { quote!(into_item) } else { quote!(into_result) };
     let (call, output, held) = if way == Way::Blocking {
         let call = quote!(#borrowed Self::#name(#this #(#passed),*));
         (call, quote!(__pyloop_output), None)
@@ -190,7 +192,7 @@ fn expand_method(way: Way, method: &ImplItemFn, class: &syn::Type) -> Result<(To
         (quote!(Self::#name(#(#passed),*)), quote!(__pyloop_output), None)
     };
     let full = quote!(__PYLOOP_NAME);
-    let body = body(way, &full, &call, &parts, &output, &finish);
+    let body = body(way, at, &full, &call, &parts, &output, python_name == "__anext__");
     let own = Own { visibility: &method.vis, attributes: &method.attrs, documented: true };
     let own = own.with(&method.sig, &parts, &method.block);
     let slf = has_self.then(|| quote!(__pyloop_slf: ::pyloop::__expansion::Py<Self>));
@@ -249,25 +251,32 @@ fn head(visibility: &Visibility, name: &Ident, slf: &[TokenStream], parts: &Part
 /// What Python calls does: it gives the future to its way.
 fn body(
     way: Way,
+    at: Span,
     name: &TokenStream,
     call: &TokenStream,
     parts: &Parts,
     output: &TokenStream,
-    finish: &TokenStream,
+    is_item: bool,
 ) -> TokenStream {
-    let finished = |output: &TokenStream| quote!(::pyloop::__expansion::Returned(#output).#finish());
+    let finished = |output: &TokenStream| {
+        if is_item {
+            quote_spanned!(at=> ::pyloop::__expansion::into_item(#output))
+        } else {
+            quote_spanned!(at=> ::pyloop::__expansion::Returned(#output).into_result())
+        }
+    };
     let (by_name, by_output) = (quote!(__pyloop_py, #name), finished(output));
     let finish = quote!(|__pyloop_output| #by_output);
     let given = match way {
-        Way::InPlace => quote!(::pyloop::__expansion::InPlace(#call).into_py(#by_name, #finish)),
-        Way::Spawned => quote!(::pyloop::__expansion::spawn(#by_name, #call, #finish)),
+        Way::InPlace => quote_spanned!(at=> ::pyloop::__expansion::InPlace(#call).into_py(#by_name, #finish)),
+        Way::Spawned => quote_spanned!(at=> ::pyloop::__expansion::spawn(#by_name, #call, #finish)),
         Way::Shielded => {
             let token = if parts.takes_token { token().to_token_stream() } else { quote!(_) };
-            quote!(::pyloop::__expansion::shield(#by_name, move |#token| #call, #finish))
+            quote_spanned!(at=> ::pyloop::__expansion::shield(#by_name, move |#token| #call, #finish))
         }
         Way::Blocking => {
             let output = finished(&quote!({ #call }));
-            quote!(::pyloop::__expansion::block(#by_name, move || #output))
+            quote_spanned!(at=> ::pyloop::__expansion::block(#by_name, move || #output))
         }
     };
     quote! {
@@ -275,6 +284,11 @@ fn body(
         use ::pyloop::__expansion::{Guarded as _, NotSend as _, Plain as _};
         #given
     }
+}
+
+/// Where what a compiler has to say about the expansion is the function's, and the names are the macro's.
+fn at(name: &Ident) -> Span {
+    Span::call_site().located_at(name.span())
 }
 
 /// The function itself.

@@ -173,10 +173,16 @@ pub fn is_for_python(attribute: &Attribute) -> bool {
     is_pyo3(attribute) || ["doc", "cfg", "cfg_attr"].iter().any(|name| attribute.path().is_ident(name))
 }
 
-/// Refuse what gives no awaitable.
-pub fn check_kind(attributes: &[Attribute]) -> Result<()> {
-    let found = attributes.iter().find(|one| name_of(one).is_some_and(|name| NO_METHODS.contains(&name.as_str())));
-    found.map_or(Ok(()), |one| Err(Error::new_spanned(one, "this is no method: it cannot be awaited")))
+/// Refuse what gives no awaitable, and what has no object to be called on.
+pub fn check_kind(attributes: &[Attribute], signature: &Signature) -> Result<()> {
+    let is = |one: &Attribute, names: &[&str]| name_of(one).is_some_and(|name| names.contains(&name.as_str()));
+    if let Some(found) = attributes.iter().find(|one| is(one, &NO_METHODS)) {
+        return Err(Error::new_spanned(found, "this is no method: it cannot be awaited"));
+    }
+    if signature.inputs.is_empty() && !attributes.iter().any(|one| is(one, &["staticmethod"])) {
+        return Err(Error::new_spanned(&signature.ident, "a method without `self` is a `#[staticmethod]`"));
+    }
+    Ok(())
 }
 
 /// Its name in Python, and whether an attribute says so.

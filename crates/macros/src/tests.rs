@@ -399,6 +399,12 @@ fn what_is_no_function_of_pythons_is_refused() {
     for kind in [quote!(new), quote!(getter), quote!(setter(value))] {
         assert_eq!(method(quote!(#[#kind] async fn work(&self) {})), "this is no method: it cannot be awaited");
     }
+    assert_eq!(
+        method(quote!(
+            async fn work() {}
+        )),
+        "a method without `self` is a `#[staticmethod]`"
+    );
     // All of them at once.
     let text = expand(
         quote!(),
