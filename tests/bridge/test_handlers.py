@@ -216,17 +216,21 @@ def test_a_cancelled_handler_is_a_cancelled_error(loop: Loop) -> None:
 def test_a_call_that_is_dropped_cancels_the_task(loop: Loop, spawned: bool) -> None:
     ended = list[str]()
 
-    async def handler() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
-
     async def main() -> None:
-        assert await ext.asks_and_gives_up(handler, 0.001, spawned)
+        begun, never = asyncio.Event(), asyncio.Event()
+
+        async def handler() -> None:
+            begun.set()
+            try:
+                await never.wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        assert await ext.asks_and_gives_up(handler, begun.wait, spawned)
         await until(lambda: ended == ["cancelled"] and len(asyncio.all_tasks()) == 1)
-        assert not await ext.asks_and_gives_up(lambda: None, 60, spawned)
+        assert not await ext.asks_and_gives_up(lambda: None, never.wait, spawned)
+        await until(lambda: len(asyncio.all_tasks()) == 1)
 
     loop.run_until_complete(main())
 

@@ -1,7 +1,5 @@
 //! Python functions that Rust calls.
 
-use std::time::Duration;
-
 use futures::future::try_join_all;
 use pyloop::Callback;
 use pyo3::exceptions::PyRuntimeError;
@@ -45,11 +43,17 @@ async fn asks_from_anywhere(handler: Callback) -> PyResult<(Py<PyAny>, Py<PyAny>
     Ok((first, second))
 }
 
-/// Gives a call up after `seconds`: true if it was too slow.
+/// Gives a call up as soon as another has ended: true if the first had not.
 #[pyloop::awaitable]
 #[pyfunction]
-async fn asks_and_gives_up(handler: Callback, seconds: f64, spawned: bool) -> PyResult<bool> {
-    let asking = async move { tokio::time::timeout(Duration::from_secs_f64(seconds), handler.call(())).await.is_err() };
+async fn asks_and_gives_up(handler: Callback, when: Callback, spawned: bool) -> PyResult<bool> {
+    let asking = async move {
+        tokio::select! {
+            biased;
+            _ = handler.call(()) => false,
+            _ = when.call(()) => true,
+        }
+    };
     if !spawned {
         return Ok(asking.await);
     }
