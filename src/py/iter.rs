@@ -6,7 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple};
 
-use super::api::{is_native_coroutine, since_3_14};
+use super::api::since_3_14;
 use super::call::{Object, call_all};
 use super::error::{Slim, fetch, warn};
 
@@ -39,15 +39,9 @@ pub trait Resume: PyClass {
 }
 
 /// `inspect.isawaitable(object)`, but for generators that are marked as coroutines.
-///
-/// # Errors
-/// What a metaclass raises.
-pub fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if is_native_coroutine(object) {
-        return Ok(true);
-    }
-    let found = object.get_type().into_any().try_getattr_opt(pyo3::intern!(object.py(), "__await__"))?;
-    Ok(found.is_some())
+pub fn is_awaitable(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the Bound holds the object, and the object its class, of which a slot is read: there is one where `__await__` is.
+    unsafe { !ffi::PyType_GetSlot(ffi::Py_TYPE(object.as_ptr()), ffi::Py_am_await).is_null() }
 }
 
 /// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.
