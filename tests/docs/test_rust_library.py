@@ -1,8 +1,9 @@
-"""The library of docs/extensions.md, built from the page alone as a reader would, and its program on top."""
+"""The library of docs/extensions.md, built from the page alone as a reader would, and its program on top; the folder to
+copy, examples/extension, and its own tests.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from support.library import ROOT, built
 from support.process import environment
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extensions.md"
 
 
@@ -34,23 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert manifest.count('pyloop = { version = "0.1", ') == 1
     manifest = manifest.replace('pyloop = { version = "0.1", ', path)
     (crate / "Cargo.toml").write_text(f"{manifest}\n[workspace]\n")
-    shutil.copy(ROOT / "Cargo.lock", crate)
     (crate / "src").mkdir()
     (crate / "src" / "lib.rs").write_text(block("<!-- from tests/rust/guide.rs: library -->", "rust"))
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "mylib"
-    python = os.environ.get("PYLOOP_BASE_PYTHON") or sys._base_executable  # type: ignore[attr-defined]
-    env = environment(PYO3_PYTHON=python, PYO3_BUILD_EXTENSION_MODULE="1")
-    if sys.platform == "darwin":
-        env["RUSTFLAGS"] = "-Clink-arg=-undefined -Clink-arg=dynamic_lookup"  # as maturin has it
-    command = ["cargo", "build", "--quiet", "--target-dir", str(target)]
-    ran = subprocess.run(
-        command, cwd=crate, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stderr, ran.stderr
-    ending = "dylib" if sys.platform == "darwin" else "so"
-    shutil.copy(target / "debug" / f"libmylib.{ending}", crate / "mylib.so")
-    return crate
+    return built(crate, "mylib")
 
 
 @pytest.mark.parametrize("loop", ["", "import pyloop\npyloop.install()\n"], ids=["asyncio", "pyloop"])
@@ -71,3 +58,32 @@ def test_without_the_loop_there_is_no_module_of_pyloops_inside(folder: Path) -> 
     built = (folder / "mylib.so").read_bytes()
     assert b"PyInit_mylib" in built
     assert b"PyInit__native" not in built
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of examples/extension, built."""
+    crate = tmp_path_factory.mktemp("example") / "myredis"
+    shutil.copytree(ROOT / "examples" / "extension", crate, ignore=shutil.ignore_patterns("target", "Cargo.lock"))
+    manifest = crate / "Cargo.toml"
+    text = manifest.read_text()
+    assert text.count('path = "../.."') == 1
+    manifest.write_text(text.replace('path = "../.."', f'path = "{ROOT}"'))
+    return built(crate, "myredis")
+
+
+def test_the_folder_to_copy_passes_its_own_tests(example: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=example,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=9,
+        env=environment(PYTHONPATH=str(example)),
+    )
+    assert ran.returncode == 0 and "15 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_the_folder_to_copy_is_short(example: Path) -> None:
+    assert len((example / "src" / "lib.rs").read_text().splitlines()) < 150
