@@ -2,7 +2,9 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, final
 
-type Reply = str | int | bytes | list[Reply] | None
+__all__ = ["Client", "RedisError", "Subscription"]
+
+type _Reply = str | int | bytes | list[_Reply] | None
 
 class RedisError(Exception): ...
 
@@ -10,11 +12,15 @@ class RedisError(Exception): ...
 class Client:
     @staticmethod
     def connect(host: str, port: int) -> Coroutine[Any, Any, Client]: ...
-    def execute(self, *words: bytes | bytearray) -> Coroutine[Any, Any, Reply]: ...
+    def execute(self, *words: bytes | bytearray) -> Coroutine[Any, Any, _Reply]: ...
     def subscribe(self, channel: str) -> Coroutine[Any, Any, Subscription]: ...
     def __aenter__(self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None, /
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+        /,
     ) -> Coroutine[Any, Any, None]: ...
 
 @final

@@ -19,6 +19,9 @@ ONCE = [f"--ignore=tests/{name}.py" for name in _ONCE.split()]
 # Programs of others with much traffic, servers and processes: with each Python, but not in each variant.
 _LONG = "aiosqlite asyncpg distributed grpc httpx redis tornado uvicorn websockets"
 LONG = [f"--ignore=tests/ecosystem/test_with_{name}.py" for name in _LONG.split()]
+# The end of a process is tried out six times with each Python, and once in the other variants.
+_ENDS = "tests/bridge/test_faults.py::test_a_process_ends_in_silence_whatever_is_pending"
+LONG += [f"--deselect={_ENDS}[{time}-" for time in range(1, 6)]
 
 
 @dataclass(frozen=True)

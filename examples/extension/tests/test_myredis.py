@@ -7,9 +7,8 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
-
 import myredis
+import pytest
 
 values: dict[bytes, bytes] = {}
 listeners: list[asyncio.StreamWriter] = []
@@ -64,7 +63,8 @@ def run(request: pytest.FixtureRequest) -> Callable[[Test], None]:
         pytest.skip(f"{request.param} is not installed")
 
     async def main(test: Test) -> None:
-        values.clear(), listeners.clear()
+        values.clear()
+        listeners.clear()
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             await test(*server.sockets[0].getsockname())
