@@ -102,7 +102,9 @@ def main() -> int:
     target = ["--target-dir", os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))]
     commands = [["cargo", "test", "--doc", *target]]
     commands += [["cargo", "run", "-q", *target, "--example", name] for name in PROGRAMS]
-    return max(subprocess.run(command, cwd=PLACE, check=False).returncode for command in commands)
+    # A signal's code is negative.
+    codes = [subprocess.run(command, cwd=PLACE, check=False).returncode for command in commands]
+    return int(any(codes))
 
 
 if __name__ == "__main__":

@@ -100,9 +100,12 @@ fn number(py: Python<'_>, count: usize) -> Bound<'_, PyInt> {
 #[inline]
 pub fn install(py: Python<'_>, streams: &Streams) {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    if !INSTALLED.swap(true, Ordering::Relaxed)
-        && let Err(raised) = install_all(streams.reader.bind(py), streams.writer.bind(py))
-    {
+    // A load for each packet; the GIL is held, so nobody comes between it and the store.
+    if INSTALLED.load(Ordering::Relaxed) {
+        return;
+    }
+    INSTALLED.store(true, Ordering::Relaxed);
+    if let Err(raised) = install_all(streams.reader.bind(py), streams.writer.bind(py)) {
         error::unraisable(py, raised, None);
     }
 }
