@@ -11,6 +11,7 @@ use crate::py::call::Object;
 const MODULES: &[(&str, &str)] = &[
     ("pyloop", include_str!("../python/pyloop/__init__.py")),
     ("pyloop._accel", include_str!("../python/pyloop/_accel.py")),
+    ("pyloop._awaits", include_str!("../python/pyloop/_awaits.py")),
     ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
     ("pyloop._forks", include_str!("../python/pyloop/_forks.py")),
     ("pyloop._include", include_str!("../python/pyloop/_include.py")),
@@ -27,11 +28,16 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._subprocess", include_str!("../python/pyloop/_subprocess.py")),
     ("pyloop._tls", include_str!("../python/pyloop/_tls.py")),
     ("pyloop._datagrams", include_str!("../python/pyloop/_datagrams.py")),
+    ("pyloop._tree", include_str!("../python/pyloop/_tree.py")),
+    ("pyloop._top", include_str!("../python/pyloop/_top.py")),
     ("pyloop._transports", include_str!("../python/pyloop/_transports.py")),
+    ("pyloop._window_client", include_str!("../python/pyloop/_window_client.py")),
+    ("pyloop._window_server", include_str!("../python/pyloop/_window_server.py")),
     ("pyloop._whole", include_str!("../python/pyloop/_whole.py")),
     ("pyloop.fs", include_str!("../python/pyloop/fs.py")),
     ("pyloop.pytest_plugin", include_str!("../python/pyloop/pytest_plugin.py")),
     ("pyloop.sync", include_str!("../python/pyloop/sync.py")),
+    ("pyloop.window", include_str!("../python/pyloop/window.py")),
 ];
 
 /// Have `import pyloop` find this program's own copy of the package, before any that is installed. `#[pyloop::main]`

@@ -14,15 +14,19 @@ same thread. A program that uses asyncio as documented runs unchanged.
 | `HIGH`, `NORMAL`, `LOW` | `loop.create_task(coroutine, priority=pyloop.HIGH)` |
 | `sleep` | `asyncio.sleep` as a Rust future |
 | `EventLoop`, `Task`, `Future`, `RustFuture` | the classes, for `isinstance` and annotations |
+| `dump`, `open_window` | what the loops do now: a tree, and for `python -m pyloop ps PID` |
 | `accelerations` | what leans on CPython's insides, and whether it is on |
 | `get_include` | where `pyloop.h` is, for extension modules in C and C++ |
 | `pyloop.sync`, `pyloop.fs` | tokio's channels and locks; files and directories |
+| `pyloop.window` | the tasks of running loops, as values |
 
 From a shell: `python -m pyloop program.py`, `uvicorn --loop pyloop:new_event_loop app:app`,
 `pytest -p pyloop.pytest_plugin`. Times are seconds, as floats, everywhere.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from pyloop import _native as _native
 from pyloop._include import get_include
@@ -31,6 +35,9 @@ from pyloop._native import Future, RustFuture, Task, __version__, accelerations,
 from pyloop._policy import install
 from pyloop._run import HIGH, LOW, NORMAL, Priority, run
 from pyloop._run_in_thread import run_in_thread
+
+if TYPE_CHECKING:
+    from pyloop.window import dump, open_window
 
 __all__ = [
     "HIGH",
@@ -43,13 +50,25 @@ __all__ = [
     "Task",
     "__version__",
     "accelerations",
+    "dump",
     "get_include",
     "install",
     "new_event_loop",
+    "open_window",
     "run",
     "run_in_thread",
     "sleep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Few programs look into themselves: the others do not pay for the import.
+    if name in ("dump", "open_window"):
+        from pyloop import window
+
+        return getattr(window, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 try:
     from pyloop._policy import EventLoopPolicy

@@ -17,6 +17,8 @@ from pyloop._policy import install
 
 USAGE = """\
 python -m pyloop [-m MODULE | -c CODE | FILE | -] [ARGUMENT ...]
+python -m pyloop ps PID [--json] [--limit N]
+python -m pyloop top PID [--interval SECONDS] [--limit N]
 
 Runs a program as python itself does, on pyloop: asyncio.run and asyncio.new_event_loop make pyloop's loops.
 A loop that the program makes in another way (a loop_factory, a policy of its own) stays what it is, and the
@@ -24,6 +26,10 @@ processes that it starts are python's as ever.
 
 FILE is a script, or a folder or zip file with a __main__.py; - is the standard input. Without any of them:
 asyncio's interactive interpreter, where `await` may be used directly.
+
+ps shows the tasks of the loops in a running process: where each waits, for what, and for how long; top shows
+them as they go. The process has CPython 3.14 or later, or has a window open (PYLOOP_WINDOW=1,
+pyloop.open_window()). Where there is a file called ps or top, it is run.
 
   -h, --help     this text
   -V, --version  pyloop's version, and Python's
@@ -47,6 +53,8 @@ def main() -> None:
         case ["-c", code, *arguments]:
             _forget_path("")
             _run_code(code, "<string>", ["-c", *arguments])
+        case ["ps" | "top" as look, *arguments] if not os.path.exists(look):
+            sys.exit(_look(look, arguments))
         case ["-", *arguments]:
             _forget_path("")
             _run_code(sys.stdin.read(), "<stdin>", ["-", *arguments])
@@ -55,6 +63,17 @@ def main() -> None:
         case _:
             print(USAGE, end="", file=sys.stderr)
             sys.exit(2)
+
+
+def _look(look: str, arguments: list[str]) -> int:
+    """Look into another process; the exit status."""
+    if look == "ps":
+        from pyloop._window_client import ps
+
+        return ps(arguments)
+    from pyloop._top import top
+
+    return top(arguments)
 
 
 def use_pyloop() -> None:

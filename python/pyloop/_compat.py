@@ -38,6 +38,8 @@ from collections.abc import AsyncGenerator, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from pyloop import _awaits
+
 if TYPE_CHECKING:
     from typing import type_check_only
 
@@ -170,6 +172,10 @@ def format_callback_source(callback: Any, args: tuple[Any, ...], debug: bool) ->
     return str(format_helpers._format_callback_source(callback, args, **keywords))
 
 
+#: The tasks that await a future of ours, for asyncio's call graphs (`Future._asyncio_awaited_by`).
+awaited_by: Callable[[Any], Any] = _awaits.awaited_by
+
+
 def extract_stack() -> Any:
     """Where the native call comes from, for `_source_traceback` (debug mode).
 
@@ -177,18 +183,6 @@ def extract_stack() -> Any:
     """
     caller = sys._getframe().f_back
     return traceback.StackSummary() if caller is None else format_helpers.extract_stack(caller)
-
-
-def awaited_by(future: Any) -> frozenset[asyncio.Task[Any]] | None:
-    """The tasks that await a future of ours, for asyncio's call graphs (`Future._asyncio_awaited_by`)."""
-    callbacks = [callback for callback, _ in future._callbacks or ()]
-    return frozenset(callback.__self__ for callback in callbacks if _is_wakeup(callback)) or None
-
-
-def _is_wakeup(callback: Any) -> bool:
-    """Whether this done callback wakes a task: ours, asyncio's native one or its Python one."""
-    name = getattr(callback, "__qualname__", "").rpartition(".")[2]
-    return name in ("task_wakeup", "__wakeup") and isinstance(callback.__self__, asyncio.Task)
 
 
 def done_handle(callback: Any, future: Any, loop: EventLoop, context: contextvars.Context) -> events.Handle:
@@ -561,6 +555,11 @@ def log_debug_of(loop: Any, text: str, *about: Any) -> None:
 def log_info(text: str, *about: Any) -> None:
     """A line of the debug mode, of its louder kind."""
     logger.info(text, *about)
+
+
+def log_warning(text: str, *about: Any) -> None:
+    """What is not as somebody has asked for."""
+    logger.warning(text, *about)
 
 
 def warn_of_lost_pipe_write() -> None:

@@ -46,6 +46,15 @@ def note(loop: EventLoop) -> None:
     _loops.add(loop)
 
 
+def all_loops() -> list[EventLoop]:
+    """The loops of this process that somebody has."""
+    while True:
+        try:
+            return list(_loops)
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
+
+
 class Inheritable(LoopPart):
     """What an inherited loop does in a child."""
 

@@ -7,6 +7,7 @@ CPython's code, kept by CPython.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import sys
 import weakref
@@ -25,6 +26,12 @@ from pyloop._transports import Transports
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
+
+    from pyloop.window import TaskInfo
+
+
+#: Whether who starts the process wants to look into it (`pyloop.open_window`).
+_WINDOW = os.environ.get("PYLOOP_WINDOW", "") not in ("", "0")
 
 
 class _Slots(_native.Loop):
@@ -78,6 +85,10 @@ class EventLoop(
         self._pidfds = set()
         _accel.show_tasks_of(self)
         _forks.note(self)
+        if _WINDOW:
+            from pyloop._window_server import open_as_asked
+
+            open_as_asked()
 
     def run_forever(self) -> None:
         """Run until `stop()` is called.
@@ -118,6 +129,15 @@ class EventLoop(
         self._close_pidfds()
         base_events.BaseEventLoop.close(self)
         self._close()
+
+    def tasks(self, *, limit: int | None = None) -> tuple[TaskInfo, ...]:
+        """The tasks that are not done, `limit` of them at most: where each waits, for what, and for how long.
+
+        `pyloop.dump(loop)` shows them as a tree. Raises ValueError for a `limit` below 0.
+        """
+        from pyloop.window import tasks_of
+
+        return tasks_of(self, limit=limit)
 
     async def getaddrinfo(
         self,

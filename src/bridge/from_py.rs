@@ -4,6 +4,7 @@
 //! loop's thread; else by a message to the loop. Nothing but the loop's thread touches Python.
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::body::Output;
 use super::callback::callback_waker;
-use super::link::NativeLoop;
+use super::link::{Awaiter, NativeLoop, stepping};
 use super::locals::{TaskLocals, get_current_locals};
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
@@ -407,7 +408,7 @@ impl Inner {
             self.finish(result_of(&task));
             return Ok(());
         }
-        let call = Bound::new(py, DoneCall(Arc::downgrade(self)))?;
+        let call = Bound::new(py, DoneCall { inner: Arc::downgrade(self), awaiter: stepping(py) })?;
         task.try_call_method(pyo3::intern!(py, "add_done_callback"), (call,))?;
         let ours = self.target.native.is_some() && call::same(task.get_type().as_any(), task_class(py)?.as_any());
         let task = if ours { WeakRef::of(&task) } else { WeakRef::Strong(task.unbind()) };
@@ -505,7 +506,10 @@ impl ErrandCall {
 /// The task's done callback. It does not keep alive what has the task: a task that nobody runs any more must be able
 /// to go.
 #[pyclass(frozen, module = "pyloop._native")]
-struct DoneCall(Weak<Inner>);
+struct DoneCall {
+    inner: Weak<Inner>,
+    awaiter: Awaiter,
+}
 
 #[pymethods]
 impl DoneCall {
@@ -514,11 +518,18 @@ impl DoneCall {
         let py = future.py();
         // Asked in any case: an exception that nobody waits for is not reported.
         let result = result_of(future);
-        let Some(inner) = self.0.upgrade() else { return };
+        let Some(inner) = self.inner.upgrade() else { return };
         drop(inner.task.take(py));
         if !inner.dropped.load(Ordering::SeqCst) {
             inner.finish(result);
         }
+    }
+
+    /// `id()` of the task whose step has started it, for who asks what awaits what: the Rust future that waits for it is
+    /// what that task awaits, unless it was handed on since. None: it was started elsewhere.
+    #[getter]
+    fn _awaiter(&self) -> Option<usize> {
+        self.awaiter.map(NonZeroUsize::get)
     }
 }
 

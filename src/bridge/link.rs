@@ -135,6 +135,11 @@ pub fn awaiter(py: Python<'_>) -> PyResult<Awaiter> {
     names::current_task(py).map(|task| task.and_then(|task| NonZeroUsize::new(task.as_ptr().addr())))
 }
 
+/// The task of pyloop's whose step this thread makes: it awaits the Rust future that is being polled.
+pub fn stepping(py: Python<'_>) -> Awaiter {
+    with_current(py, |current| current.and_then(|current| current.task(py)))
+}
+
 impl<'a> Current<'a> {
     /// Poll with this waker, outside of any step.
     pub fn outside(waker: &'a Waker) -> Self {

@@ -80,6 +80,7 @@ impl Future for Turns {
             let event_loop = this.event_loop.clone_ref(py).into_bound(py);
             let state = event_loop.get();
             state.shared.register(cx.waker());
+            state.polled_at.set(py, clock());
             state.shared.inbox.enter();
             let ran = match error::catch_panic(|| this.run(&event_loop, cx)) {
                 Ok(ran) => ran,

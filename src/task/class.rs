@@ -23,6 +23,7 @@ use crate::py::direct::{self, Args, Direct, keeps_usual};
 use crate::py::finalize::Finalize;
 use crate::py::{api, call, context, depth, whole};
 use crate::sched::LoopState;
+use crate::sched::clock::clock;
 
 /// A new task of a loop of ours (`loop.create_task`), its first step queued. `eager`: that step is left to
 /// `begin_eagerly`.
@@ -388,6 +389,13 @@ impl Task {
             Wait::Foreign(awaited) | Wait::WokenForeign(awaited) | Wait::Rust(awaited) => Some(awaited.clone_ref(py)),
             _ => None,
         })
+    }
+
+    /// How many seconds ago its last step began; None: it has made none, or is a loop's that is not ours.
+    #[getter]
+    fn _since_step(&self, py: Python<'_>) -> Option<f64> {
+        let began = self.state.with(py, |state| state.step_began);
+        (began != 0).then(|| clock().saturating_sub(began) as f64 * 1e-9)
     }
 
     #[getter]

@@ -275,7 +275,9 @@ fn one_step(
     if future.get().is_done(py) {
         return already_done(task);
     }
+    let polled_at = home.map_or(0, |home| home.polled_at.get(py));
     let (plain, coroutine, first, chain) = this.state.with(py, |state| {
+        state.step_began = polled_at;
         let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
         if plain {
             state.wait.put(Wait::Running);

@@ -62,6 +62,9 @@ pub struct TaskState {
     /// Its place among the pending tasks of its loop, from 1.
     pub place: Option<NonZeroU32>,
     pub cancels: u32,
+    /// When the loop looked at its driver before the last step began (`LoopState::polled_at`); 0: none has, or on a loop
+    /// that is not ours.
+    pub step_began: u64,
     pub lane: Lane,
     /// Out of the cycle collector's sight (`accel::collector`).
     pub hidden: bool,
@@ -83,6 +86,7 @@ impl Default for TaskState {
             wait: Wait::Queued,
             place: None,
             cancels: 0,
+            step_began: 0,
             lane: Lane::Normal,
             hidden: false,
             begun: false,

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from support.extension import ext
-from support.loops import Loop
+from support.loops import Loop, turn
+from support.rust import pyloop
 
 pytestmark = pytest.mark.usefixtures("pyloop_factory", "nothing_left")
 
@@ -39,3 +40,23 @@ def test_one_that_is_not_send_goes_home_without_being_asked(pyloop_loop: Loop) -
 
     pyloop_loop.run_until_complete(main())
     assert threads == [threading.get_ident()]
+
+
+def test_a_look_at_the_tasks_goes_through_a_rust_future_to_what_it_awaits(pyloop_loop: Loop) -> None:
+    future = pyloop_loop.create_future()
+
+    async def inner() -> None:
+        await future
+
+    async def outer() -> None:
+        await ext.awaits(inner())
+
+    task = pyloop_loop.create_task(outer())
+    turn(pyloop_loop, 2)
+    tasks = {each.id: each for each in pyloop.dump(pyloop_loop).loops[0].tasks}
+    ((below, through),) = [(each.task, each.through) for each in tasks[id(task)].awaits]
+    assert through == "Rust"
+    assert [frame.name.rpartition(".")[2] for frame in tasks[below].stack] == ["inner"]
+    assert tasks[id(task)].stack[-1].file is None
+    future.set_result(None)
+    pyloop_loop.run_until_complete(task)

@@ -53,10 +53,11 @@ def own_names(path: Path) -> set[str]:
     return set(filter(is_private, found))
 
 
-ELSEWHERE = [path for path in PACKAGE.glob("*.py") if path.name != "_compat.py"]
+PLACES = ("_compat.py", "_awaits.py")
+ELSEWHERE = [path for path in PACKAGE.glob("*.py") if path.name not in PLACES]
 
 
-def test_private_names_of_asyncio_are_taken_in_compat_alone() -> None:
+def test_private_names_of_asyncio_are_taken_in_two_places_alone() -> None:
     assert {path.name: names for path in ELSEWHERE if (names := private_names(path))} == {}
 
 
@@ -65,7 +66,7 @@ def test_private_names_of_asyncios_classes_that_ours_have_too_stand_in_compat() 
     stock.close()
     classes = [asyncio.BaseEventLoop, base_subprocess.BaseSubprocessTransport]
     theirs = set(filter(is_private, [*vars(stock), *(name for each in classes for name in dir(each))]))
-    known = set(re.findall(r"\w+", (PACKAGE / "_compat.py").read_text()))
+    known = set(re.findall(r"\w+", "".join((PACKAGE / name).read_text() for name in PLACES)))
     strangers = {path.name: names for path in ELSEWHERE if (names := own_names(path) & theirs - known)}
     assert strangers == {}
 
