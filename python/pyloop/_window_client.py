@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import socket
@@ -205,6 +204,9 @@ def nudge(pid: int) -> None:
     """
     if sys.platform != "linux":
         return
+    # Not at the top: libffi keeps a descriptor open for as long as the process lives.
+    import ctypes
+
     ptrace = ctypes.CDLL(None, use_errno=True).ptrace
     ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     ptrace.restype = ctypes.c_long

@@ -29,8 +29,6 @@ from typing import Any, Self
 from pyloop import _awaits, _compat, _native
 from pyloop.window import Dump, LoopInfo, known_loops, look, of_process, stack_of_thread
 
-#: Linux: who waits in `accept` is woken when the socket is shut down.
-_ACCEPT_ENDS = os.uname().sysname == "Linux"
 #: The longest request, in bytes.
 LONGEST = 65_536
 #: So many peers at a time.
@@ -96,16 +94,27 @@ class Window:
             self._closed = True
             if _state.window is self:
                 _state.window = None
+            if threading.current_thread() is not self._thread:
+                self._wake()
             with contextlib.suppress(OSError):
                 self._path.unlink()
         atexit.unregister(self.close)
-        for sock in (self._listener, *list(self._peers)):
+        for peer in list(self._peers):
             # The thread that waits for it wakes up, and closes it.
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        if not _ACCEPT_ENDS:
-            self._listener.close()
+                peer.shutdown(socket.SHUT_RDWR)
         return True
+
+    def _wake(self) -> None:
+        """Have the thread come back from `accept`, and close the socket."""
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            sock.settimeout(1)
+            sock.connect(str(self._path))
+            return
+        # Somebody has removed the file. With a time-out the thread comes back by itself, or would spin.
+        if self._linger is None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
         with self._listener:
@@ -119,7 +128,10 @@ class Window:
                     # Closed; or no descriptor is left, which may be otherwise soon.
                     time.sleep(0 if self.closed else 0.1)
                 else:
-                    self._receive(peer)
+                    if self.closed:
+                        peer.close()
+                    else:
+                        self._receive(peer)
 
     def _receive(self, peer: socket.socket) -> None:
         """Have a thread of its own serve a peer that may look in."""

@@ -14,7 +14,7 @@ from .outcomes import ClassId
 _ASYNCIO = (
     "test_events test_sock_lowlevel test_tasks test_futures test_eager_task_factory test_locks test_queues"
     " test_timeouts test_taskgroups test_waitfor test_runners test_pep492 test_threads test_context"
-    " test_streams test_server test_buffered_proto test_subprocess test_sendfile test_ssl"
+    " test_graph test_streams test_server test_buffered_proto test_subprocess test_sendfile test_ssl"
 )
 
 STOCK_MODULES: dict[str, str] = {

@@ -135,7 +135,7 @@ BAD = {
     b'{"ask": "dump", "patience": 1e9}': "patience",
     b'{"ask": "dump", "patience": "long"}': "patience",
     b'{"ask": "dump", "wrong": 1}': "wrong",
-    b"[" * 50_000: "RecursionError",
+    b"[" * 50_000: "Error",
 }
 
 
