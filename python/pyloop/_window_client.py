@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -161,36 +162,51 @@ del look
 
 def _have_opened(pid: int, user: int) -> str:
     """Have the process open a window, for as long as somebody looks in: where. Raises LookFailedError."""
-    remote_exec: Callable[[int, str], None] = sys.remote_exec  # type: ignore[attr-defined,unused-ignore]
-    with tempfile.TemporaryDirectory(prefix="pyloop-") as folder:
-        script, reply = Path(folder) / "look.py", Path(folder) / "reply.json"
-        text = _SCRIPT.replace("__PLACE__", repr(str(reply))).replace("__LINGER__", repr(LINGER))
-        script.write_text(text)
+    folder = Path(tempfile.mkdtemp(prefix="pyloop-"))
+    script, reply, sent = folder / "look.py", folder / "reply.json", False
+    try:
+        script.write_text(_SCRIPT.replace("__PLACE__", repr(str(reply))).replace("__LINGER__", repr(LINGER)))
         if user != os.geteuid():
             os.chown(folder, user, -1)
-        try:
-            remote_exec(pid, str(script))
-        except (OSError, RuntimeError, ValueError) as refused:
-            raise LookFailedError(
-                f"Python may not look into process {pid} ({refused}): "
-                "start it with PYLOOP_WINDOW=1, or look as root"
-            ) from None
-        deadline, next_nudge = time.monotonic() + PATIENCE, time.monotonic() + 0.05
-        while not reply.exists():
-            now = time.monotonic()
-            if now > deadline:
-                raise LookFailedError(
-                    f"the main thread of process {pid} runs no Python code: nothing can be sent to it. "
-                    "A program started with PYLOOP_WINDOW=1 can be looked into at any time"
-                )
-            if now > next_nudge:
-                nudge(pid)
-                next_nudge = now + 1
-            time.sleep(0.01)
+        _send(pid, str(script))
+        sent = True
+        _wait_for(reply, pid)
         answer = json.loads(reply.read_text())
+    finally:
+        if sent and not reply.exists():
+            # The process will run it some day. What it finds then takes away what is left of this look.
+            script.write_text(f"import shutil; shutil.rmtree({str(folder)!r}, ignore_errors=True)\n")
+        else:
+            shutil.rmtree(folder)
     if "error" in answer:
         raise LookFailedError(f"process {pid}: {answer['error']}")
     return str(answer["path"])
+
+
+def _send(pid: int, script: str) -> None:
+    remote_exec: Callable[[int, str], None] = sys.remote_exec  # type: ignore[attr-defined,unused-ignore]
+    try:
+        remote_exec(pid, script)
+    except (OSError, RuntimeError, ValueError) as refused:
+        raise LookFailedError(
+            f"Python may not look into process {pid} ({refused}): "
+            "start it with PYLOOP_WINDOW=1, or look as root"
+        ) from None
+
+
+def _wait_for(reply: Path, pid: int) -> None:
+    deadline, next_nudge = time.monotonic() + PATIENCE, time.monotonic() + 0.05
+    while not reply.exists():
+        now = time.monotonic()
+        if now > deadline:
+            raise LookFailedError(
+                f"the main thread of process {pid} runs no Python code: nothing can be sent to it. "
+                "A program started with PYLOOP_WINDOW=1 can be looked into at any time"
+            )
+        if now > next_nudge:
+            nudge(pid)
+            next_nudge = now + 1
+        time.sleep(0.01)
 
 
 _SEIZE, _INTERRUPT, _DETACH, _ALL_KINDS = 0x4206, 0x4207, 17, 0x40000000

@@ -102,6 +102,18 @@ def test_ps_sends_a_script_that_answers_where_the_window_is(
     assert list((folder / "pyloop").iterdir()) == []
 
 
+def test_ps_takes_back_what_a_process_has_not_run(
+    folder: Path, client: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[str]()
+    monkeypatch.setattr(sys, "remote_exec", lambda pid, script: sent.append(script), raising=False)
+    monkeypatch.setattr(client, "PATIENCE", 0.01)
+    assert client.ps([str(os.getpid())]) == 1
+    assert "runs no Python code" in capsys.readouterr().err
+    exec(Path(sent[0]).read_text(), {})
+    assert not Path(sent[0]).parent.exists() and list(folder.iterdir()) == []
+
+
 SLEEPS = """
 import asyncio, pyloop
 
