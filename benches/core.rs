@@ -16,7 +16,7 @@ use std::thread;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use pyloop::internals::{Inbox, Lane, ReadyQueue, Timers};
+use pyloop::internals::{Away, Inbox, Lane, ReadyQueue, Timers};
 
 /// As large as the loop's own entries (a tag and three references).
 type Entry = [usize; 4];
@@ -172,7 +172,7 @@ fn inbox(c: &mut Criterion) {
             inbox.enter();
             let taken = inbox.take(&mut into);
             into.clear();
-            (wake, taken, inbox.leave())
+            (wake, taken, inbox.leave(Away::ForWaker))
         });
     });
     alone.bench_function("push while another thread pushes, take", |b| {

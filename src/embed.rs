@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::_native;
+use crate::accel::OWN_SLEEP;
 use crate::py::call::Object;
 
 /// The package's Python modules (`tests/house` knows that none is missing).
@@ -66,6 +67,7 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
 fn make_native(py: Python<'_>) -> PyResult<Py<PyModule>> {
     let module = pyo3::wrap_pymodule!(_native)(py);
     module.bind(py).try_setattr("__name__", "pyloop._native")?;
+    OWN_SLEEP.turn_off(py, "the program may wait in tokio's driver, too".into());
     Ok(module)
 }
 

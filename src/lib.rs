@@ -127,7 +127,7 @@ use pyo3::prelude::*;
 #[cfg(feature = "loop")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::core::inbox::Inbox;
+    pub use crate::core::inbox::{Away, Inbox};
     pub use crate::core::ready::{Lane, ReadyQueue};
     pub use crate::core::timers::Timers;
 }

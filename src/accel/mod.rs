@@ -86,9 +86,12 @@ pub static TASK_REGISTER: Acceleration = Acceleration::new("task_register");
 pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 /// A loop keeps what `BaseEventLoop.__init__` sets in slots (`pyloop._accel`). Off: in a dictionary.
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
+/// A loop sleeps in its own poller while nobody waits for tokio's driver, which takes that nobody else uses the tokio of this
+/// library. Off: it sleeps in the driver.
+pub static OWN_SLEEP: Acceleration = Acceleration::new("own_sleep");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 16] = [
+static ALL: [&Acceleration; 17] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -126,6 +129,7 @@ static ALL: [&Acceleration; 16] = [
     &native_parts::NATIVE_PARTS,
     #[cfg(not(feature = "loop"))]
     &NATIVE_PARTS,
+    &OWN_SLEEP,
 ];
 
 #[cfg(not(feature = "loop"))]
@@ -170,6 +174,7 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     direct_calls::DIRECT_CALLS.settle(py, refused(&direct_calls::DIRECT_CALLS), || direct_calls::probe(py));
     #[cfg(feature = "loop")]
     function_calls::FUNCTION_CALLS.settle(py, refused(&function_calls::FUNCTION_CALLS), || function_calls::probe(py));
+    OWN_SLEEP.settle(py, refused(&OWN_SLEEP), || expect(cfg!(target_os = "linux"), "there is no epoll here"));
     asked.warn_of_unknown(py)
 }
 

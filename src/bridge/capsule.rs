@@ -21,6 +21,7 @@ use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::rt::driver_use::DriverUse;
 use crate::sched::entry::Entry;
 use crate::sched::state::ours;
 use crate::sched::{Deliver, LoopShared, LoopState};
@@ -280,7 +281,12 @@ struct Spawn<F>(Mutex<Option<F>>);
 impl<F: Future<Output = ()> + Send + 'static> Deliver for Spawn<F> {
     fn deliver(self: Arc<Self>, _py: Python<'_>, _state: &LoopState) {
         if let Some(future) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            drop(tokio::task::spawn_local(future));
+            // Whatever it waits for, its wakes go through the driver.
+            let used = DriverUse::begin();
+            drop(tokio::task::spawn_local(async move {
+                let _used = used;
+                future.await;
+            }));
         }
     }
 }
@@ -324,8 +330,9 @@ impl Deliver for StartTimer {
     fn deliver(self: Arc<Self>, _py: Python<'_>, _state: &LoopState) {
         let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*timer, TimerState::OnItsWay) {
-            let (deadline, waker) = (self.deadline, self.waker.clone());
+            let (deadline, waker, used) = (self.deadline, self.waker.clone(), DriverUse::begin());
             let task = tokio::task::spawn_local(async move {
+                let _used = used;
                 tokio::time::sleep_until(deadline).await;
                 waker.wake();
             });

@@ -3,11 +3,11 @@
 //!
 //! The consumer is the loop's thread. Its `attention` is one of
 //!
-//! | state      | meaning                                             | a producer then        |
-//! |------------|-----------------------------------------------------|------------------------|
-//! | `Looking`  | the turn is running and looks again before it ends  | does nothing more      |
-//! | `Away`     | the turn has ended; nobody looks unless woken       | sets `Called`, wakes   |
-//! | `Called`   | a wake is on its way                                | does nothing more      |
+//! | state      | meaning                                             | a producer then                     |
+//! |------------|-----------------------------------------------------|-------------------------------------|
+//! | `Looking`  | the turn is running and looks again before it ends  | does nothing more                   |
+//! | `Away`     | the turn has ended; nobody looks unless woken       | sets `Called`, wakes as `Away` says |
+//! | `Called`   | a wake is on its way                                | does nothing more                   |
 //!
 //! `leave` sets `Away` and then looks once more; a producer puts its message in and then reads the state. With
 //! sequential consistency one of the two sees the other (Dekker), so no message waits unseen.
@@ -30,8 +30,28 @@ use std::sync::{
 const AT_ONCE: usize = 1024;
 
 const LOOKING: u8 = 0;
-const AWAY: u8 = 1;
-const CALLED: u8 = 2;
+const CALLED: u8 = 1;
+
+/// The turn has ended, and what it takes to have the loop look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Away {
+    /// The waker of its root future.
+    ForWaker = 2,
+    /// The bell of its own poller.
+    ForBell = 3,
+}
+
+impl Away {
+    #[inline]
+    fn of(attention: u8) -> Option<Self> {
+        match attention {
+            2 => Some(Self::ForWaker),
+            3 => Some(Self::ForBell),
+            _ => None,
+        }
+    }
+}
 
 /// Keeps a message that is sent again and again out of the inbox while it is in it.
 ///
@@ -82,7 +102,11 @@ struct Messages<T> {
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
         let messages = Messages { waiting: VecDeque::new(), closed: false };
-        Self { messages: Mutex::new(messages), filled: AtomicBool::new(false), attention: AtomicU8::new(AWAY) }
+        Self {
+            messages: Mutex::new(messages),
+            filled: AtomicBool::new(false),
+            attention: AtomicU8::new(Away::ForWaker as u8),
+        }
     }
 }
 
@@ -91,16 +115,16 @@ impl<T> Inbox<T> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Put a message in, or drop it when the inbox is closed. True: the caller must wake the loop.
+    /// Put a message in, or drop it when the inbox is closed. How the caller must wake the loop, if it must.
     #[must_use = "a loop that is away sees the message only when woken"]
-    pub fn push(&self, message: T) -> bool {
+    pub fn push(&self, message: T) -> Option<Away> {
         {
             let mut messages = self.lock();
             if messages.closed {
                 // Dropped after the lock: a destructor may come back here.
                 drop(messages);
                 drop(message);
-                return false;
+                return None;
             }
             messages.waiting.push_back(message);
             self.filled.store(true, Ordering::SeqCst);
@@ -108,13 +132,14 @@ impl<T> Inbox<T> {
         self.call()
     }
 
-    /// Ask for the loop's attention. True: the caller must wake it.
+    /// Ask for the loop's attention. How the caller must wake it, if it must.
     #[must_use = "a loop that is away looks only when woken"]
     #[inline]
-    pub fn call(&self) -> bool {
+    pub fn call(&self) -> Option<Away> {
         // The plain read keeps the common case (the loop is looking) free of a locked instruction.
-        self.attention.load(Ordering::SeqCst) == AWAY
-            && self.attention.compare_exchange(AWAY, CALLED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let away = Away::of(self.attention.load(Ordering::SeqCst))?;
+        let called = self.attention.compare_exchange(away as u8, CALLED, Ordering::SeqCst, Ordering::SeqCst);
+        called.is_ok().then_some(away)
     }
 
     /// The loop's thread begins to look.
@@ -124,8 +149,8 @@ impl<T> Inbox<T> {
 
     /// The loop's thread stops looking. False: something came meanwhile, look again.
     #[must_use = "a message may have come"]
-    pub fn leave(&self) -> bool {
-        self.attention.store(AWAY, Ordering::SeqCst);
+    pub fn leave(&self, away: Away) -> bool {
+        self.attention.store(away as u8, Ordering::SeqCst);
         if self.filled.load(Ordering::SeqCst) {
             self.attention.store(LOOKING, Ordering::SeqCst);
             return false;
@@ -179,7 +204,7 @@ mod loom_tests {
             let producer = {
                 let (inbox, woken) = (inbox.clone(), woken.clone());
                 loom::thread::spawn(move || {
-                    if inbox.push(1) {
+                    if inbox.push(1).is_some() {
                         woken.fetch_add(1, Ordering::SeqCst);
                     }
                 })
@@ -190,7 +215,7 @@ mod loom_tests {
                 let mut batch = VecDeque::new();
                 inbox.take(&mut batch);
                 got.append(&mut batch);
-                if inbox.leave() {
+                if inbox.leave(Away::ForWaker) {
                     break;
                 }
             }
@@ -198,6 +223,38 @@ mod loom_tests {
             // Seen in the turn, or the producer was told to wake the loop, which then looks again.
             let waiting = woken.load(Ordering::SeqCst) == 1;
             assert!(got == [1] || waiting);
+        });
+    }
+
+    /// The loop sleeps by its bell, something else ends that, and it sleeps for its waker: a bell that is rung late does not
+    /// end this sleep, nor does it need to.
+    #[test]
+    fn loom_a_wake_ends_the_sleep_that_has_not_seen_the_message() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::default());
+            let woken = Arc::new(AtomicBool::new(false));
+            let producer = {
+                let (inbox, woken) = (inbox.clone(), woken.clone());
+                loom::thread::spawn(move || {
+                    if inbox.push(1) == Some(Away::ForWaker) {
+                        woken.store(true, Ordering::SeqCst);
+                    }
+                })
+            };
+            let mut got = VecDeque::new();
+            for away in [Away::ForBell, Away::ForWaker] {
+                inbox.enter();
+                loop {
+                    let mut batch = VecDeque::new();
+                    inbox.take(&mut batch);
+                    got.append(&mut batch);
+                    if inbox.leave(away) {
+                        break;
+                    }
+                }
+            }
+            producer.join().expect("the producer ends");
+            assert!(got == [1] || woken.load(Ordering::SeqCst));
         });
     }
 
@@ -215,7 +272,7 @@ mod loom_tests {
                     for step in 1..=2 {
                         done.store(step, Ordering::SeqCst);
                         let by_value = step == 1 || !queued.is_raised();
-                        woken |= by_value && queued.raise() && inbox.push(());
+                        woken |= by_value && queued.raise() && inbox.push(()).is_some();
                     }
                     woken
                 })
@@ -230,7 +287,7 @@ mod loom_tests {
                         queued.lower();
                         seen = done.load(Ordering::SeqCst);
                     }
-                    if inbox.leave() {
+                    if inbox.leave(Away::ForWaker) {
                         break;
                     }
                 }
@@ -251,27 +308,27 @@ mod tests {
     #[test]
     fn only_the_first_message_to_a_loop_that_is_away_wakes_it() {
         let inbox = Inbox::default();
-        assert!(inbox.push(1));
-        assert!(!inbox.push(2));
+        assert_eq!(inbox.push(1), Some(Away::ForWaker));
+        assert_eq!(inbox.push(2), None);
         inbox.enter();
-        assert!(!inbox.push(3));
+        assert_eq!(inbox.push(3), None);
         let mut got = VecDeque::new();
         assert!(inbox.take(&mut got));
         assert_eq!(got, [1, 2, 3]);
-        assert!(inbox.leave());
-        assert!(inbox.push(4));
+        assert!(inbox.leave(Away::ForBell));
+        assert_eq!(inbox.push(4), Some(Away::ForBell));
     }
 
     #[test]
     fn a_closed_inbox_holds_nothing() {
         let inbox = Inbox::default();
         let message = std::rc::Rc::new(());
-        assert!(inbox.push(message.clone()));
+        assert!(inbox.push(message.clone()).is_some());
         assert_eq!(inbox.close().len(), 1);
-        assert!(!inbox.push(message.clone()));
+        assert_eq!(inbox.push(message.clone()), None);
         assert_eq!(std::rc::Rc::strong_count(&message), 1);
         inbox.enter();
-        assert!(inbox.leave());
+        assert!(inbox.leave(Away::ForWaker));
     }
 
     #[test]
@@ -279,14 +336,14 @@ mod tests {
         let inbox = Inbox::default();
         for message in 0..2 * AT_ONCE + 1 {
             // The first finds a loop that is away.
-            assert_eq!(inbox.push(message), message == 0);
+            assert_eq!(inbox.push(message).is_some(), message == 0);
         }
         inbox.enter();
         let (mut got, mut part) = (Vec::new(), VecDeque::new());
         while inbox.take(&mut part) {
             assert!(part.len() <= AT_ONCE);
             got.extend(part.drain(..));
-            assert_eq!(inbox.leave(), got.len() == 2 * AT_ONCE + 1);
+            assert_eq!(inbox.leave(Away::ForWaker), got.len() == 2 * AT_ONCE + 1);
         }
         assert!(got.into_iter().eq(0..2 * AT_ONCE + 1));
     }
@@ -295,7 +352,7 @@ mod tests {
     fn leaving_with_a_message_in_the_box_is_refused() {
         let inbox = Inbox::default();
         inbox.enter();
-        assert!(!inbox.push(1));
-        assert!(!inbox.leave());
+        assert_eq!(inbox.push(1), None);
+        assert!(!inbox.leave(Away::ForWaker));
     }
 }

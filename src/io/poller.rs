@@ -81,6 +81,47 @@ pub const REPORTS_CLOSED: bool = cfg!(target_os = "linux");
 /// How many events one look takes; more are found by the next.
 pub const EVENTS_AT_ONCE: usize = 256;
 
+/// The generation of a descriptor of the loop's own, whose events only end a sleep.
+pub const OWN: u32 = 0;
+
+/// What a sleep has ended with: room for the kernel's events.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct Events {
+    room: Box<[MaybeUninit<libc::epoll_event>; EVENTS_AT_ONCE]>,
+    count: usize,
+}
+
+#[cfg(target_os = "linux")]
+impl Default for Events {
+    fn default() -> Self {
+        Self { room: Box::new([const { MaybeUninit::uninit() }; EVENTS_AT_ONCE]), count: 0 }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Events {
+    /// Give each to `found`; how many there were.
+    pub fn take(&mut self, found: impl FnMut(Event)) -> usize {
+        let count = std::mem::take(&mut self.count);
+        // SAFETY: `Poller::sleep` has counted what the kernel has written.
+        unsafe { read(&self.room[..count], found) };
+        count
+    }
+}
+
+/// What a sleep has ended with. There is none: the loop sleeps in tokio's driver here.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Default)]
+pub struct Events;
+
+#[cfg(not(target_os = "linux"))]
+impl Events {
+    pub fn take(&mut self, _found: impl FnMut(Event)) -> usize {
+        0
+    }
+}
+
 /// epoll (Linux) or kqueue (the BSDs, macOS).
 #[derive(Debug)]
 pub struct Poller {
@@ -196,29 +237,69 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's: somebody has closed the poller's descriptor.
-    pub fn look(&self, mut found: impl FnMut(Event)) -> io::Result<usize> {
-        self.check_process()?;
-        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS_AT_ONCE];
-        let room = events.as_mut_ptr().cast();
-        // SAFETY: there is room for as many entries as the kernel is told that it may write.
-        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), room, EVENTS_AT_ONCE as libc::c_int, 0) };
-        let count = check(count)? as usize;
-        for event in &events[..count] {
-            // SAFETY: the kernel has written the first `count`.
-            let event = unsafe { event.assume_init() };
-            let (bits, data) = (event.events.cast_signed(), event.u64);
-            let of = Registration { fd: (data as u32).cast_signed(), generation: (data >> 32) as u32 };
-            // An error or a hang-up is for both sides, as in `selectors.EpollSelector`.
-            let ready = Interest { read: bits & !libc::EPOLLOUT != 0, write: bits & !libc::EPOLLIN != 0 };
-            let more_than_data = bits & (MORE_THAN_DATA | libc::EPOLLERR | libc::EPOLLHUP) != 0;
-            found(Event { of, ready, more_than_data });
-        }
+    pub fn look(&self, found: impl FnMut(Event)) -> io::Result<usize> {
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS_AT_ONCE];
+        let count = self.wait(&mut room, 0)?;
+        // SAFETY: `wait` says how many the kernel has written.
+        unsafe { read(&room[..count], found) };
         Ok(count)
+    }
+
+    /// Sleep until something is ready, or a signal comes. Without the GIL.
+    ///
+    /// # Errors
+    /// The kernel's: somebody has closed the poller's descriptor.
+    pub fn sleep(&self, events: &mut Events) -> io::Result<()> {
+        events.count = 0;
+        match self.wait(&mut events.room, -1) {
+            Ok(count) => events.count = count,
+            Err(failed) if failed.kind() == io::ErrorKind::Interrupted => {}
+            Err(failed) => return Err(failed),
+        }
+        Ok(())
+    }
+
+    /// How many the kernel has written to `room`.
+    fn wait(
+        &self,
+        room: &mut [MaybeUninit<libc::epoll_event>; EVENTS_AT_ONCE],
+        milliseconds: libc::c_int,
+    ) -> io::Result<usize> {
+        self.check_process()?;
+        let (fd, place, most) = (self.as_raw_fd(), room.as_mut_ptr().cast(), EVENTS_AT_ONCE as libc::c_int);
+        // SAFETY: there is room for as many entries as the kernel is told that it may write.
+        check(unsafe { libc::epoll_wait(fd, place, most, milliseconds) }).map(|count| count as usize)
+    }
+}
+
+/// Give each event to `found`.
+///
+/// # Safety
+/// The kernel has written all of them.
+#[cfg(target_os = "linux")]
+unsafe fn read(events: &[MaybeUninit<libc::epoll_event>], mut found: impl FnMut(Event)) {
+    for event in events {
+        // SAFETY: the caller says that the kernel has written it.
+        let event = unsafe { event.assume_init() };
+        let (bits, data) = (event.events.cast_signed(), event.u64);
+        let of = Registration { fd: (data as u32).cast_signed(), generation: (data >> 32) as u32 };
+        // An error or a hang-up is for both sides, as in `selectors.EpollSelector`.
+        let ready = Interest { read: bits & !libc::EPOLLOUT != 0, write: bits & !libc::EPOLLIN != 0 };
+        let more_than_data = bits & (MORE_THAN_DATA | libc::EPOLLERR | libc::EPOLLHUP) != 0;
+        found(Event { of, ready, more_than_data });
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 impl Poller {
+    /// The loop does not sleep here (`accel::OWN_SLEEP`).
+    ///
+    /// # Errors
+    /// Always.
+    pub fn sleep(&self, _events: &mut Events) -> io::Result<()> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
     /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. True: no
     /// registration of a number that was closed lives on.
     ///

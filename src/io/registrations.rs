@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use tokio::io::Interest as TokioInterest;
 use tokio::io::unix::AsyncFd;
 
-use super::poller::{EVENTS_AT_ONCE, Event, Interest, Poller, REPORTS_CLOSED, Registration};
+use super::poller::{EVENTS_AT_ONCE, Event, Events, Interest, OWN, Poller, REPORTS_CLOSED, Registration, Trigger};
 use super::table::Table;
 use super::watched::{Data, Side, Watched};
 use crate::rt::process::ProcessBound;
@@ -49,7 +49,7 @@ const WOKEN_FOR_NOTHING: u32 = 3;
 #[derive(Debug)]
 struct Nested {
     poller: Arc<Poller>,
-    /// None before the first run.
+    /// None as long as the loop has only slept in the poller.
     in_tokio: Option<ProcessBound<AsyncFd<Arc<Poller>>>>,
 }
 
@@ -58,16 +58,23 @@ impl Nested {
         Ok(Self { poller: Arc::new(Poller::new()?), in_tokio: None })
     }
 
-    /// Have tokio watch it, which is asked for inside the loop's runtime.
-    fn register(&mut self) -> io::Result<()> {
-        if self.in_tokio.is_none() {
+    /// Have tokio watch it, which is asked for inside the loop's runtime. False: it does already.
+    fn register(&mut self) -> io::Result<bool> {
+        let is_new = self.in_tokio.is_none();
+        if is_new {
             let poller = Arc::clone(&self.poller);
             // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for as long as
             // the poller lives.
             let made = unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) };
             self.in_tokio = Some(ProcessBound::new(made.map_err(|failed| failed.into_parts().1)?));
         }
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// Have the events of one of the loop's own descriptors end its sleep.
+    fn add_own(&self, fd: RawFd) -> io::Result<()> {
+        let (registration, reads) = (Registration { fd, generation: OWN }, Interest { read: true, write: false });
+        self.poller.set(registration, reads, Interest::NONE, Trigger::Edge).map(drop)
     }
 }
 
@@ -81,6 +88,8 @@ struct Kernel {
     registered: usize,
     /// It may know files whose numbers were closed, since the poller was made.
     may_know_closed: bool,
+    /// Descriptors of the loop's own, which end its sleep.
+    own: Vec<RawFd>,
 }
 
 impl Kernel {
@@ -98,7 +107,7 @@ impl Kernel {
             self.may_know_closed |= removed.is_err();
             return removed;
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(1).max(OWN + 1);
         watched.generation = self.generation;
         let registration = Registration { fd, generation: self.generation };
         let set = poller.set(registration, interest, before, watched.trigger());
@@ -163,7 +172,13 @@ impl Registrations {
     /// There is no descriptor, or no memory, left for a poller.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            kernel: Kernel { nested: Some(Nested::new()?), generation: 0, registered: 0, may_know_closed: false },
+            kernel: Kernel {
+                nested: Some(Nested::new()?),
+                generation: OWN,
+                registered: 0,
+                may_know_closed: false,
+                own: Vec::new(),
+            },
             watched: Table::default(),
             next_id: 0,
             loose: Vec::new(),
@@ -183,12 +198,29 @@ impl Registrations {
         })
     }
 
-    /// A run begins, inside the loop's runtime.
+    /// The loop is to sleep in tokio's driver, whose runtime the caller is in. False: it may do so already.
     ///
     /// # Errors
     /// There is no memory, or no watch (`max_user_watches`), left for the poller.
-    pub fn begin(&mut self) -> io::Result<()> {
+    pub fn watch_by_driver(&mut self) -> io::Result<bool> {
         self.kernel.nested.as_mut().ok_or_else(closed)?.register()
+    }
+
+    /// An event of this descriptor, which is the loop's own, is to end its sleep in the poller.
+    ///
+    /// # Errors
+    /// There is no memory, or no watch, left for it.
+    pub fn end_sleep_by(&mut self, fd: RawFd) -> io::Result<()> {
+        if !self.kernel.own.contains(&fd) {
+            self.kernel.nested.as_ref().ok_or_else(closed)?.add_own(fd)?;
+            self.kernel.own.push(fd);
+        }
+        Ok(())
+    }
+
+    /// What the loop sleeps in; None when it is closed.
+    pub fn poller(&self) -> Option<Arc<Poller>> {
+        self.kernel.nested.as_ref().map(|nested| Arc::clone(&nested.poller))
     }
 
     /// Everything that was watched; nothing is from now on. The caller is inside the loop's runtime, if it had one.
@@ -282,13 +314,13 @@ impl Registrations {
         if !is_known { self.watched.remove_large(fd) } else { None }
     }
 
-    /// Whether to look: something may be ready.
+    /// Whether to look, as tokio's driver knows, or the caller (`look`): something may be ready.
     ///
     /// # Errors
     /// tokio's: its driver is gone.
-    pub fn poll(&mut self, cx: &mut Context<'_>, fresh_run: bool) -> io::Result<bool> {
-        let Some(Nested { in_tokio: Some(in_tokio), .. }) = &self.kernel.nested else { return Ok(false) };
-        let mut ready = self.look_again || fresh_run;
+    pub fn poll(&mut self, cx: &mut Context<'_>, look: bool) -> io::Result<bool> {
+        let Some(Nested { in_tokio: Some(in_tokio), .. }) = &self.kernel.nested else { return Ok(look) };
+        let mut ready = self.look_again || look;
         let had_settled = std::mem::take(&mut self.has_settled);
         // Cleared before the look: what becomes ready after it is a new edge.
         while let Poll::Ready(edge) = in_tokio.poll_read_ready(cx) {
@@ -304,17 +336,36 @@ impl Registrations {
     /// # Errors
     /// The kernel's: somebody has closed the poller's descriptor.
     pub fn look(&mut self, py: Python<'_>, found: &mut Found) -> io::Result<bool> {
-        let Some(nested) = &self.kernel.nested else { return Ok(false) };
-        let poller = Arc::clone(&nested.poller);
+        let Some(poller) = self.poller() else { return Ok(false) };
+        self.begin_look();
+        let mut own = 0;
+        let count = poller.look(|event| own += usize::from(!self.take(py, event, found)))?;
+        self.end_look(count - own, count, found);
+        Ok(self.look_again)
+    }
+
+    /// As `look`, for what has ended the loop's sleep in the poller.
+    pub fn woken(&mut self, py: Python<'_>, events: &mut Events, found: &mut Found) -> bool {
+        self.begin_look();
+        let mut own = 0;
+        let count = events.take(|event| own += usize::from(!self.take(py, event, found)));
+        self.end_look(count - own, count, found);
+        self.look_again
+    }
+
+    fn begin_look(&mut self) {
         self.look_again = false;
         if self.transports > 0 {
             self.looked_at = clock();
         }
-        let count = poller.look(|event| self.take(py, event, found))?;
+    }
+
+    /// `count` events of descriptors were found, `all` with the loop's own.
+    fn end_look(&mut self, count: usize, all: usize, found: &mut Found) {
         let asleep_since = std::mem::take(&mut self.asleep_since);
         let came_back_at_once = asleep_since > 0 && self.looked_at.saturating_sub(asleep_since) < LOOK_AFTER;
         self.expects_more = count > 1 || (count == 1 && (came_back_at_once || self.expects_more && asleep_since == 0));
-        self.look_again |= count == EVENTS_AT_ONCE;
+        self.look_again |= all == EVENTS_AT_ONCE;
         let was_woken = std::mem::take(&mut self.was_woken);
         if count > 0 {
             self.for_nothing = 0;
@@ -332,7 +383,6 @@ impl Registrations {
                 self.look_again = true;
             }
         }
-        Ok(self.look_again)
     }
 
     /// Whether the kernel tells of transports.
@@ -368,12 +418,16 @@ impl Registrations {
         told
     }
 
-    fn take(&mut self, py: Python<'_>, event: Event, found: &mut Found) {
+    /// False: it is one of the loop's own, which has done all it is for.
+    fn take(&mut self, py: Python<'_>, event: Event, found: &mut Found) -> bool {
         let fd = event.of.fd;
+        if event.of.generation == OWN {
+            return false;
+        }
         let known = self.watched.get_mut(fd);
         let Some(watched) = known.filter(|it| it.generation == event.of.generation && !it.told.is_empty()) else {
             self.in_vain += 1;
-            return;
+            return true;
         };
         if event.more_than_data {
             watched.data = Data::Always;
@@ -398,13 +452,14 @@ impl Registrations {
         }
         if unwanted.is_empty() {
             loosen(&mut self.loose, fd, watched);
-            return;
+            return true;
         }
         let less = watched.told.without(unwanted);
         if self.kernel.tell(fd, watched, less).is_err() {
             self.in_vain += 1;
             watched.take_all_waiters(&mut found.wakers);
         }
+        true
     }
 
     /// A poller that knows what this one should know, and no more.
@@ -413,7 +468,10 @@ impl Registrations {
     /// There is no descriptor, no memory or no watch left for it. Nothing has changed then.
     fn renew(&mut self, wakers: &mut Vec<Waker>) -> io::Result<Nested> {
         let mut nested = Nested::new()?;
-        nested.register()?;
+        if self.kernel.nested.as_ref().is_some_and(|old| old.in_tokio.is_some()) {
+            nested.register()?;
+        }
+        self.kernel.own.iter().try_for_each(|&fd| nested.add_own(fd))?;
         let mut closed = Vec::new();
         for (fd, watched) in self.watched.iter().filter(|(_, watched)| !watched.told.is_empty()) {
             let registration = Registration { fd, generation: watched.generation };

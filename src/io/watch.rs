@@ -13,10 +13,11 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::descriptor;
-use super::poller::{Event, Interest, SHORT_MEANS_DRAINED};
+use super::poller::{Event, Events, Interest, SHORT_MEANS_DRAINED};
 use super::protocol_of::is_tcp;
 use super::registrations::{Found, Registrations};
 use super::watched::{Data, Holder, Side, Watched};
+use crate::py::attach;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -30,6 +31,8 @@ pub struct Watch {
     registrations: GilCell<Registrations>,
     /// The lists of the last look, empty.
     spare: GilCell<Found>,
+    /// What the last sleep has ended with, empty.
+    events: GilCell<Option<Events>>,
     /// The loop, for those who must not keep it alive.
     event_loop: GilCell<Option<Py<PyWeakrefReference>>>,
     /// Tells a transport of an event.
@@ -46,6 +49,7 @@ impl Watch {
         Ok(Arc::new(Self {
             registrations: GilCell::new(registrations),
             spare: GilCell::default(),
+            events: GilCell::default(),
             event_loop: GilCell::default(),
             tell,
         }))
@@ -282,10 +286,15 @@ impl Watch {
         self.registrations.with(py, |all| all.get(fd)?.transport(py).map(Bound::unbind))
     }
 
-    /// Queue the callbacks and wake the waiters of what is ready. True: look again in the next turn.
-    fn harvest(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
+    /// Queue the callbacks and wake the waiters of what is ready, as `look` finds it. True: look again in the next turn.
+    fn harvest(
+        &self,
+        py: Python<'_>,
+        state: &LoopState,
+        look: impl FnOnce(&mut Registrations, &mut Found) -> io::Result<bool>,
+    ) -> PyResult<bool> {
         let mut found = self.spare.take(py);
-        let looked = self.registrations.with(py, |all| all.look(py, &mut found));
+        let looked = self.registrations.with(py, |all| look(all, &mut found));
         for handle in found.handles.drain(..) {
             state.push(py, Entry::Watcher(handle));
         }
@@ -311,15 +320,34 @@ fn wake(wakers: &mut Vec<Waker>) {
 }
 
 impl Reactor for Watch {
-    fn begin_run(&self, py: Python<'_>) -> PyResult<()> {
-        self.registrations.with(py, Registrations::begin).map_err(|failed| error::os_error(&failed))
+    fn watch_by_driver(&self, py: Python<'_>) -> PyResult<bool> {
+        self.registrations.with(py, Registrations::watch_by_driver).map_err(|failed| error::os_error(&failed))
     }
 
-    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, fresh_run: bool) -> PyResult<bool> {
-        let (ready, mut wakers) =
-            self.registrations.with(py, |all| (all.poll(cx, fresh_run), all.check_while_busy(clock)));
+    fn end_sleep_by(&self, py: Python<'_>, fd: RawFd) -> io::Result<()> {
+        self.registrations.with(py, |all| all.end_sleep_by(fd))
+    }
+
+    fn sleep(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
+        let Some(poller) = self.registrations.with(py, |all| all.poller()) else { return Ok(false) };
+        let mut events = self.events.take(py).unwrap_or_default();
+        attach::park();
+        let slept = poller.sleep(&mut events);
+        attach::unpark();
+        // What is queued from here on needs no wake.
+        state.shared.inbox.enter();
+        let looked = match slept {
+            Ok(()) => self.harvest(py, state, |all, found| Ok(all.woken(py, &mut events, found))),
+            Err(failed) => Err(error::os_error(&failed)),
+        };
+        drop(self.events.replace(py, Some(events)));
+        looked
+    }
+
+    fn poll_ready(&self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>, look: bool) -> PyResult<bool> {
+        let (ready, mut wakers) = self.registrations.with(py, |all| (all.poll(cx, look), all.check_while_busy(clock)));
         wake(&mut wakers);
-        if ready.map_err(|failed| error::os_error(&failed))? { self.harvest(py, state) } else { Ok(false) }
+        if ready.map_err(|failed| error::os_error(&failed))? { self.look(py, state) } else { Ok(false) }
     }
 
     fn has_connections(&self, py: Python<'_>) -> bool {
@@ -331,7 +359,7 @@ impl Reactor for Watch {
     }
 
     fn look(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
-        self.harvest(py, state)
+        self.harvest(py, state, |all, found| all.look(py, found))
     }
 
     fn expects_more(&self, py: Python<'_>) -> bool {

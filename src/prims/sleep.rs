@@ -9,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::bridge::RustFuture;
+use crate::rt::driver_use::DriverUse;
 
 /// Complete after `seconds` with `result`, on tokio's timer (milliseconds, never early). Not positive: after one turn.
 ///
@@ -27,6 +28,7 @@ pub fn sleep(seconds: f64, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
         if delay.is_zero() {
             one_turn().await;
         } else {
+            let _use = DriverUse::begin();
             tokio::time::sleep(delay).await;
         }
     };

@@ -4,6 +4,7 @@
 
 pub mod background;
 pub mod block_on;
+pub mod driver_use;
 pub mod inside;
 pub mod process;
 pub mod wakes;

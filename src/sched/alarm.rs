@@ -1,12 +1,13 @@
 //! The alarm clock of a loop: wakes the turn for the earliest timer.
 //!
-//! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor: to the nanosecond
-//! for the kernel, within some tens of microseconds for us. Elsewhere, and in a process that had no descriptor left for
+//! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor, and in the loop's own
+//! poller, where it ends a sleep as well: to the nanosecond for the kernel, within some tens of microseconds for us. Elsewhere, and in a process that had no descriptor left for
 //! it, the alarm is tokio's `Sleep`, up to a millisecond late. Never early, either way.
 //!
 //! It belongs to the loop's engine, which makes it before the first run and keeps it: a run that is under way needs no
 //! descriptor for a timer. Used by the thread that runs the loop, inside its runtime.
 
+use std::os::fd::RawFd;
 use std::task::{Context, Poll};
 
 #[cfg(target_os = "linux")]
@@ -16,32 +17,65 @@ use wheel::Wheel;
 /// The longest the loop sleeps in one go (asyncio's MAXIMUM_SELECT_TIMEOUT), in nanoseconds.
 const LONGEST_SLEEP: u64 = 24 * 3600 * 1_000_000_000;
 
+fn earliest(when: u64, now: u64) -> u64 {
+    when.min(now.saturating_add(LONGEST_SLEEP))
+}
+
 /// Wakes the waker that it was set with, at the time that it was set for.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     /// None: it could not be made.
     #[cfg(target_os = "linux")]
     exact: Option<Exact>,
+    /// The kernel did not set it.
+    #[cfg(target_os = "linux")]
+    is_refused: bool,
     wheel: Wheel,
 }
 
 impl Alarm {
     /// A run begins, inside its runtime. A process without a descriptor for a timerfd is no reason not to run.
-    pub(super) fn prepare(&mut self) {
+    /// The timerfd.
+    pub(super) fn prepare(&mut self) -> Option<RawFd> {
         #[cfg(target_os = "linux")]
-        if self.exact.is_none() {
-            self.exact = Exact::new().ok();
+        {
+            if self.exact.is_none() && !self.is_refused {
+                self.exact = Exact::new().ok();
+            }
+            self.exact.as_ref().map(Exact::descriptor)
         }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    #[cfg(target_os = "linux")]
+    #[cold]
+    fn give_up(&mut self) {
+        self.exact = None;
+        self.is_refused = true;
+    }
+
+    /// Have the timerfd expire at `when`; it is `now`. False: there is none.
+    pub(super) fn set_descriptor(&mut self, when: u64, now: u64) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(exact) = &mut self.exact {
+            match exact.expire(earliest(when, now)) {
+                Ok(()) => return true,
+                Err(_refused) => self.give_up(),
+            }
+        }
+        let _ = (when, now);
+        false
     }
 
     /// Have the waker of `cx` woken at `when` (nanoseconds of CLOCK_MONOTONIC); it is `now`.
     pub(super) fn set(&mut self, when: u64, now: u64, cx: &mut Context<'_>) {
-        let when = when.min(now.saturating_add(LONGEST_SLEEP));
+        let when = earliest(when, now);
         #[cfg(target_os = "linux")]
         if let Some(exact) = &mut self.exact {
             match exact.set(when, cx) {
                 Ok(()) => return,
-                Err(_refused) => self.exact = None,
+                Err(_refused) => self.give_up(),
             }
         }
         self.wheel.set(when, now, cx);
@@ -51,7 +85,7 @@ impl Alarm {
 #[cfg(target_os = "linux")]
 mod timerfd {
     use std::io;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
@@ -72,13 +106,24 @@ mod timerfd {
             Ok(Self { fd: watched(create()?)?, set_for: 0 })
         }
 
+        pub(super) fn descriptor(&self) -> RawFd {
+            self.fd.as_raw_fd()
+        }
+
         /// # Errors
-        /// The kernel's, or the reactor's.
-        pub(super) fn set(&mut self, when: u64, cx: &mut Context<'_>) -> io::Result<()> {
+        /// The kernel's.
+        pub(super) fn expire(&mut self, when: u64) -> io::Result<()> {
             if self.set_for != when {
                 set_time(self.fd.get_ref(), when)?;
                 self.set_for = when;
             }
+            Ok(())
+        }
+
+        /// # Errors
+        /// The kernel's, or the reactor's.
+        pub(super) fn set(&mut self, when: u64, cx: &mut Context<'_>) -> io::Result<()> {
+            self.expire(when)?;
             // An expiry that has been seen is over: the next one is a new edge.
             while let Poll::Ready(ready) = self.fd.poll_read_ready(cx) {
                 ready?.clear_ready();

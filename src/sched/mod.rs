@@ -3,6 +3,7 @@
 
 mod after;
 mod alarm;
+mod bell;
 pub mod clock;
 mod dispatch;
 pub mod entry;

@@ -1,5 +1,8 @@
 //! `Reactor`: what the loop asks of who watches descriptors, a higher layer.
 
+use std::io;
+use std::os::fd::RawFd;
+
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -7,13 +10,26 @@ use super::state::LoopState;
 
 /// Readiness of descriptors, brought in by a higher layer.
 pub trait Reactor: Send + Sync {
-    /// A run begins, inside its runtime.
+    /// The loop is going to sleep in tokio's driver, inside its runtime. False: it may do so already. True: `poll_ready`
+    /// is to be called before.
     ///
     /// # Errors
     /// OSError: the process or the system has not left what it takes to watch descriptors.
-    fn begin_run(&self, py: Python<'_>) -> PyResult<()>;
-    /// Put the callbacks of ready descriptors into the queue and register `cx` for the next readiness. True: look
-    /// again in the next turn without waiting for a wake (level-triggered descriptors may still be ready).
+    fn watch_by_driver(&self, py: Python<'_>) -> PyResult<bool>;
+    /// An event of this descriptor, which is the loop's own and stays open, ends `sleep`.
+    ///
+    /// # Errors
+    /// As `watch_by_driver`.
+    fn end_sleep_by(&self, py: Python<'_>, fd: RawFd) -> io::Result<()>;
+    /// Sleep without the GIL until a descriptor is ready, or one that ends the sleep, or a signal comes; then enter the
+    /// inbox again, and put the callbacks of ready descriptors into the queue. True: as for `poll_ready`.
+    ///
+    /// # Errors
+    /// As `poll_ready`.
+    fn sleep(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool>;
+    /// Put the callbacks of ready descriptors into the queue and register `cx` for the next readiness. `look`: the
+    /// driver need not say that there are any. True: look again in the next turn without waiting for a wake
+    /// (level-triggered descriptors may still be ready).
     ///
     /// # Errors
     /// OSError: descriptors cannot be looked at any more. It ends the run, as in asyncio.
@@ -22,7 +38,7 @@ pub trait Reactor: Send + Sync {
         py: Python<'_>,
         state: &LoopState,
         cx: &mut std::task::Context<'_>,
-        fresh_run: bool,
+        look: bool,
     ) -> PyResult<bool>;
     /// Whether there are connections, which are looked at between two polls as well.
     fn has_connections(&self, py: Python<'_>) -> bool;

@@ -40,7 +40,8 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     state.check_process()?;
     state.shared.lifecycle.begin().map_err(refused)?;
     let reactor = state.reactor.with(py, |reactor| reactor.clone());
-    let prepared = engine(py, state).and_then(|engine| engine.prepare(py, reactor.as_deref()).map(|()| engine));
+    let prepared =
+        engine(py, state).and_then(|engine| engine.prepare(py, &state.shared, reactor.as_deref()).map(|()| engine));
     let engine = prepared.inspect_err(|_| state.shared.lifecycle.end())?;
     state.replaced.doubt_dictionary(event_loop.as_any()).inspect_err(|_| state.shared.lifecycle.end())?;
     let outer = state.shared.begin_here(thread_ident());
@@ -101,6 +102,7 @@ pub fn close(event_loop: &Bound<'_, LoopState>) -> PyResult<bool> {
         if let Some(engine) = engine {
             engine.shut_down(py);
         }
+        state.shared.bell.take_down();
     }
     Ok(first)
 }

@@ -5,6 +5,7 @@
 //! run by another thread later gets a LocalSet of that thread; the Rust tasks of the first wait for the loop to come
 //! back, or end with the loop or the thread.
 //!
+//! The loop's sleep is in tokio's driver, or in the loop's own poller while nobody waits for the driver (`turn`).
 //! tokio calls `on_thread_park` before it sleeps and `on_thread_unpark` after: the GIL is given up exactly between the
 //! two (`py::attach`). Looking for events without waiting keeps it.
 
@@ -25,9 +26,11 @@ use tokio::task::LocalSet;
 use super::alarm::Alarm;
 use super::reactor::Reactor;
 use super::shared::LoopShared;
+use crate::accel;
 use crate::py::attach::{attach_anywhere, park, unpark};
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::rt::driver_use::{Counting, Uses};
 use crate::rt::inside::{Driving, is_inside_runtime};
 use crate::rt::process::{ProcessBound, generation};
 
@@ -41,6 +44,10 @@ pub struct Engine {
     handle: Handle,
     pub(super) alarm: GilCell<Alarm>,
     raised: Raised,
+    /// Who waits for the runtime's driver.
+    uses: Uses,
+    /// Whether the loop may sleep in its own poller when nobody does. False before the first run.
+    may_sleep_by_bell: AtomicBool,
     id: u64,
 }
 
@@ -103,8 +110,9 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        let (id, alarm) = (shared.id(), GilCell::default());
-        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm, raised, id };
+        let (id, alarm, uses) = (shared.id(), GilCell::default(), Uses::default());
+        let may_sleep_by_bell = AtomicBool::new(false);
+        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm, raised, uses, may_sleep_by_bell, id };
         Ok(Arc::new(ProcessBound::new(engine)))
     }
 
@@ -144,7 +152,7 @@ impl Engine {
         let mut guard = PutBack(self, Some(runtime));
         let output = {
             let inside = is_inside_runtime();
-            let _driving = Driving::begin();
+            let (_driving, _counting) = (Driving::begin(), Counting::begin(&self.uses));
             match &guard.1 {
                 Some(runtime) if !inside => runtime.block_on(local_set.run_until(to_the_end(root))),
                 _ => drive_beside(&mut guard.1, local_set.run_until(root))?,
@@ -161,10 +169,36 @@ impl Engine {
     ///
     /// # Errors
     /// OSError when there is not enough of it left.
-    pub(super) fn prepare(&self, py: Python<'_>, reactor: Option<&dyn Reactor>) -> PyResult<()> {
+    pub(super) fn prepare(&self, py: Python<'_>, shared: &LoopShared, reactor: Option<&dyn Reactor>) -> PyResult<()> {
         let _inside = self.handle.enter();
-        self.alarm.with(py, Alarm::prepare);
-        reactor.map_or(Ok(()), |reactor| reactor.begin_run(py))
+        let timer = self.alarm.with(py, Alarm::prepare);
+        let Some(reactor) = reactor else { return Ok(()) };
+        // A process without a descriptor for the bell is no reason not to run.
+        let hung = || -> std::io::Result<()> {
+            let bell = shared.bell.hang()?;
+            timer.into_iter().chain([bell]).try_for_each(|fd| reactor.end_sleep_by(py, fd))
+        };
+        let by_bell = accel::OWN_SLEEP.is_on() && hung().is_ok();
+        self.may_sleep_by_bell.store(by_bell, Ordering::Relaxed);
+        if by_bell { Ok(()) } else { reactor.watch_by_driver(py).map(drop) }
+    }
+
+    /// Whether the loop may sleep in its own poller.
+    #[inline]
+    pub(super) fn may_sleep_by_bell(&self) -> bool {
+        self.may_sleep_by_bell.load(Ordering::Relaxed)
+    }
+
+    /// There is no alarm for a sleep in the poller.
+    #[cold]
+    pub(super) fn sleep_in_driver(&self) {
+        self.may_sleep_by_bell.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for the runtime's driver.
+    #[inline]
+    pub(super) fn is_driver_used(&self) -> bool {
+        self.uses.load(Ordering::SeqCst) > 0
     }
 
     /// Drop the Rust tasks and the runtime. The LocalSet of another thread is dropped by that thread: when it ends, or

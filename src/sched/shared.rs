@@ -7,8 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use futures::task::AtomicWaker;
 use pyo3::prelude::*;
 
+use super::bell::Bell;
 use super::state::LoopState;
-use crate::core::inbox::Inbox;
+use crate::core::inbox::{Away, Inbox};
 use crate::core::lifecycle::Lifecycle;
 use crate::rt::process::{ThreadNumber, generation, this_thread};
 
@@ -24,6 +25,8 @@ pub struct LoopShared {
     pub inbox: Inbox<Arc<dyn Deliver>>,
     /// Wakes the root future of the run.
     waker: AtomicWaker,
+    /// Ends a sleep in the loop's own poller.
+    pub(super) bell: Bell,
     /// `threading.get_ident()` of the running thread, 0 when not running.
     thread_ident: AtomicU64,
     id: u64,
@@ -53,6 +56,7 @@ impl Default for LoopShared {
             lifecycle: Lifecycle::default(),
             inbox: Inbox::default(),
             waker: AtomicWaker::new(),
+            bell: Bell::default(),
             thread_ident: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: generation(),
@@ -91,16 +95,24 @@ impl LoopShared {
             // Nobody takes it out; the lock may be held by a thread that only the parent has.
             return;
         }
-        if self.inbox.push(message) {
-            self.waker.wake();
-        }
+        self.end_sleep(self.inbox.push(message));
     }
 
     /// Make the loop look at its queues: after a push from another thread, or a stop.
     #[inline]
     pub fn wake(&self) {
-        if self.inbox.call() && !self.is_inherited() {
-            self.waker.wake();
+        if let away @ Some(_) = self.inbox.call()
+            && !self.is_inherited()
+        {
+            self.end_sleep(away);
+        }
+    }
+
+    fn end_sleep(&self, away: Option<Away>) {
+        match away {
+            Some(Away::ForBell) => self.bell.ring(),
+            Some(Away::ForWaker) => self.waker.wake(),
+            None => {}
         }
     }
 

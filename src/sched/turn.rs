@@ -4,6 +4,11 @@
 //! signals -> inbox -> ready descriptors -> due timers -> one batch of ready entries -> stop? -> again, or park
 //! ```
 //!
+//! To park is to sleep without the GIL: in the loop's own poller, in the middle of a poll of the root future, or in tokio's
+//! driver, after it. The poller is watched by the driver then, and each wake takes two system calls and the kernel's way
+//! through both, 6 us on a virtual machine. So the loop sleeps there only while somebody waits for the driver: a future on
+//! tokio's timer (`rt::driver_use`), or code of the program that nobody here knows (`accel::OWN_SLEEP`).
+//!
 //! Runs on the loop's thread with the GIL held. No cell is borrowed while an entry runs.
 
 use std::collections::VecDeque;
@@ -26,6 +31,7 @@ use super::slice::Slice;
 use super::state::LoopState;
 use super::timer_handle::TimerHandle;
 use crate::accel::{async_exc, pool};
+use crate::core::inbox::Away;
 use crate::py::asyncio::asyncio;
 use crate::py::{error, whole};
 
@@ -63,8 +69,18 @@ impl Turns {
 /// How a poll of the turn goes on.
 enum Next {
     Stop,
+    /// tokio's driver is where the loop sleeps.
     Park,
     Again,
+}
+
+/// Where the loop is to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    ByBell,
+    InDriver,
+    /// In tokio's driver, which has to be told first.
+    NotYet,
 }
 
 impl Future for Turns {
@@ -119,13 +135,16 @@ impl Turns {
         let mut slice = Slice::new();
         // Descriptors become ready when tokio's driver has run, between two polls.
         let mut look_again = true;
+        let mut has_slept = false;
         self.look_after_sleep(py)?;
         if state.shared.is_inherited() {
             return end_in_child(event_loop);
         }
         loop {
             self.take_messages(py, state);
-            if look_again {
+            if std::mem::take(&mut has_slept) {
+                // The sleep has ended with what a look would find.
+            } else if look_again {
                 look_again = self.look_at_descriptors(py, state, cx)?;
                 // Those that waited for descriptors.
                 self.take_messages(py, state);
@@ -161,14 +180,51 @@ impl Turns {
                 let check_at = self.reactor.as_ref().and_then(|reactor| reactor.before_sleep(py));
                 // A context, `leave_task` or a waker may have run Python code.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
-                if idle && self.set_alarm(py, state, check_at, cx) && state.shared.inbox.leave() {
-                    return Ok(Next::Park);
+                let sleep = self.where_to_sleep(py)?;
+                if sleep == Sleep::NotYet {
+                    return Ok(Next::Again);
+                }
+                if idle && self.set_alarm(py, state, check_at, sleep, cx) {
+                    if sleep == Sleep::InDriver {
+                        if state.shared.inbox.leave(Away::ForWaker) {
+                            return Ok(Next::Park);
+                        }
+                    } else if state.shared.inbox.leave(Away::ForBell) {
+                        look_again = self.sleep_by_bell(py, state)?;
+                        has_slept = true;
+                        slice = Slice::new();
+                        continue;
+                    }
                 }
             }
             if slice.is_over() {
                 return Ok(Next::Again);
             }
         }
+    }
+
+    #[inline]
+    fn where_to_sleep(&self, py: Python<'_>) -> PyResult<Sleep> {
+        if self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() {
+            return Ok(Sleep::ByBell);
+        }
+        let is_new = self.reactor.as_ref().map_or(Ok(false), |reactor| reactor.watch_by_driver(py))?;
+        Ok(if is_new { Sleep::NotYet } else { Sleep::InDriver })
+    }
+
+    /// Sleep in the loop's own poller; then it is as in a new poll. True: look again at the descriptors.
+    fn sleep_by_bell(&mut self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
+        state.snapshots.leave(py);
+        let slept = match &self.reactor {
+            Some(reactor) => {
+                let slept = reactor.sleep(py, state);
+                self.has_connections = reactor.has_connections(py);
+                slept
+            }
+            None => unreachable!("a loop that may sleep by its bell has a reactor"),
+        };
+        self.look_after_sleep(py)?;
+        slept
     }
 
     /// Python's own code runs the handlers of signals and raises the exceptions of other threads while it runs. This is
@@ -214,7 +270,9 @@ impl Turns {
         let fresh_run = !std::mem::replace(&mut self.looked_at_io, true);
         match &self.reactor {
             Some(reactor) => {
-                let look_again = reactor.poll_ready(py, state, cx, fresh_run);
+                // The driver does not know what a poller has that it does not watch.
+                let look = fresh_run || self.engine.may_sleep_by_bell();
+                let look_again = reactor.poll_ready(py, state, cx, look);
                 self.has_connections = reactor.has_connections(py);
                 look_again
             }
@@ -235,8 +293,16 @@ impl Turns {
         look_again
     }
 
-    /// Be woken for the earliest timer, or for what the descriptors need looking after. False: it is due already.
-    fn set_alarm(&self, py: Python<'_>, state: &LoopState, check_at: Option<u64>, cx: &mut Context<'_>) -> bool {
+    /// Be woken for the earliest timer, or for what the descriptors need looking after. False: it is due already, or the
+    /// alarm cannot be set for such a sleep.
+    fn set_alarm(
+        &self,
+        py: Python<'_>,
+        state: &LoopState,
+        check_at: Option<u64>,
+        sleep: Sleep,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let timer = state.timers.with(py, |timers| timers.earliest());
         let Some(when) = timer.into_iter().chain(check_at).min() else { return true };
         let now = clock();
@@ -246,8 +312,17 @@ impl Turns {
             }
             return false;
         }
-        self.engine.alarm.with(py, |alarm| alarm.set(when, now, cx));
-        true
+        self.engine.alarm.with(py, |alarm| {
+            if sleep == Sleep::InDriver {
+                alarm.set(when, now, cx);
+                return true;
+            }
+            let is_set = alarm.set_descriptor(when, now);
+            if !is_set {
+                self.engine.sleep_in_driver();
+            }
+            is_set
+        })
     }
 }
 
