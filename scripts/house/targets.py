@@ -104,8 +104,8 @@ def everything(run: Run, found: list[Python]) -> None:
     if not built:
         return
     python_lint(run, built[0])
-    # One Python is enough for the plain paths.
-    chosen = suites(built, USUAL, []) + suites(built, DEBUG, []) + suites(built[-1:], PLAIN, [])
+    # One Python is enough for each other variant: the newest for debug mode, the oldest for the plain paths.
+    chosen = suites(built, USUAL, []) + suites(built[:1], DEBUG, []) + suites(built[-1:], PLAIN, [])
     chosen += map(one_wheel, built)
     run.together(
         [
