@@ -66,6 +66,34 @@ def gathered(make: Callable[[], Awaitable[Any]]) -> Work:
     return work
 
 
+HOPS = 16
+
+
+def hopping(method: str, at_a_time: int) -> Work:
+    """Futures that go to a blocking thread and back so often; a hop counts as an await."""
+
+    async def work(n: int) -> None:
+        make, once = getattr(rust, method), HOPS * at_a_time
+        for _ in range(n // once):
+            got = await asyncio.gather(*[make(HOPS) for _ in range(at_a_time)])
+            assert got == [sum(range(HOPS))] * at_a_time
+
+    return work
+
+
+def hop_workload(at_a_time: int) -> Workload:
+    return Workload(
+        f"`spawn_blocking`, {HOPS} in a row, {at_a_time} at a time",
+        {
+            "pyloop@pyloop": hopping("hops_pyloop", at_a_time),
+            "spawned@pyloop": hopping("hops_spawned", at_a_time),
+            "ours@uvloop": hopping("hops_pyloop", at_a_time),
+        }
+        | par(hopping("hops_par", at_a_time)),
+        unit=HOPS * at_a_time,
+    )
+
+
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
@@ -271,6 +299,8 @@ def workloads() -> Iterator[Workload]:
         {"pyloop@pyloop": http("get_pyloop"), "ours@uvloop": http("get_pyloop")} | par(http("get_par")),
         unit=32,
     )
+    yield hop_workload(1)
+    yield hop_workload(32)
     port = rust.serve()
     yield socket_workload(port, 1)
     yield socket_workload(port, 32)
@@ -280,6 +310,7 @@ COLUMNS = {
     "coroutine": "a Python coroutine",
     "pyo3": "PyO3 `async fn`",
     "par": "pyo3-async-runtimes",
+    "spawned": "`spawn_into_py`",
     "ours": "pyloop's on uvloop",
     "sock": "`sock_*` of the loop",
     "rust": "Rust alone",

@@ -33,6 +33,32 @@ async fn completed_by_thread() -> PyResult<u32> {
     receiver.await.map_err(gone)
 }
 
+/// So many times in a row to a thread that may block, as tokio's files do it for each of their calls.
+async fn hops(n: u32) -> PyResult<u32> {
+    let mut sum = 0;
+    for i in 0..n {
+        sum += tokio::task::spawn_blocking(move || i).await.map_err(gone)?;
+    }
+    Ok(sum)
+}
+
+/// A file as tokio reads it: to a thread for the opening, for the content, and for the end of it.
+async fn file(path: String) -> PyResult<usize> {
+    use std::io::Read;
+    let mut file = tokio::task::spawn_blocking(move || std::fs::File::open(path)).await.map_err(gone)??;
+    let mut content = Vec::new();
+    loop {
+        let mut room = vec![0; 8192];
+        let reading = move || file.read(&mut room).map(|n| (file, room, n));
+        let (again, room, n) = tokio::task::spawn_blocking(reading).await.map_err(gone)??;
+        if n == 0 {
+            return Ok(content.len());
+        }
+        content.extend_from_slice(&room[..n]);
+        file = again;
+    }
+}
+
 async fn get(client: reqwest::Client, url: String) -> PyResult<usize> {
     let body = client.get(url).send().await.map_err(gone)?.bytes().await.map_err(gone)?;
     Ok(body.len())
@@ -214,6 +240,36 @@ async fn thread_pyo3() -> PyResult<u32> {
 }
 
 #[pyfunction]
+fn hops_pyloop(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, hops(n))
+}
+
+#[pyfunction]
+fn hops_spawned(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::spawn_into_py(py, hops(n))
+}
+
+#[pyfunction]
+fn hops_par(py: Python<'_>, n: u32) -> PyResult<Bound<'_, PyAny>> {
+    pyo3_async_runtimes::tokio::future_into_py(py, hops(n))
+}
+
+#[pyfunction]
+fn file_pyloop(py: Python<'_>, path: String) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::future_into_py(py, file(path))
+}
+
+#[pyfunction]
+fn file_spawned(py: Python<'_>, path: String) -> PyResult<Bound<'_, PyAny>> {
+    pyloop::spawn_into_py(py, file(path))
+}
+
+#[pyfunction]
+fn file_par(py: Python<'_>, path: String) -> PyResult<Bound<'_, PyAny>> {
+    pyo3_async_runtimes::tokio::future_into_py(py, file(path))
+}
+
+#[pyfunction]
 fn into_pyloop<'py>(py: Python<'py>, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     pyloop::future_into_py(py, pyloop::into_future(awaitable)?)
 }
@@ -231,7 +287,7 @@ fn bridge_bench(module: &Bound<'_, PyModule>) -> PyResult<()> {
     functions!(
         ready_pyloop, ready_par, ready_pyo3, none_pyloop, none_pyo3, yield_pyloop, yield_par, yield_pyo3,
         thread_pyloop, thread_par, thread_pyo3, into_pyloop, into_par,
-        serve, messages_in_rust,
+        hops_pyloop, hops_spawned, hops_par, file_pyloop, file_spawned, file_par, serve, messages_in_rust,
     );
     module.add_class::<Connection>()?;
     module.add_class::<Client>()
