@@ -6,6 +6,7 @@ pub mod fifo;
 pub mod flow;
 pub mod inbox;
 pub mod lifecycle;
+pub mod linger;
 pub mod outgoing;
 pub mod ready;
 pub mod timers;

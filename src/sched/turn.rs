@@ -32,6 +32,7 @@ use super::state::LoopState;
 use super::timer_handle::TimerHandle;
 use crate::accel::{async_exc, pool};
 use crate::core::inbox::Away;
+use crate::core::linger::Linger;
 use crate::py::asyncio::asyncio;
 use crate::py::{error, whole};
 
@@ -49,6 +50,7 @@ pub(super) struct Turns {
     looked_at_io: bool,
     /// There were connections when this poll looked at the descriptors.
     has_connections: bool,
+    linger: Linger,
 }
 
 impl Turns {
@@ -62,9 +64,13 @@ impl Turns {
             fresh: true,
             looked_at_io: false,
             has_connections: false,
+            linger: Linger::default(),
         }
     }
 }
+
+/// How often a loop that waits for a message gives its processor away between two looks at tokio's driver.
+const YIELDS_PER_LOOK: usize = 8;
 
 /// How a poll of the turn goes on.
 enum Next {
@@ -98,6 +104,7 @@ impl Future for Turns {
             state.shared.register(cx.waker());
             state.polled_at.set(py, clock());
             state.shared.inbox.enter();
+            this.linger.wakes(state.shared.inbox.may_have_some(), clock);
             let ran = match error::catch_panic(|| this.run(&event_loop, cx)) {
                 Ok(ran) => ran,
                 // The other entries, or messages, are next.
@@ -172,6 +179,12 @@ impl Turns {
                 look_again |= self.look_between_polls(py, state, |reactor| reactor.expects_more(py))?;
                 is_idle = state.ready.with(py, |ready| ready.is_empty());
             }
+            if is_idle && self.linger.is_awake() && self.linger.waits(clock()) {
+                if look_for_message(state) {
+                    continue;
+                }
+                return Ok(Next::Again);
+            }
             if is_idle {
                 state.snapshots.forget(py);
                 state.leave_task(py, event_loop.as_any())?;
@@ -187,9 +200,11 @@ impl Turns {
                 if idle && self.set_alarm(py, state, check_at, sleep, cx) {
                     if sleep == Sleep::InDriver {
                         if state.shared.inbox.leave(Away::ForWaker) {
+                            self.linger.sleeps(clock());
                             return Ok(Next::Park);
                         }
                     } else if state.shared.inbox.leave(Away::ForBell) {
+                        self.linger.sleeps(clock());
                         look_again = self.sleep_by_bell(py, state)?;
                         has_slept = true;
                         slice = Slice::new();
@@ -223,6 +238,7 @@ impl Turns {
             }
             None => unreachable!("a loop that may sleep by its bell has a reactor"),
         };
+        self.linger.wakes(state.shared.inbox.may_have_some(), clock);
         self.look_after_sleep(py)?;
         slept
     }
@@ -255,6 +271,7 @@ impl Turns {
         if self.messages.is_empty() && !state.shared.inbox.take(&mut self.messages) {
             return;
         }
+        self.linger.got_message();
         state.snapshots.leave(py);
         self.calls_others = true;
         let mut count = 0;
@@ -324,6 +341,18 @@ impl Turns {
             is_set
         })
     }
+}
+
+/// Look for a message for some microseconds. Whoever is to send it may need this processor; nobody has to wake the loop
+/// meanwhile, which saves two system calls.
+fn look_for_message(state: &LoopState) -> bool {
+    for _ in 0..YIELDS_PER_LOOK {
+        if state.shared.inbox.may_have_some() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
 }
 
 /// A callback or a step has forked, and this is the child, whose copy of the queue has been emptied

@@ -9,9 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+import pyloop
+import pyloop.fs
 from support.guard import Context
 from support.loops import Loop, LoopFactory, turn
 from support.process import output
@@ -298,6 +301,22 @@ def test_an_idle_loop_uses_no_processor_time(loop: Loop) -> None:
     begun = time.thread_time()
     loop.run_forever()
     assert time.thread_time() - begun < 0.0025
+
+
+def test_a_loop_whose_messages_have_come_at_once_sleeps_when_they_end(pyloop_loop: Loop) -> None:
+    loop: Any = pyloop_loop
+
+    async def main() -> None:
+        for _ in range(100):
+            assert await pyloop.fs.exists(
+                os.curdir
+            )  # by another thread, which is back sooner than a sleep takes
+        turns = loop.statistics()["turns"]
+        await asyncio.sleep(0.02)
+        # It looks for 50 us at most, a turn in 4 us or so. A loop that never slept would have 5,000 turns.
+        assert loop.statistics()["turns"] - turns < 100
+
+    loop.run_until_complete(main())
 
 
 def test_a_loop_that_waits_for_a_descriptor_uses_no_processor_time(loop: Loop) -> None:
