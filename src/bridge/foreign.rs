@@ -56,7 +56,7 @@ pub(super) fn arm(slf: &Bound<'_, RustFuture>, waiters: Arc<ForeignWaiters>) -> 
     let py = slf.py();
     let event_loop = names::require_running_loop(py)?;
     waiters.wait(py, &event_loop)?;
-    let awaiter = link::awaiter(py)?;
+    let awaiter = link::awaiter_on(&event_loop)?;
     slf.get().state.with(py, |state| state.awaiter = awaiter);
     let old = slf.get().with_foreign(py, |foreign| foreign.waiters.replace(waiters));
     drop(old);

@@ -132,7 +132,19 @@ pub type Awaiter = Option<NonZeroUsize>;
 /// # Errors
 /// What importing asyncio raises.
 pub fn awaiter(py: Python<'_>) -> PyResult<Awaiter> {
-    names::current_task(py).map(|task| task.and_then(|task| NonZeroUsize::new(task.as_ptr().addr())))
+    names::current_task(py).map(address)
+}
+
+/// The current task of the loop that runs in this thread.
+///
+/// # Errors
+/// What importing asyncio raises.
+pub fn awaiter_on(event_loop: &Bound<'_, PyAny>) -> PyResult<Awaiter> {
+    names::task_of(event_loop).map(address)
+}
+
+fn address(task: Option<Bound<'_, PyAny>>) -> Awaiter {
+    task.and_then(|task| NonZeroUsize::new(task.as_ptr().addr()))
 }
 
 /// The task of pyloop's whose step this thread makes: it awaits the Rust future that is being polled.

@@ -85,10 +85,17 @@ pub fn require_running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// # Errors
 /// What importing asyncio raises.
 pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    if running_loop(py)?.is_none() {
-        return Ok(None);
-    }
-    let task = names(py)?.current_task.bind(py).try_call(())?;
+    let event_loop = running_loop(py)?;
+    if event_loop.is_none() { Ok(None) } else { task_of(&event_loop) }
+}
+
+/// The task whose step a loop is in (`asyncio.current_task(loop)`).
+///
+/// # Errors
+/// What importing asyncio raises.
+pub fn task_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = event_loop.py();
+    let task = names(py)?.current_task.bind(py).try_call((event_loop,))?;
     Ok((!task.is_none()).then_some(task))
 }
 
