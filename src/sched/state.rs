@@ -73,7 +73,8 @@ pub struct LoopState {
     pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
     pub counters: GilValue<Counters>,
-    /// When the turn's poll began that runs, or ran last: the clock as the steps of tasks have it, which read none.
+    /// When the turn's poll began that runs, or ran last, or when it last woke: the clock as the steps of tasks have it, which
+    /// read none.
     pub polled_at: GilValue<u64>,
     /// The boxes of done callbacks that have run.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]

@@ -239,6 +239,7 @@ impl Turns {
             None => unreachable!("a loop that may sleep by its bell has a reactor"),
         };
         self.linger.wakes(state.shared.inbox.may_have_some(), clock);
+        state.polled_at.set(py, clock());
         self.look_after_sleep(py)?;
         slept
     }

@@ -318,6 +318,26 @@ def test_a_task_tells_how_long_it_waits(pyloop: ModuleType, pyloop_loop: Loop) -
     pyloop_loop.run_until_complete(main())
 
 
+def test_a_task_waits_anew_after_each_step(pyloop: ModuleType, pyloop_loop: Loop) -> None:
+    async def waits_twice() -> None:
+        await asyncio.sleep(0.02)
+        await future
+
+    async def main() -> None:
+        tasks: Any = pyloop_loop.tasks  # type: ignore[attr-defined]
+        task = pyloop_loop.create_task(waits_twice(), name="waits")
+        began = time.monotonic()
+        await asyncio.sleep(0.03)
+        (waited,) = [each.waited for each in tasks() if each.name == "waits"]
+        # Its second step comes 0.02 s after the first. The clock was read when the loop woke for it.
+        assert waited < time.monotonic() - began - 0.015
+        future.set_result(None)
+        await task
+
+    future = pyloop_loop.create_future()
+    pyloop_loop.run_until_complete(main())
+
+
 def test_tasks_that_wait_for_each_other_in_a_circle_are_shown_once(
     pyloop: ModuleType, pyloop_loop: Loop
 ) -> None:
