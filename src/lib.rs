@@ -149,11 +149,12 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     rt::background::count_forks();
     sched::hooks::at_begin(bridge::owner::receive);
     sched::hooks::at_end(task::rest);
-    sched::hooks::step_with(task::run_step);
+    sched::hooks::step_with(task::run_step, task::coroutine_of);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
     sched::hooks::transports_with(sched::hooks::ForTransports {
         ready: io::transports::run_ready,
         transition: io::transports::run_transition,
+        protocol: io::transports::protocol,
         uncork: io::stream::uncork,
         forget_corked: io::stream::forget_corked,
     });

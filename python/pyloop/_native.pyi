@@ -82,10 +82,33 @@ class _Statistics(TypedDict):
     turns: int
     callbacks: int
     steps: int
+    polls: int
     timers_fired: int
     messages: int
+    events: int
+    wakes_by_threads: int
+    wakes_by_descriptors: int
+    wakes_by_timers: int
+    wakes_by_tokio: int
+    bytes_received: int
+    bytes_sent: int
+    parks: int
+    seconds_running: float
+    seconds_busy: float
+    seconds_parked: float
+    seconds_waiting_for_gil: float
+    longest_busy: float
+    longest_wait_for_gil: float
+    slowest_callback: tuple[str, float] | None
     ready: int
     timers: int
+    tasks: int
+    hidden_tasks: int
+    descriptors: int
+    transports: int
+    pooled: int
+    accelerations_on: int
+    accelerations_off: int
 
 @disjoint_base
 class _LoopState:

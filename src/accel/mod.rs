@@ -216,6 +216,13 @@ pub fn _acceleration_is_wanted(name: &str) -> bool {
     !Asked::read().refuses(name)
 }
 
+/// How many accelerations are on, and how many are off.
+#[cfg(feature = "loop")]
+pub fn count() -> (usize, usize) {
+    let on = ALL.iter().filter(|known| known.is_on()).count();
+    (on, ALL.len() - on)
+}
+
 /// What came of each acceleration: `{name: "on"}` or `{name: "off: <why>"}`, in the order in which they were tried.
 ///
 /// `PYLOOP_ACCEL` in the environment switches them off before pyloop is imported: `none`, or `-name,-name`.

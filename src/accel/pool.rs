@@ -253,6 +253,11 @@ pub fn trim<T: Pooled>(py: Python<'_>) {
     }
 }
 
+/// How many spare instances there are.
+pub fn spares<T: Pooled>(py: Python<'_>) -> usize {
+    T::pool().spare.with(py, |spare| spare.list.len())
+}
+
 /// Whether the class has them.
 #[inline(always)]
 pub fn is_installed<T: Pooled>(py: Python<'_>) -> bool {

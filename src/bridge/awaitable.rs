@@ -263,6 +263,7 @@ impl RustFuture {
     /// The poll that has begun.
     #[inline(always)]
     pub(super) fn go_on_polling(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
+        current.note_poll(py);
         let began = current.debug.then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
         // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.

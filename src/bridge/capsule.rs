@@ -78,6 +78,8 @@ unsafe extern "C" fn current_waker(flags: *mut u32) -> *const abi::RawWaker {
         // call.
         unsafe { *flags = if step.debug() { abi::DEBUG } else { 0 } };
     }
+    // SAFETY: by the ABI, the client holds the GIL.
+    step.count_poll(unsafe { Python::assume_attached() });
     std::ptr::from_ref(step.ask_for_waker()).cast()
 }
 

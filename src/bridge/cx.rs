@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use pyo3::prelude::*;
+
 use super::waker::{SharedSlot, TaskShared, WakeRoute, WakeSteps};
 use crate::py::attach::Address;
 use crate::sched::LoopState;
@@ -116,6 +118,15 @@ impl Step {
             return 0;
         }
         self.number.get()
+    }
+
+    /// A Rust future is polled in it.
+    #[inline(always)]
+    pub fn count_poll(&self, py: Python<'_>) {
+        if let Some(Lender { home: Some(home), .. }) = self.lender.get() {
+            // SAFETY: the step has a lender, so it runs, and its loop is alive (`Lender`).
+            unsafe { home.as_ref() }.counters.polls.add(py, 1);
+        }
     }
 
     /// What it has come to, as far as its waker is concerned.

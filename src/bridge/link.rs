@@ -158,6 +158,15 @@ impl<'a> Current<'a> {
         Self { waker, debug: false, whose: Whose::Nobodys(std::marker::PhantomData) }
     }
 
+    /// A poll with it begins.
+    #[inline(always)]
+    pub fn note_poll(&self, _py: Python<'_>) {
+        #[cfg(feature = "loop")]
+        if let Whose::Own(step) = &self.whose {
+            step.count_poll(_py);
+        }
+    }
+
     /// A poll with it is pending. None: in no step.
     #[inline(always)]
     pub fn note_pending(&self, py: Python<'_>) -> Option<PendingIn> {

@@ -10,4 +10,5 @@ pub mod linger;
 pub mod outgoing;
 pub mod ready;
 pub mod timers;
+pub mod times;
 pub mod waiting;

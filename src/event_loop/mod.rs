@@ -4,13 +4,14 @@
 mod above;
 pub(crate) mod direct;
 pub(crate) mod fast;
+mod statistics;
 pub(crate) mod transports;
 
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use crate::accel::collector;
@@ -29,7 +30,7 @@ use crate::py::context;
 use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
 use crate::sched::replaced::Name;
-use crate::sched::state::{Counters, Making};
+use crate::sched::state::Making;
 use crate::sched::{LoopState, run, schedule};
 use crate::task::{self, Task};
 
@@ -501,16 +502,11 @@ impl Loop {
         Self::watch(slf).map_or_else(|_closed| Vec::new(), |watch| watch.all(slf.py()))
     }
 
-    /// Counters since the loop was made and what waits now: `turns`, `callbacks`, `steps` (of tasks), `timers_fired`,
-    /// `messages` (wakes of Rust futures and from threads), `ready`, `timers`.
+    /// What the loop has counted since it was made, how it has spent its time (in seconds), and what waits now, as a
+    /// dictionary; docs/watching.md has its keys. Any thread may ask, at any time.
     fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        let (py, state) = (slf.py(), slf.as_super().get());
-        let Counters { turns, callbacks, steps, timers_fired, messages } = state.counters.get(py);
-        let all = [("turns", turns), ("callbacks", callbacks), ("steps", steps), ("timers_fired", timers_fired)];
-        let all = all.into_iter().chain([("messages", messages)]).into_py_dict(py)?;
-        all.set_item("ready", state.ready.with(py, |ready| ready.len()))?;
-        all.set_item("timers", state.timers.with(py, |timers| timers.len()))?;
-        Ok(all)
+        let watch = slf.get().watch.with(slf.py(), |watch| watch.clone());
+        statistics::of(slf.py(), slf.as_super().get(), watch)
     }
 
     fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -129,6 +129,8 @@ pub struct Found {
     pub handles: Vec<Py<Handle>>,
     pub wakers: Vec<Waker>,
     pub transports: Vec<(Py<PyAny>, Event)>,
+    /// How many events the kernel has told of.
+    pub events: usize,
 }
 
 /// The watched descriptors of one loop.
@@ -362,6 +364,7 @@ impl Registrations {
 
     /// `count` events of descriptors were found, `all` with the loop's own.
     fn end_look(&mut self, count: usize, all: usize, found: &mut Found) {
+        found.events += count;
         let asleep_since = std::mem::take(&mut self.asleep_since);
         let came_back_at_once = asleep_since > 0 && self.looked_at.saturating_sub(asleep_since) < LOOK_AFTER;
         self.expects_more = count > 1 || (count == 1 && (came_back_at_once || self.expects_more && asleep_since == 0));

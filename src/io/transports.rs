@@ -21,6 +21,11 @@ pub fn run_ready(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>
     if is_of_datagrams(transport) { datagram::run_ready(transport) } else { stream::run_ready(event_loop, transport) }
 }
 
+/// The protocol of a transport, while its connection lives.
+pub fn protocol<'py>(transport: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if is_of_datagrams(transport) { datagram::protocol(transport) } else { stream::protocol(transport) }
+}
+
 /// What a turn does for a transport that begins or ends.
 ///
 /// # Errors

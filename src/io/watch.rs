@@ -17,7 +17,6 @@ use super::poller::{Event, Events, Interest, SHORT_MEANS_DRAINED};
 use super::protocol_of::is_tcp;
 use super::registrations::{Found, Registrations};
 use super::watched::{Data, Holder, Side, Watched};
-use crate::py::attach;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::sched::LoopState;
@@ -25,6 +24,7 @@ use crate::sched::clock::clock;
 use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
 use crate::sched::reactor::Reactor;
+use crate::sched::sleep;
 
 /// The watched descriptors of one loop.
 pub struct Watch {
@@ -91,6 +91,14 @@ impl Watch {
     pub fn transports(&self, py: Python<'_>) -> Vec<(RawFd, Py<PyAny>)> {
         self.registrations.with(py, |all| {
             all.iter().filter_map(|(fd, watched)| Some((fd, watched.transport(py)?.unbind()))).collect()
+        })
+    }
+
+    /// How many descriptors somebody waits for, and how many transports have one.
+    pub fn count(&self, py: Python<'_>) -> (usize, usize) {
+        self.registrations.with(py, |all| {
+            let awaited = all.iter().filter(|(_, watched)| !watched.wanted().is_empty()).count();
+            (awaited, all.iter().filter(|(_, watched)| watched.has_transport()).count())
         })
     }
 
@@ -295,6 +303,7 @@ impl Watch {
     ) -> PyResult<bool> {
         let mut found = self.spare.take(py);
         let looked = self.registrations.with(py, |all| look(all, &mut found));
+        state.counters.events.add(py, std::mem::take(&mut found.events));
         for handle in found.handles.drain(..) {
             state.push(py, Entry::Watcher(handle));
         }
@@ -331,9 +340,9 @@ impl Reactor for Watch {
     fn sleep(&self, py: Python<'_>, state: &LoopState) -> PyResult<bool> {
         let Some(poller) = self.registrations.with(py, |all| all.poller()) else { return Ok(false) };
         let mut events = self.events.take(py).unwrap_or_default();
-        attach::park();
+        sleep::fall_asleep(&state.shared.times);
         let slept = poller.sleep(&mut events);
-        attach::unpark();
+        sleep::wake_up(&state.shared.times);
         // What is queued from here on needs no wake.
         state.shared.inbox.enter();
         let looked = match slept {

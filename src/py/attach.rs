@@ -19,20 +19,22 @@ thread_local! {
     static HOLDS_GIL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The thread is about to sleep: give the GIL up.
-pub fn park() {
+/// The thread is about to sleep: give the GIL up, after `before`, if it is to be given up.
+pub fn park(before: impl FnOnce()) {
     if HOLDS_GIL.get() && PARKED.get().is_null() {
+        before();
         // SAFETY: HOLDS_GIL says that `hold_while` attached this thread; nothing Python runs until `unpark`.
         PARKED.set(unsafe { ffi::PyEval_SaveThread() });
     }
 }
 
-/// The thread has slept: take the GIL back. False: it had not been given up.
-pub fn unpark() -> bool {
+/// The thread has slept: take the GIL back, after `woken`. False: it had not been given up.
+pub fn unpark(woken: impl FnOnce()) -> bool {
     let state = PARKED.replace(std::ptr::null_mut());
     if state.is_null() {
         return false;
     }
+    woken();
     // SAFETY: `park` saved the state on this thread (it is a thread-local), and has given the GIL up.
     unsafe { ffi::PyEval_RestoreThread(state) };
     true
@@ -43,7 +45,7 @@ pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
     struct Release(bool);
     impl Drop for Release {
         fn drop(&mut self) {
-            unpark();
+            unpark(|| {});
             HOLDS_GIL.set(self.0);
             // SAFETY: the GIL is held here; the surrounding `detach` takes it back at once.
             unsafe { ffi::PyEval_SaveThread() };

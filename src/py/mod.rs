@@ -15,6 +15,8 @@ pub mod buffer;
 pub mod builtin;
 pub mod call;
 pub mod cell;
+#[cfg(feature = "loop")]
+pub mod code_of;
 #[cfg(not(Py_LIMITED_API))]
 pub mod context;
 #[cfg(not(Py_LIMITED_API))]

@@ -13,8 +13,8 @@ use super::entry::{DoneCallback, Entry};
 use super::handle::{Handle, Parts};
 use super::hooks::{self, name_step, queue_again, step};
 use super::replaced::Name;
-use super::slice::Slice;
 use super::state::LoopState;
+use super::subject::code_of;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::py::asyncio::asyncio;
@@ -49,12 +49,11 @@ pub(super) fn uncork(event_loop: &Bound<'_, LoopState>) -> Slim<()> {
 
 /// Run the batch in hand. False: the rest must wait for the next poll (tokio's cooperative budget is used up).
 #[inline(always)]
-pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) -> Slim<bool> {
+pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
-    let mut ran = Ran::default();
     state.after.begin(py);
-    let mut finished = run_entries(event_loop, &mut ran);
+    let mut finished = run_entries(event_loop);
     if state.after.take(py).corked {
         finished = finished.and_then(|finished| uncork(event_loop).map(|()| finished));
     }
@@ -62,30 +61,18 @@ pub(super) fn run_batch(event_loop: &Bound<'_, LoopState>, slice: &mut Slice) ->
     if finished.is_err() {
         state.ready.with(py, |ready| ready.give_batch_up());
     }
-    slice.entries += ran.steps + ran.callbacks;
-    state.counters.update(py, |counters| {
-        counters.steps += ran.steps as u64;
-        counters.callbacks += ran.callbacks as u64;
-    });
     finished
 }
 
-/// How many entries of a batch have been run.
-#[derive(Default)]
-struct Ran {
-    steps: usize,
-    callbacks: usize,
-}
-
 #[inline(always)]
-fn run_entries(event_loop: &Bound<'_, LoopState>, ran: &mut Ran) -> Slim<bool> {
+fn run_entries(event_loop: &Bound<'_, LoopState>) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
     let debug = state.debug.get(py);
     while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
         match entry {
-            Entry::Step(_) => ran.steps += 1,
-            _ => ran.callbacks += 1,
+            Entry::Step(_) => state.counters.steps.add(py, 1),
+            _ => state.counters.callbacks.add(py, 1),
         }
         let mut done = if debug {
             run_entry_timed(event_loop, state, entry)
@@ -325,10 +312,14 @@ fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: 
         | Entry::Transition(object)
         | Entry::Foreign(object) => object.clone_ref(py),
     };
+    let code = code_of(py, &entry);
     let began = Instant::now();
     let ran = run_by_name(event_loop, state, entry);
     let took = began.elapsed().as_secs_f64();
     state.snapshots.leave(py);
+    if state.slowest.with(py, |slowest| slowest.as_ref().is_none_or(|known| took > known.1)) {
+        drop(state.slowest.replace(py, Some((code.name(), took))));
+    }
     let limit = event_loop.try_getattr(pyo3::intern!(py, "slow_callback_duration"))?.try_float()?;
     if took >= limit {
         asyncio(py)?.helper(py, "report_slow")?.try_call((subject, took))?;

@@ -337,6 +337,11 @@ impl Handle {
         }
     }
 
+    /// None once cancelled.
+    pub(super) fn callback<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self._callback(py).map(|callback| callback.into_bound(py))
+    }
+
     #[inline]
     pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.cancelled)

@@ -15,17 +15,25 @@ pub type Step = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<
 /// What a task waited for is there: queue its next step.
 pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>;
 
-static STEP: OnceLock<Step> = OnceLock::new();
+/// The coroutine of a task; None: it has ended.
+pub type CoroutineOf = for<'py> fn(&Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>>;
 
-/// Have the steps of tasks run by `step` (a higher layer's).
-pub fn step_with(step: Step) {
-    STEP.get_or_init(|| step);
+static STEP: OnceLock<(Step, CoroutineOf)> = OnceLock::new();
+
+/// Have the steps of tasks run by `step`, and what they are steps of told by `coroutine_of` (a higher layer's).
+pub fn step_with(step: Step, coroutine_of: CoroutineOf) {
+    STEP.get_or_init(|| (step, coroutine_of));
+}
+
+/// The coroutine that a step is of.
+pub(super) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    STEP.get().and_then(|(_, coroutine_of)| coroutine_of(task))
 }
 
 /// Run a task's step.
 #[inline]
 pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
-    STEP.get().map_or(Ok(None), |step| step(event_loop, task))
+    STEP.get().map_or(Ok(None), |(step, _)| step(event_loop, task))
 }
 
 /// A task's next step as asyncio gives it to `call_soon`.
@@ -57,6 +65,8 @@ pub struct ForTransports {
     pub ready: ForTransport,
     /// For one whose connection begins or ends.
     pub transition: ForTransport,
+    /// The protocol of one.
+    pub protocol: for<'py> fn(&Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>>,
     /// For one whose writes have been gathered, with its native part.
     pub uncork: for<'py> fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> Slim<()>,
     /// For the native part of such a one in a forked child: what was gathered is the parent's to send. It runs no Python code.
@@ -76,6 +86,10 @@ pub(super) fn ready(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyA
 
 pub(super) fn transition(event_loop: &Bound<'_, LoopState>, transport: &Bound<'_, PyAny>) -> Slim<()> {
     TRANSPORTS.get().map_or(Ok(()), |known| (known.transition)(event_loop, transport))
+}
+
+pub(super) fn protocol<'py>(transport: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    TRANSPORTS.get().and_then(|known| (known.protocol)(transport))
 }
 
 pub(super) fn uncork<'py>(transport: &Bound<'py, PyAny>, native: &Bound<'py, PyAny>) -> Slim<()> {

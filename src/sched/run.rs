@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::clock::clock;
 use super::handle::Handle;
 use super::hooks;
 use super::runtime::{Engine, EngineRef};
@@ -50,10 +51,12 @@ pub fn run(event_loop: &Bound<'_, LoopState>) -> PyResult<()> {
     pool::keep_all::<TimerHandle>(py);
     pool::keep_all::<ThreadSafeHandle>(py);
     let root = event_loop.clone().unbind();
+    state.shared.times.begin(clock());
     let ended = hold_while(py, || {
         let turns = Turns::new(root, Arc::clone(&engine), reactor);
         error::catch_panic(|| engine.drive(turns))
     });
+    state.shared.times.end(clock());
     state.shared.unregister();
     state.shared.end_here(outer);
     state.shared.lifecycle.end();

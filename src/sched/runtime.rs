@@ -26,8 +26,9 @@ use tokio::task::LocalSet;
 use super::alarm::Alarm;
 use super::reactor::Reactor;
 use super::shared::LoopShared;
+use super::sleep::{fall_asleep, wake_up};
 use crate::accel;
-use crate::py::attach::{attach_anywhere, park, unpark};
+use crate::py::attach::attach_anywhere;
 use crate::py::cell::GilCell;
 use crate::py::error;
 use crate::rt::driver_use::{Counting, Uses};
@@ -48,6 +49,7 @@ pub struct Engine {
     uses: Uses,
     /// Whether the loop may sleep in its own poller when nobody does. False before the first run.
     may_sleep_by_bell: AtomicBool,
+    shared: Arc<LoopShared>,
     id: u64,
 }
 
@@ -89,15 +91,16 @@ impl Drop for LocalSets {
 impl Engine {
     pub(super) fn new(shared: &Arc<LoopShared>) -> PyResult<EngineRef> {
         let made_in = generation();
+        let sleeps = Arc::clone(shared);
         let park = move || {
             // A Rust task forked, and this is the child on its way to sleep in an epoll that is its parent's.
             assert!(made_in == generation(), "the event loop was made before a fork");
-            park();
+            fall_asleep(&sleeps.times);
         };
         let raised = Raised::default();
         let (raises, wakes) = (Arc::clone(&raised), Arc::clone(shared));
         let unpark = move || {
-            if unpark() {
+            if wake_up(&wakes.times) {
                 run_signal_handlers(&raises, &wakes);
             }
         };
@@ -110,9 +113,10 @@ impl Engine {
             .build()
             .map_err(|failed| error::os_error(&failed))?;
         let handle = runtime.handle().clone();
-        let (id, alarm, uses) = (shared.id(), GilCell::default(), Uses::default());
+        let (id, alarm, uses, shared) = (shared.id(), GilCell::default(), Uses::default(), Arc::clone(shared));
         let may_sleep_by_bell = AtomicBool::new(false);
-        let engine = Self { runtime: Mutex::new(Some(runtime)), handle, alarm, raised, uses, may_sleep_by_bell, id };
+        let engine =
+            Self { runtime: Mutex::new(Some(runtime)), handle, alarm, raised, uses, may_sleep_by_bell, shared, id };
         Ok(Arc::new(ProcessBound::new(engine)))
     }
 
@@ -155,7 +159,7 @@ impl Engine {
             let (_driving, _counting) = (Driving::begin(), Counting::begin(&self.uses));
             match &guard.1 {
                 Some(runtime) if !inside => runtime.block_on(local_set.run_until(to_the_end(root))),
-                _ => drive_beside(&mut guard.1, local_set.run_until(root))?,
+                _ => drive_beside(&mut guard.1, &self.shared, local_set.run_until(root))?,
             }
         };
         // The set keeps the waker it was polled with, and that keeps the runtime: this one keeps nothing.
@@ -236,16 +240,18 @@ struct Driver<'a> {
     running: Option<ProcessBound<(JoinHandle<()>, Arc<Runtime>)>>,
     stop: Arc<Notify>,
     home: &'a mut Option<Runtime>,
+    /// The loop's.
+    shared: &'a LoopShared,
 }
 
 impl<'a> Driver<'a> {
-    fn start(home: &'a mut Option<Runtime>) -> std::io::Result<Self> {
+    fn start(home: &'a mut Option<Runtime>, shared: &'a LoopShared) -> std::io::Result<Self> {
         let runtime = Arc::new(home.take().expect("a runtime that is not running"));
         let stop = Arc::new(Notify::new());
         let driven = (Arc::clone(&runtime), Arc::clone(&stop));
         let started = std::thread::Builder::new().spawn(move || driven.0.block_on(driven.1.notified()));
         match started {
-            Ok(thread) => Ok(Self { running: Some(ProcessBound::new((thread, runtime))), stop, home }),
+            Ok(thread) => Ok(Self { running: Some(ProcessBound::new((thread, runtime))), stop, home, shared }),
             Err(refused) => {
                 *home = Arc::into_inner(runtime);
                 Err(refused)
@@ -261,9 +267,9 @@ impl Driver<'_> {
         let Some((thread, runtime)) = self.running.take().and_then(ProcessBound::into_inner) else { return Ok(()) };
         self.stop.notify_one();
         // A Rust task there may need the GIL to end.
-        park();
+        fall_asleep(&self.shared.times);
         let driven = thread.join();
-        unpark();
+        wake_up(&self.shared.times);
         *self.home = Arc::into_inner(runtime);
         driven
     }
@@ -278,7 +284,7 @@ impl Drop for Driver<'_> {
 
 /// Drive `root` on this thread, which is inside a runtime already and may not enter a second one: a child forked by a
 /// coroutine, or a program whose Rust main is on tokio. The runtime's driver runs in a thread of its own meanwhile.
-fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::Result<F::Output> {
+fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, shared: &LoopShared, root: F) -> std::io::Result<F::Output> {
     struct Unpark(std::thread::Thread, AtomicBool);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -287,7 +293,7 @@ fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::R
         }
     }
     let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
-    let mut driver = Driver::start(runtime)?;
+    let mut driver = Driver::start(runtime, shared)?;
     let output = {
         let _inside = handle.as_ref().map(Handle::enter);
         let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
@@ -297,11 +303,11 @@ fn drive_beside<F: Future>(runtime: &mut Option<Runtime>, root: F) -> std::io::R
             if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(&waker)) {
                 break output;
             }
-            park();
+            fall_asleep(&shared.times);
             while !unpark.1.swap(false, Ordering::SeqCst) {
                 std::thread::park();
             }
-            self::unpark();
+            wake_up(&shared.times);
         }
     };
     match driver.join() {

@@ -11,6 +11,7 @@ use super::bell::Bell;
 use super::state::LoopState;
 use crate::core::inbox::{Away, Inbox};
 use crate::core::lifecycle::Lifecycle;
+use crate::core::times::Times;
 use crate::rt::process::{ThreadNumber, generation, this_thread};
 
 /// Something that another thread (or a waker) handed in, carried out by the loop's thread with the GIL held.
@@ -23,6 +24,10 @@ pub trait Deliver: Send + Sync {
 pub struct LoopShared {
     pub lifecycle: Lifecycle,
     pub inbox: Inbox<Arc<dyn Deliver>>,
+    /// How the loop spends its time.
+    pub times: Times,
+    /// How often another thread has called the loop back to its queue.
+    pub called: AtomicU64,
     /// Wakes the root future of the run.
     waker: AtomicWaker,
     /// Ends a sleep in the loop's own poller.
@@ -55,12 +60,20 @@ impl Default for LoopShared {
         Self {
             lifecycle: Lifecycle::default(),
             inbox: Inbox::default(),
+            times: Times::default(),
+            called: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             bell: Bell::default(),
             thread_ident: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: generation(),
         }
+    }
+}
+
+impl std::fmt::Debug for LoopShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LoopShared").field(&self.id).finish()
     }
 }
 
@@ -108,7 +121,11 @@ impl LoopShared {
         }
     }
 
+    /// The loop is away from its queue, and is called back.
     fn end_sleep(&self, away: Option<Away>) {
+        if away.is_some() && !self.runs_here() {
+            self.called.fetch_add(1, Ordering::Relaxed);
+        }
         match away {
             Some(Away::ForBell) => self.bell.ring(),
             Some(Away::ForWaker) => self.waker.wake(),

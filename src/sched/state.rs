@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::after::After;
+use super::counters::Counters;
 use super::entry::{DoneCallback, Entry};
 use super::handle::Handle;
 use super::reactor::Reactor;
@@ -26,16 +27,6 @@ use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::{GilCell, GilValue};
 use crate::py::error;
-
-/// Counters since the loop was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    pub turns: u64,
-    pub callbacks: u64,
-    pub steps: u64,
-    pub timers_fired: u64,
-    pub messages: u64,
-}
 
 /// A loop's pending tasks, which it keeps alive; each knows its place.
 #[derive(Debug, Default)]
@@ -72,10 +63,12 @@ pub struct LoopState {
     /// A task is being made by `BaseEventLoop.create_task`, which somebody has replaced.
     pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
-    pub counters: GilValue<Counters>,
     /// When the turn's poll began that runs, or ran last, or when it last woke: the clock as the steps of tasks have it, which
     /// read none.
     pub polled_at: GilValue<u64>,
+    pub counters: Counters,
+    /// What took longest in debug mode: its name, and how many seconds.
+    pub slowest: GilCell<Option<(String, f64)>>,
     /// The boxes of done callbacks that have run.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: GilCell<Vec<Box<Option<DoneCallback>>>>,
@@ -102,8 +95,9 @@ impl Default for LoopState {
             replaced: Replaced::default(),
             making: GilValue::default(),
             engine: GilCell::default(),
-            counters: GilValue::default(),
             polled_at: GilValue::default(),
+            counters: Counters::default(),
+            slowest: GilCell::default(),
             spare: GilCell::default(),
         }
     }

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use pyo3::prelude::*;
@@ -48,6 +49,8 @@ pub(super) struct Turns {
     /// turn sees what has become ready since the last one.
     fresh: bool,
     looked_at_io: bool,
+    /// The queue was empty and the poll over, with these counts.
+    left: Option<Left>,
     /// There were connections when this poll looked at the descriptors.
     has_connections: bool,
     linger: Linger,
@@ -63,6 +66,7 @@ impl Turns {
             calls_others: false,
             fresh: true,
             looked_at_io: false,
+            left: None,
             has_connections: false,
             linger: Linger::default(),
         }
@@ -71,6 +75,13 @@ impl Turns {
 
 /// How often a loop that waits for a message gives its processor away between two looks at tokio's driver.
 const YIELDS_PER_LOOK: usize = 8;
+
+/// What tells, when the loop is back at its queue, who has called it.
+#[derive(Clone, Copy)]
+struct Left {
+    called: u64,
+    events: u64,
+}
 
 /// How a poll of the turn goes on.
 enum Next {
@@ -139,7 +150,7 @@ impl Turns {
     fn run(&mut self, event_loop: &Bound<'_, LoopState>, cx: &mut Context<'_>) -> PyResult<Next> {
         let py = event_loop.py();
         let state = event_loop.get();
-        let mut slice = Slice::new();
+        let mut slice = Slice::new(state.counters.entries(py));
         // Descriptors become ready when tokio's driver has run, between two polls.
         let mut look_again = true;
         let mut has_slept = false;
@@ -158,16 +169,20 @@ impl Turns {
             } else if self.has_connections {
                 look_again = self.look_between_polls(py, state, |reactor| reactor.is_look_due(py))?;
             }
-            fire_timers(py, state);
+            let due = fire_timers(py, state);
+            if let Some(left) = self.left.take() {
+                note_wake(py, state, left, due);
+            }
             if state.ready.with(py, |ready| ready.begin_batch()) {
                 self.calls_others = true;
-                let finished = run_batch(event_loop, &mut slice);
+                let finished = run_batch(event_loop);
                 self.calls_others = false;
                 if !finished.map_err(|raised| *raised)? {
+                    state.shared.times.looks(clock());
                     return Ok(Next::Again);
                 }
             }
-            state.counters.update(py, |counters| counters.turns += 1);
+            state.counters.turns.add(py, 1);
             if state.shared.is_inherited() {
                 return end_in_child(event_loop);
             }
@@ -183,6 +198,7 @@ impl Turns {
                 if look_for_message(state) {
                     continue;
                 }
+                state.shared.times.looks(clock());
                 return Ok(Next::Again);
             }
             if is_idle {
@@ -201,18 +217,21 @@ impl Turns {
                     if sleep == Sleep::InDriver {
                         if state.shared.inbox.leave(Away::ForWaker) {
                             self.linger.sleeps(clock());
+                            self.left = Some(Left::now(py, state));
                             return Ok(Next::Park);
                         }
                     } else if state.shared.inbox.leave(Away::ForBell) {
                         self.linger.sleeps(clock());
+                        self.left = Some(Left::now(py, state));
                         look_again = self.sleep_by_bell(py, state)?;
                         has_slept = true;
-                        slice = Slice::new();
+                        slice = Slice::new(state.counters.entries(py));
                         continue;
                     }
                 }
             }
-            if slice.is_over() {
+            if let Some(now) = slice.is_over(state.counters.entries(py)) {
+                state.shared.times.looks(now);
                 return Ok(Next::Again);
             }
         }
@@ -281,7 +300,7 @@ impl Turns {
             count += 1;
         }
         self.calls_others = false;
-        state.counters.update(py, |counters| counters.messages += count);
+        state.counters.messages.add(py, count);
     }
 
     fn look_at_descriptors(&mut self, py: Python<'_>, state: &LoopState, cx: &mut Context<'_>) -> PyResult<bool> {
@@ -371,7 +390,7 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
             state.check_process()?;
         }
         // tokio's budget is for a poll, and there is no other poll to come. Nor may a panic lead to one.
-        let run = || error::catch_panic(|| run_batch(event_loop, &mut Slice::new()));
+        let run = || error::catch_panic(|| run_batch(event_loop));
         let batch = coop::unconstrained(std::future::poll_fn(|_| Poll::Ready(run())));
         match std::pin::pin!(batch).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(Err(raised))) => return Err(*raised),
@@ -382,19 +401,44 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
     Ok(Next::Stop)
 }
 
-fn fire_timers(py: Python<'_>, state: &LoopState) {
+/// Queue the timers that are due. False: there are none.
+fn fire_timers(py: Python<'_>, state: &LoopState) -> bool {
     if state.timers.with(py, |timers| timers.is_empty()) {
-        return;
+        return false;
     }
     let now = clock();
+    let mut any = false;
     while let Some(timer) = state.timers.with(py, |timers| timers.pop_due(now)) {
+        any = true;
         timer.bind(py).get().forget(py);
         if timer.bind(py).as_super().get().is_cancelled(py) {
             state.timers.with(py, |timers| timers.forget_cancelled());
             timer.let_go(py);
             continue;
         }
-        state.counters.update(py, |counters| counters.timers_fired += 1);
+        state.counters.timers_fired.add(py, 1);
         state.push(py, Entry::Timer(timer));
     }
+    any
+}
+
+impl Left {
+    fn now(py: Python<'_>, state: &LoopState) -> Self {
+        Self { called: state.shared.called.load(Ordering::Relaxed), events: state.counters.events.get(py) }
+    }
+}
+
+/// The loop is back at its queue. `due`: timers are.
+fn note_wake(py: Python<'_>, state: &LoopState, left: Left, due: bool) {
+    let (now, wakes) = (Left::now(py, state), &state.counters.wakes);
+    let by = if now.called != left.called {
+        &wakes.by_threads
+    } else if now.events != left.events {
+        &wakes.by_descriptors
+    } else if due {
+        &wakes.by_timers
+    } else {
+        &wakes.by_tokio
+    };
+    by.add(py, 1);
 }

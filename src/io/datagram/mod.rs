@@ -34,6 +34,13 @@ pub fn on_event(transport: &Bound<'_, PyAny>, event: Event) {
     }
 }
 
+/// The protocol of a transport, while its connection lives.
+pub fn protocol<'py>(transport: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let datagrams = datagrams_of(transport).ok()?;
+    let of = Transport { object: transport, datagrams: &datagrams };
+    of.part(|objects| &objects.protocol)
+}
+
 /// What a turn does for a transport that is ready.
 ///
 /// # Errors

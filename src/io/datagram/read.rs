@@ -116,8 +116,10 @@ fn receive<'py>(of: Transport<'_, 'py>, first: &mut Option<(Bound<'py, PyBytes>,
     let room = of.with(|state| state.objects.as_ref().map(|objects: &Objects| objects.room.clone()));
     let Some(room) = room else { return Ok(()) };
     let (fd, longest) = (of.kind().fd, of.kind().longest());
+    let mut count = 0;
     let received = room.receive(py, fd, longest, |received: Received<'_>| {
         let data = PyBytes::new(py, received.data);
+        count += received.data.len();
         let sender = sender(of, &received).map_err(Failed)?;
         if first.is_none() {
             *first = Some((data, sender));
@@ -127,6 +129,7 @@ fn receive<'py>(of: Transport<'_, 'py>, first: &mut Option<(Bound<'py, PyBytes>,
         Ok(())
     });
     note(of, received.as_ref().ok().copied());
+    of.counted(|counters| counters.received.add(py, count));
     received.map(drop).map_err(|Failed(raised)| raised)
 }
 

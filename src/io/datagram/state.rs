@@ -22,6 +22,7 @@ use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
 use crate::sched::LoopState;
+use crate::sched::counters::Counters;
 
 /// The objects of a transport, which are gone when it is over.
 pub struct Objects {
@@ -165,6 +166,12 @@ impl<'py> Transport<'_, 'py> {
     #[inline]
     pub fn with<R>(self, f: impl FnOnce(&mut State) -> R) -> R {
         self.datagrams.get().state.with(self.py(), f)
+    }
+
+    /// Count something, with its loop's counters.
+    #[inline]
+    pub fn counted(self, count: impl FnOnce(&Counters)) {
+        self.with(|state| state.objects.as_ref().map(|objects| count(&objects.event_loop.get().counters)));
     }
 
     /// One of its objects, while it lives.

@@ -175,7 +175,10 @@ fn attempt<'py>(
 #[inline]
 fn settled(of: Transport<'_, '_>, sent: std::io::Result<Option<usize>>) -> PyResult<Tried> {
     match sent {
-        Ok(Some(_)) => Ok(Tried::Sent),
+        Ok(Some(count)) => {
+            of.counted(|counters| counters.sent.add(of.py(), count));
+            Ok(Tried::Sent)
+        }
         Ok(None) => Ok(blocked(of)),
         Err(failed) => Err(error::os_error(&failed)),
     }

@@ -172,7 +172,7 @@ impl Listener {
         };
         let listening = this.look_at(&given.sock)?;
         let Some(kind) = listening.kind else { return otherwise() };
-        let drains = this.drains(py, state.counters.get(py).turns);
+        let drains = this.drains(py, state.counters.turns.get(py));
         for count in 0..given.backlog {
             if count > 0 && !drains {
                 break;

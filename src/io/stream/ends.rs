@@ -105,7 +105,8 @@ pub fn failed(of: Transport<'_, '_>, raised: PyErr, message: &str) -> Slim<()> {
 /// # Errors
 /// What ends the run.
 pub fn uncork(of: Transport<'_, '_>) -> Slim<()> {
-    let sent = of.with(|state| if state.cork.is_in() { send_waiting(state).map(|()| true) } else { Ok(false) });
+    let sent =
+        of.with(|state| if state.cork.is_in() { send_waiting(of.py(), state).map(|()| true) } else { Ok(false) });
     match sent {
         Ok(false) => Ok(()),
         Ok(true) => {
@@ -130,7 +131,7 @@ pub fn force_close(of: Transport<'_, '_>, reason: Option<Bound<'_, PyAny>>) -> P
         }
         if state.cork.is_in() {
             // It was written before: the kernel has it, on asyncio. What the kernel does not take is lost here and there.
-            drop(send_waiting(state));
+            drop(send_waiting(of.py(), state));
         }
         state.closing = true;
         state.lost = 1;

@@ -156,7 +156,9 @@ fn note(of: Transport<'_, '_>, received: Option<Received>, size: usize) {
             }
         };
         state.readable = !drained;
-        state.room = received.map_or(0, |received| room_for(received.count));
+        let count = received.map_or(0, |received| received.count);
+        state.room = room_for(count);
+        state.note_received(of.py(), count);
     });
 }
 

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
+use pyo3::prelude::*;
+
 use super::state::State;
 use crate::io::syscall::{SEND_FLAGS, answer};
 
@@ -44,12 +46,13 @@ fn write_all(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
 }
 
 /// Send the next chunks that wait, with one system call: how many bytes were offered, and how many of them taken.
-fn send_next<const PLACES: usize>(state: &mut State) -> io::Result<(usize, usize)> {
+fn send_next<const PLACES: usize>(py: Python<'_>, state: &mut State) -> io::Result<(usize, usize)> {
     let mut places = [IoSlice::new(&[]); PLACES];
     let count = state.outgoing.fill(&mut places);
     let offered = places[..count].iter().map(|place| place.len()).sum();
     let all = if state.is_pipe() { write_all } else { send_all };
     let taken = all(state.fd, &places[..count])?.unwrap_or(0);
+    state.note_sent(py, taken);
     // Bytes of no subclass are let go of: no Python code runs.
     state.outgoing.advance(taken, drop);
     Ok((offered, taken))
@@ -60,7 +63,7 @@ fn send_next<const PLACES: usize>(state: &mut State) -> io::Result<(usize, usize
 ///
 /// # Errors
 /// The connection is broken.
-pub fn send_waiting(state: &mut State) -> io::Result<()> {
+pub fn send_waiting(py: Python<'_>, state: &mut State) -> io::Result<()> {
     if state.cork.is_in() {
         state.cork.pull();
     }
@@ -68,9 +71,9 @@ pub fn send_waiting(state: &mut State) -> io::Result<()> {
     for _ in 0..CALLS_AT_ONCE {
         let (offered, taken) = match state.outgoing.count() {
             0 => return Ok(()),
-            1 => send_next::<1>(state)?,
-            2..=FEW => send_next::<FEW>(state)?,
-            _ => send_next::<AT_ONCE>(state)?,
+            1 => send_next::<1>(py, state)?,
+            2..=FEW => send_next::<FEW>(py, state)?,
+            _ => send_next::<AT_ONCE>(py, state)?,
         };
         if taken < offered {
             return Ok(());

@@ -117,6 +117,22 @@ impl State {
         }
     }
 
+    /// The kernel has taken so many bytes.
+    #[inline]
+    pub fn note_sent(&self, py: Python<'_>, count: usize) {
+        if let Some(objects) = &self.objects {
+            objects.event_loop.get().counters.sent.add(py, count);
+        }
+    }
+
+    /// So many bytes have been received.
+    #[inline]
+    pub fn note_received(&self, py: Python<'_>, count: usize) {
+        if let Some(objects) = &self.objects {
+            objects.event_loop.get().counters.received.add(py, count);
+        }
+    }
+
     /// Whether there may be something to receive, or a reader that is gone, and somebody wants to hear of it.
     #[inline]
     pub fn is_readable(&self) -> bool {

@@ -208,6 +208,9 @@ fn sent<'py, W: Way>(
     length: usize,
     rest: impl FnOnce(usize) -> (Bound<'py, PyBytes>, usize),
 ) -> PyResult<()> {
+    if let Ok(Some(count)) = tried {
+        of.with(|state| state.note_sent(of.py(), count));
+    }
     match tried {
         Ok(Some(count)) if count == length => Ok(()),
         Ok(count) => {
@@ -325,7 +328,7 @@ pub fn flush(of: Transport<'_, '_>) -> Slim<()> {
         if state.objects.is_none() || state.lost > 0 || state.outgoing.is_empty() {
             return Ok(false);
         }
-        send_waiting(state)?;
+        send_waiting(of.py(), state)?;
         Ok(true)
     });
     match tried {

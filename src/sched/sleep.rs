@@ -1,0 +1,21 @@
+//! The loop's sleep, in tokio's driver or in its own poller: the GIL is given up and taken back, and the time noted.
+
+use super::clock::clock;
+use crate::core::times::Times;
+use crate::py::attach::{park, unpark};
+
+/// The loop's thread is about to sleep: it gives the GIL up.
+#[inline]
+pub fn fall_asleep(times: &Times) {
+    park(|| times.park(clock()));
+}
+
+/// It has slept, and takes the GIL back. False: it had not been given up.
+#[inline]
+pub fn wake_up(times: &Times) -> bool {
+    let slept = unpark(|| times.woken(clock()));
+    if slept {
+        times.attached(clock());
+    }
+    slept
+}
