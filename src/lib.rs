@@ -151,6 +151,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sched::hooks::at_end(task::rest);
     sched::hooks::step_with(task::run_step, task::coroutine_of);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
+    sched::hooks::number_tasks_with(task::place_of);
     sched::hooks::transports_with(sched::hooks::ForTransports {
         ready: io::transports::run_ready,
         transition: io::transports::run_transition,
@@ -192,6 +193,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(event_loop::transports::new_datagrams, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_listener, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::transports::new_pipe, module)?)?;
+    event_loop::testing::add(module)?;
     module.add_function(wrap_pyfunction!(event_loop::fast::install_fast_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_transport_methods, module)?)?;
     module.add_function(wrap_pyfunction!(io::stream::class::install_pipe_methods, module)?)?;

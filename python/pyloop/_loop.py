@@ -12,7 +12,8 @@ import selectors
 import sys
 import weakref
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyloop import _accel, _compat, _forks, _native
 from pyloop._datagrams import Datagrams
@@ -32,6 +33,23 @@ if TYPE_CHECKING:
 
 #: Whether who starts the process wants to look into it (`pyloop.open_window`).
 _WINDOW = os.environ.get("PYLOOP_WINDOW", "") not in ("", "0")
+
+
+class Observer(Protocol):
+    """Who is told of each loop of this process (`pyloop.testing_plugin`)."""
+
+    def made(self, loop: EventLoop, /) -> None:
+        """It has just been made."""
+
+    def runs(self, loop: EventLoop, /) -> None:
+        """A run is about to begin."""
+
+    def closes(self, loop: EventLoop, /) -> None:
+        """It is about to be closed."""
+
+
+#: None, in all but test suites.
+observer: Observer | None = None
 
 
 class _Slots(_native.Loop):
@@ -89,6 +107,8 @@ class EventLoop(
             from pyloop._window_server import open_as_asked
 
             open_as_asked()
+        if observer is not None:
+            observer.made(self)
 
     def run_forever(self) -> None:
         """Run until `stop()` is called.
@@ -97,6 +117,8 @@ class EventLoop(
         """
         self._check_closed()
         self._check_running()
+        if observer is not None:
+            observer.runs(self)
         with _Running(self):
             self._drive()
 
@@ -122,6 +144,8 @@ class EventLoop(
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        if observer is not None:
+            observer.closes(self)
         if self._is_inherited():
             # Its threads are the parent's.
             self._default_executor = None
@@ -138,6 +162,31 @@ class EventLoop(
         from pyloop.window import tasks_of
 
         return tasks_of(self, limit=limit)
+
+    def run_in_executor[*Ts](
+        self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts
+    ) -> asyncio.Future[Any]:
+        """Have `func(*args)` called in `executor`, or in the loop's own pool; a future of its result.
+
+        Raises RuntimeError when the loop is closed, in debug mode TypeError for what is no function.
+        """
+        future = super().run_in_executor(executor, func, *args)
+        if _native._hold_time(self):
+            # A job takes real time: the loop's clock must not jump meanwhile (`pyloop.testing`).
+            future.add_done_callback(lambda _: _native._release_time(self))
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Shut the loop's own pool of threads down and wait for them; None: for as long as it takes.
+
+        Warns (RuntimeWarning) of threads that still run after `timeout` seconds.
+        """
+        holds = _native._hold_time(self)
+        try:
+            await super().shutdown_default_executor(timeout)
+        finally:
+            if holds:
+                _native._release_time(self)
 
     async def getaddrinfo(
         self,
@@ -165,6 +214,10 @@ class EventLoop(
     def _selector(self) -> _Watched | None:
         """What asyncio's transports ask of a selector when they print themselves."""
         return None if self.is_closed() else _Watched(self)
+
+    def _waiting(self) -> tuple[list[Any], list[Any]]:
+        """What is ready and not cancelled, and the timers: for `pyloop.testing.leftovers`."""
+        return _native._waiting(self)
 
     def _process_events(self, event_list: Any) -> None:
         """A hook of `BaseEventLoop._run_once`, which this loop does not have."""
@@ -201,6 +254,13 @@ class _Watched:
             return self.get_map()[fd]
         except KeyError:
             raise KeyError(f"{fileobj!r} is not registered") from None
+
+    @property
+    def select(self) -> Any:
+        """Not there: `looptime` would put its own in this place."""
+        raise AttributeError(
+            "pyloop has no selector to ask; pyloop.testing.virtual_time() is a clock that jumps"
+        )
 
     def get_map(self) -> dict[int, selectors.SelectorKey]:
         """As `selectors.BaseSelector.get_map`, by descriptor."""

@@ -12,7 +12,7 @@ import threading
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
-from pyloop import _compat
+from pyloop import _compat, _native
 
 if TYPE_CHECKING:
     from pyloop._compat import LoopPart
@@ -42,6 +42,8 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
     """
 
     _connecting = False
+    #: The loop's clock must not jump while the child runs (`pyloop.testing`).
+    holds_time = False
     _exit_waiters: Any
 
     async def _connect_pipes(self, waiter: Any) -> None:
@@ -66,6 +68,9 @@ class _Transport(_compat.UnixSubprocessTransport):  # type: ignore[misc]
                 stream.close()
 
     def _process_exited(self, returncode: int) -> None:
+        if self.holds_time:
+            self.holds_time = False
+            _native._release_time(self._loop)
         super()._process_exited(returncode)
         self._tell_of_exit()
 
@@ -128,6 +133,7 @@ class Subprocesses(LoopPart):
         return transport
 
     def _watch_child(self, pid: int, transport: Any) -> None:
+        transport.holds_time = _native._hold_time(self)
         try:
             pidfd = os.pidfd_open(pid)
         except (AttributeError, OSError):

@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod linger;
 pub mod outgoing;
 pub mod ready;
+pub mod shuffle;
 pub mod timers;
 pub mod times;
 pub mod waiting;

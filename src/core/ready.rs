@@ -105,6 +105,30 @@ impl<T> ReadyQueue<T> {
         true
     }
 
+    /// Whether no batch is in hand.
+    #[inline(always)]
+    pub fn is_between_batches(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Take the batch in hand out, which has just begun; it is to be put back before anything is pushed.
+    #[must_use = "what is taken out must be put back"]
+    pub fn take_batch(&mut self) -> Vec<T> {
+        let mut batch = Vec::with_capacity(self.left);
+        while let Some(entry) = self.next_of_batch() {
+            batch.push(entry);
+        }
+        batch
+    }
+
+    /// Put back what `take_batch` gave, before what is behind it in its lane.
+    pub fn put_batch_back(&mut self, batch: impl ExactSizeIterator<Item = T>) {
+        self.left = batch.len();
+        let lane = self.lane;
+        let mut behind = std::mem::take(self.lane_mut(lane));
+        batch.chain(std::iter::from_fn(|| behind.pop())).for_each(|entry| self.push_to(lane, entry));
+    }
+
     /// The next entry of the batch in hand, or None when the batch is done.
     #[inline]
     pub fn next_of_batch(&mut self) -> Option<T> {
@@ -157,6 +181,29 @@ mod tests {
         assert_eq!(queue.next_of_batch(), None);
         assert_eq!(batch(&mut queue), [3]);
         assert!(!queue.begin_batch());
+    }
+
+    #[test]
+    fn a_batch_that_is_put_back_stays_the_batch_in_hand() {
+        let mut queue = ReadyQueue::default();
+        for entry in 1..=3 {
+            queue.push(entry);
+        }
+        assert!(queue.is_between_batches() && queue.begin_batch() && !queue.is_between_batches());
+        let taken = queue.take_batch();
+        assert_eq!(taken, [1, 2, 3]);
+        queue.put_batch_back(taken.into_iter().rev());
+        queue.push(4);
+        assert_eq!(batch(&mut queue), [3, 2, 1]);
+        assert_eq!(batch(&mut queue), [4]);
+        queue.push_to(Lane::Low, 8);
+        queue.push_to(Lane::Low, 9);
+        assert!(queue.begin_batch());
+        let taken = queue.take_batch();
+        assert_eq!(taken, [8]);
+        queue.put_batch_back(taken.into_iter());
+        assert_eq!(batch(&mut queue), [8]);
+        assert_eq!(batch(&mut queue), [9]);
     }
 
     #[test]

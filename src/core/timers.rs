@@ -71,6 +71,11 @@ impl<T> Timers<T> {
         self.heap.peek().map(|timer| timer.when)
     }
 
+    /// The earliest timer and its deadline, cancelled ones included.
+    pub fn first(&self) -> Option<(u64, &T)> {
+        self.heap.peek().map(|timer| (timer.when, &timer.item))
+    }
+
     /// The earliest timer that is due at `now`.
     #[inline]
     pub fn pop_due(&mut self, now: u64) -> Option<T> {

@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyString, PyTuple};
 
 use crate::core::ready::Lane;
 use crate::py::asyncio::asyncio;
@@ -42,7 +42,20 @@ fn call_with<'py>(
     call::call_all(&asyncio(py)?.helper(py, "call_above")?, &PyTuple::new(py, all)?, Some(keywords))
 }
 
-/// `call_later` of a loop whose `call_at` somebody has replaced (`BaseEventLoop.call_later`).
+/// What `time` of a loop gives of which somebody may have replaced something.
+#[cold]
+pub(super) fn time<'py>(event_loop: &Bound<'py, LoopState>) -> PyResult<Bound<'py, PyAny>> {
+    let (py, state) = (event_loop.py(), event_loop.get());
+    if state.replaced.has(event_loop, Name::AboveTime)? {
+        return call(event_loop, Name::AboveTime, &[], PyTuple::empty(py), None);
+    }
+    if state.clock.is_real(py) && state.replaced.has(event_loop, Name::Monotonic)? {
+        return py.import(pyo3::intern!(py, "time"))?.try_call_method(pyo3::intern!(py, "monotonic"), ());
+    }
+    Ok(PyFloat::new(py, schedule::time(event_loop)).into_any())
+}
+
+/// `call_later` of a loop whose `call_at` or `time` somebody has replaced (`BaseEventLoop.call_later`).
 #[cold]
 pub(super) fn call_later<'py>(
     event_loop: &Bound<'py, LoopState>,
@@ -107,7 +120,7 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     call::set_attribute(event_loop, name, value)?;
-    if ["call_soon", "call_at", "__class__", "__dict__"].iter().any(|known| name == *known) {
+    if ["call_soon", "call_at", "time", "__class__", "__dict__"].iter().any(|known| name == *known) {
         event_loop.get().replaced.doubt(event_loop.py());
     }
     Ok(())

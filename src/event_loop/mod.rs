@@ -5,6 +5,7 @@ mod above;
 pub(crate) mod direct;
 pub(crate) mod fast;
 mod statistics;
+pub(crate) mod testing;
 pub(crate) mod transports;
 
 use std::sync::Arc;
@@ -82,9 +83,11 @@ impl Loop {
     }
 
     /// The loop's clock, in seconds: `time.monotonic()`.
-    #[allow(clippy::unused_self, reason = "a method for Python")]
-    fn time(&self) -> f64 {
-        schedule::time()
+    fn time<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        if slf.as_super().get().replaced.is_plain(slf.py()) {
+            return Ok(PyFloat::new(slf.py(), schedule::time(slf.as_super())).into_any());
+        }
+        above::time(slf.as_super())
     }
 
     /// Have `callback(*args)` called in the next turn, in `context` (default: a copy of the current one). Gives its
@@ -149,7 +152,7 @@ impl Loop {
             if state.get().replaced.has(slf, Name::AboveCallLater)? {
                 return above::call(state, Name::AboveCallLater, &[delay, callback], args, context);
             }
-            if state.get().replaced.has(slf, Name::CallAt)? {
+            if state.get().replaced.has(slf, Name::CallAt)? || state.get().replaced.has(slf, Name::Time)? {
                 return above::call_later(state, &delay, callback, args, context);
             }
         }

@@ -393,6 +393,11 @@ impl Registrations {
         self.transports > 0
     }
 
+    /// Whether the kernel tells of a descriptor of the program's. The loop has one of its own, for signals.
+    pub fn is_watching(&self) -> bool {
+        self.transports > 0 || self.kernel.registered > 1 || !self.unchecked.is_empty()
+    }
+
     /// Whether the last look was a while ago.
     pub fn is_look_due(&self, clock: impl Fn() -> u64) -> bool {
         clock() - self.looked_at >= LOOK_AFTER

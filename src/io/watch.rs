@@ -363,6 +363,10 @@ impl Reactor for Watch {
         self.registrations.with(py, |all| all.has_transports())
     }
 
+    fn is_watching(&self, py: Python<'_>) -> bool {
+        self.registrations.with(py, |all| all.is_watching())
+    }
+
     fn is_look_due(&self, py: Python<'_>) -> bool {
         self.registrations.with(py, |all| all.is_look_due(clock))
     }

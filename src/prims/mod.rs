@@ -6,3 +6,4 @@ pub(crate) mod fs;
 pub(crate) mod sleep;
 pub mod sync;
 pub(crate) mod testing;
+mod virtual_sleep;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::virtual_sleep::Sleeping;
 use crate::bridge::RustFuture;
 use crate::rt::driver_use::DriverUse;
 
@@ -27,12 +28,17 @@ pub fn sleep(seconds: f64, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
     let sleeping = async move {
         if delay.is_zero() {
             one_turn().await;
+        } else if let Some(sleeping) = Sleeping::begin(delay)? {
+            sleeping.await;
         } else {
             let _use = DriverUse::begin();
             tokio::time::sleep(delay).await;
         }
+        Ok(())
     };
-    let finish = |(), result: Option<Py<PyAny>>| Ok(result.unwrap_or_else(|| Python::attach(|py| py.None())));
+    let finish = |slept: PyResult<()>, result: Option<Py<PyAny>>| {
+        slept.map(|()| result.unwrap_or_else(|| Python::attach(|py| py.None())))
+    };
     Ok(RustFuture::holding("sleep", result, sleeping, finish))
 }
 

@@ -17,6 +17,7 @@ thread_local! {
     static PARKED: Cell<*mut ffi::PyThreadState> = const { Cell::new(std::ptr::null_mut()) };
     /// Whether the thread runs a loop: only then is the GIL ours to give up.
     static HOLDS_GIL: Cell<bool> = const { Cell::new(false) };
+    static SLEEPS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The thread is about to sleep: give the GIL up, after `before`, if it is to be given up.
@@ -37,7 +38,13 @@ pub fn unpark(woken: impl FnOnce()) -> bool {
     woken();
     // SAFETY: `park` saved the state on this thread (it is a thread-local), and has given the GIL up.
     unsafe { ffi::PyEval_RestoreThread(state) };
+    SLEEPS.set(SLEEPS.get().wrapping_add(1));
     true
+}
+
+/// How often this thread has given the GIL up and taken it back.
+pub fn sleeps() -> u64 {
+    SLEEPS.get()
 }
 
 /// Run `f` with the GIL held, except between `park` and `unpark`, and with PyO3's count at "detached".

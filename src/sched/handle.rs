@@ -343,7 +343,7 @@ impl Handle {
     }
 
     #[inline]
-    pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
+    pub fn is_cancelled(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| state.cancelled)
     }
 
@@ -396,7 +396,7 @@ impl Handle {
     }
 
     #[getter]
-    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(super) fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.callback.as_ref().map(|c| c.callable.clone_ref(py)))
     }
 

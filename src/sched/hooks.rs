@@ -56,6 +56,20 @@ pub(super) fn queue_again(task: &Bound<'_, PyAny>) -> PyResult<()> {
     NAME_STEP.get().map_or(Ok(()), |(_, queue)| queue(task.py(), task))
 }
 
+/// A number of a task's, which no other pending task of its loop has; of the task whose step `call_soon` was given, too.
+pub type PlaceOf = for<'py> fn(&Bound<'py, PyAny>) -> Option<u64>;
+
+static PLACE_OF: OnceLock<PlaceOf> = OnceLock::new();
+
+/// Have tasks numbered by `place` (a higher layer's).
+pub fn number_tasks_with(place: PlaceOf) {
+    PLACE_OF.get_or_init(|| place);
+}
+
+pub(super) fn place_of(object: &Bound<'_, PyAny>) -> Option<u64> {
+    PLACE_OF.get().and_then(|place| place(object))
+}
+
 /// What a turn does for a transport.
 pub type ForTransport = for<'py> fn(&Bound<'py, LoopState>, &Bound<'py, PyAny>) -> Slim<()>;
 

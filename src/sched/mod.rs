@@ -10,6 +10,7 @@ mod dispatch;
 pub mod entry;
 pub mod handle;
 pub mod hooks;
+mod order;
 pub mod reactor;
 pub mod replaced;
 pub mod run;
@@ -24,6 +25,7 @@ mod subject;
 pub mod thread_safe_handle;
 pub mod timer_handle;
 pub mod turn;
+pub mod virtual_time;
 
 pub use shared::{Deliver, LoopShared};
 pub use state::LoopState;

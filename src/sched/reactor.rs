@@ -42,6 +42,8 @@ pub trait Reactor: Send + Sync {
     ) -> PyResult<bool>;
     /// Whether there are connections, which are looked at between two polls as well.
     fn has_connections(&self, py: Python<'_>) -> bool;
+    /// Whether any descriptor of the program's is watched.
+    fn is_watching(&self, py: Python<'_>) -> bool;
     /// Whether it is time to look at the descriptors between two polls: a turn that began some microseconds after the last
     /// look sees what has arrived since, as each of asyncio's turns does.
     fn is_look_due(&self, py: Python<'_>) -> bool;

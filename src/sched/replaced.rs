@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyCFunction, PyString, PyType};
 
 use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::asyncio::asyncio;
@@ -19,6 +19,8 @@ pub enum Name {
     /// What is found at the loop: in its dictionary, its class, or above ours.
     CallSoon,
     CallAt,
+    /// The clock: `time`, at the loop or above ours, or what `BaseEventLoop.time` calls.
+    Time,
     /// `asyncio.Handle._run`, or the same of `TimerHandle`.
     Run,
     /// What is found above our classes: in `BaseEventLoop`, or in a class between.
@@ -28,16 +30,20 @@ pub enum Name {
     AboveCallAt,
     AboveCreateFuture,
     AboveCreateTask,
+    AboveTime,
+    /// `time.monotonic`, which `BaseEventLoop.time` calls.
+    Monotonic,
 }
 
 impl Name {
-    const ABOVE: [Self; 6] = [
+    const ABOVE: [Self; 7] = [
         Self::AboveCallSoon,
         Self::AboveCallSoonThreadsafe,
         Self::AboveCallLater,
         Self::AboveCallAt,
         Self::AboveCreateFuture,
         Self::AboveCreateTask,
+        Self::AboveTime,
     ];
 
     fn bit(self) -> u16 {
@@ -54,14 +60,17 @@ impl Name {
             Self::AboveCallLater => "call_later",
             Self::AboveCreateFuture => "create_future",
             Self::AboveCreateTask => "create_task",
+            Self::Time | Self::AboveTime => "time",
+            Self::Monotonic => "monotonic",
         }
     }
 }
 
-/// `call_soon` and `call_at` as our classes have them, the one that is called without PyO3's wrapper first.
+/// `call_soon`, `call_at` and `time` as our classes have them, the one that is called without PyO3's wrapper first.
 struct Own {
     call_soon: Vec<Py<PyAny>>,
     call_at: Vec<Py<PyAny>>,
+    time: Vec<Py<PyAny>>,
 }
 
 static OWN: PyOnceLock<Own> = PyOnceLock::new();
@@ -74,7 +83,7 @@ pub fn learn(class: &Bound<'_, PyType>, native: &Bound<'_, PyType>) -> PyResult<
     let both = |name: &str| -> PyResult<Vec<Py<PyAny>>> {
         [class, native].into_iter().map(|class| Ok(class.try_getattr(name)?.unbind())).collect()
     };
-    let own = Own { call_soon: both("call_soon")?, call_at: both("call_at")? };
+    let own = Own { call_soon: both("call_soon")?, call_at: both("call_at")?, time: both("time")? };
     OWN.get_or_init(class.py(), || own);
     Ok(())
 }
@@ -107,7 +116,11 @@ impl Replaced {
     #[cold]
     fn look_for(&self, event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
         if !DIRECT_CALLS.is_on() {
-            return if Name::ABOVE.contains(&name) { is_above(event_loop, name) } else { Ok(true) };
+            return match name {
+                Name::Monotonic => is_monotonic_replaced(event_loop.py()),
+                name if Name::ABOVE.contains(&name) => is_above(event_loop, name),
+                _ => Ok(true),
+            };
         }
         let found = self.found.get(event_loop.py()).map_or_else(|| self.look(event_loop), Ok)?;
         Ok(found & name.bit() != 0)
@@ -118,7 +131,11 @@ impl Replaced {
         let names = asyncio(py)?;
         let classes =
             [event_loop.get_type(), names.handle_class.bind(py).clone(), names.timer_handle_class.bind(py).clone()];
-        let watched = classes.iter().all(direct_calls::watch);
+        let dictionary = py.import(pyo3::intern!(py, "time"))?.dict();
+        let asyncios = py.import(pyo3::intern!(py, "asyncio"))?.try_getattr(pyo3::intern!(py, "SelectorEventLoop"))?;
+        let watched = classes.iter().all(direct_calls::watch)
+            && direct_calls::watch(&asyncios.cast_into::<PyType>()?)
+            && direct_calls::watch_dictionary(&dictionary);
         let now = direct_calls::changes();
         let mut found = 0;
         for name in Name::ABOVE {
@@ -131,6 +148,12 @@ impl Replaced {
         }
         if found & Name::AboveCallAt.bit() != 0 || !is_own(event_loop, Name::CallAt)? {
             found |= Name::CallAt.bit();
+        }
+        if is_monotonic_replaced(py)? {
+            found |= Name::Monotonic.bit();
+        }
+        if found & (Name::AboveTime.bit() | Name::Monotonic.bit()) != 0 || !is_own(event_loop, Name::Time)? {
+            found |= Name::Time.bit();
         }
         if names.helper(py, "handles_are_replaced")?.try_call(())?.try_is_truthy()? {
             found |= Name::Run.bit();
@@ -156,8 +179,12 @@ impl Replaced {
     /// What looking up an attribute raises.
     pub(super) fn doubt_dictionary(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
-        if self.is_plain(py) && !(is_own(event_loop, Name::CallSoon)? && is_own(event_loop, Name::CallAt)?) {
-            self.doubt(py);
+        if self.is_plain(py) {
+            for name in [Name::CallSoon, Name::CallAt, Name::Time] {
+                if !is_own(event_loop, name)? {
+                    self.doubt(py);
+                }
+            }
         }
         Ok(())
     }
@@ -167,6 +194,19 @@ impl Replaced {
 fn is_above(event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
     let py = event_loop.py();
     asyncio(py)?.helper(py, "is_replaced_above")?.try_call((event_loop, name.text()))?.try_is_truthy()
+}
+
+/// Whether `time.monotonic` is not CPython's own, and is the clock of asyncio's own loop still: freezegun, told to leave
+/// asyncio the real clock, gives that loop a `time` of its own.
+fn is_monotonic_replaced(py: Python<'_>) -> PyResult<bool> {
+    let name = pyo3::intern!(py, "monotonic");
+    let found = py.import(pyo3::intern!(py, "time"))?.try_getattr(name)?;
+    if found.is_exact_instance_of::<PyCFunction>() && found.try_getattr(pyo3::intern!(py, "__name__"))?.try_eq(name)? {
+        return Ok(false);
+    }
+    let module = py.import(pyo3::intern!(py, "asyncio"))?;
+    let clock_of = |class| module.try_getattr(class)?.try_getattr(pyo3::intern!(py, "time"));
+    Ok(clock_of("SelectorEventLoop")?.is(&clock_of("BaseEventLoop")?))
 }
 
 /// Whether what is found under this name at the loop is a method of our own, the loop's own.
@@ -179,6 +219,7 @@ fn is_own(event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
     let Some(own) = OWN.get(py) else { return Ok(false) };
     let (name, own): (&Bound<'_, PyString>, _) = match name {
         Name::CallAt => (pyo3::intern!(py, "call_at"), &own.call_at),
+        Name::Time => (pyo3::intern!(py, "time"), &own.time),
         _ => (pyo3::intern!(py, "call_soon"), &own.call_soon),
     };
     let found = event_loop.try_getattr(name)?;

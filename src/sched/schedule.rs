@@ -4,7 +4,6 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::clock::clock;
 use super::entry::Entry;
 use super::handle::{Handle, Parts, check_callback};
 use super::state::LoopState;
@@ -14,10 +13,9 @@ use crate::accel::collector::Hidden;
 use crate::core::ready::Lane;
 
 /// The loop's clock, in seconds.
-pub fn time() -> f64 {
-    // In two parts: a count of nanoseconds is too long for a float's 53 bits after 104 days.
-    let now = clock();
-    (now / 1_000_000_000) as f64 + (now % 1_000_000_000) as f64 * 1e-9
+#[inline]
+pub fn time(state: &Bound<'_, LoopState>) -> f64 {
+    state.get().clock.time(state.py())
 }
 
 /// A handle's parts from arguments as PyO3 has them.
@@ -117,7 +115,7 @@ pub fn call_later<'py>(
         return Err(PyTypeError::new_err("delay must not be None"));
     }
     let delay: f64 = delay.extract()?;
-    call_at(state, time() + delay, None, parts)
+    call_at(state, time(state) + delay, None, parts)
 }
 
 /// `given` is what `when` was made of, if that was no float.

@@ -1,7 +1,7 @@
 //! `LoopShared`: the part of a loop that any thread may hold and use without the GIL. No `Py<_>` inside.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use futures::task::AtomicWaker;
@@ -34,6 +34,8 @@ pub struct LoopShared {
     pub(super) bell: Bell,
     /// `threading.get_ident()` of the running thread, 0 when not running.
     thread_ident: AtomicU64,
+    /// How much of what is under way takes real time (`virtual_time`).
+    held: AtomicUsize,
     id: u64,
     /// The process it was made in (`generation`).
     generation: u32,
@@ -65,6 +67,7 @@ impl Default for LoopShared {
             waker: AtomicWaker::new(),
             bell: Bell::default(),
             thread_ident: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: generation(),
         }
@@ -158,6 +161,26 @@ impl LoopShared {
             Some(known) => drop(all.insert(this_thread(), known)),
             None => drop(all.remove(&this_thread())),
         }
+    }
+
+    /// Something begins that takes real time.
+    pub fn hold_time(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has ended.
+    pub fn release_time(&self) {
+        self.held.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether anything does.
+    pub fn is_time_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst) > 0
+    }
+
+    /// The loop that this thread runs.
+    pub fn of_this_thread() -> Option<Arc<Self>> {
+        running_by_thread().get(&this_thread()).cloned()
     }
 
     /// The loop that a thread (`threading.get_ident()`) runs.

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::after::After;
+use super::clock::{LoopClock, VirtualTime};
 use super::counters::Counters;
 use super::entry::{DoneCallback, Entry};
 use super::handle::Handle;
@@ -22,6 +23,7 @@ use super::timer_handle::TimerHandle;
 use crate::accel::collector::{Hidden, HiddenAny};
 use crate::core::lifecycle::Refused;
 use crate::core::ready::{Lane, ReadyQueue};
+use crate::core::shuffle::Shuffle;
 use crate::core::timers::Timers;
 use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
@@ -60,6 +62,10 @@ pub struct LoopState {
     pub reactor: GilCell<Option<Arc<dyn Reactor>>>,
     pub snapshots: Snapshots,
     pub replaced: Replaced,
+    pub clock: LoopClock,
+    pub virtual_time: GilValue<VirtualTime>,
+    /// In which order steps are made; None: in the order in which they were queued.
+    pub order: GilValue<Option<Shuffle>>,
     /// A task is being made by `BaseEventLoop.create_task`, which somebody has replaced.
     pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
@@ -93,6 +99,9 @@ impl Default for LoopState {
             reactor: GilCell::default(),
             snapshots: Snapshots::default(),
             replaced: Replaced::default(),
+            clock: LoopClock::default(),
+            virtual_time: GilValue::default(),
+            order: GilValue::default(),
             making: GilValue::default(),
             engine: GilCell::default(),
             polled_at: GilValue::default(),
@@ -205,6 +214,12 @@ impl LoopState {
     #[inline]
     pub fn check_thread_in_debug_mode(&self, py: Python<'_>) -> PyResult<()> {
         if self.debug.get(py) { self.check_thread() } else { Ok(()) }
+    }
+
+    /// Whether timers are compared with the real clock, and with no other.
+    #[inline(always)]
+    pub fn keeps_real_time(&self, py: Python<'_>) -> bool {
+        self.replaced.is_plain(py) && self.clock.is_real(py)
     }
 
     /// Queue an entry in the NORMAL lane.

@@ -57,6 +57,11 @@ impl TimerHandle {
         slf.get().given.as_ref().map_or(Ok(false), |given| given.bind(py).try_is_instance(class))
     }
 
+    /// When it is due, in seconds of the loop's clock.
+    pub(super) fn seconds(&self) -> f64 {
+        self.when
+    }
+
     /// It came out of the heap.
     pub(super) fn forget(&self, py: Python<'_>) {
         self.scheduled.set(py, false);

@@ -25,12 +25,14 @@ use super::clock::clock;
 use super::dispatch::{report_panic, run_batch, uncork};
 use super::entry::Entry;
 use super::handle::Handle;
+use super::order;
 use super::reactor::Reactor;
 use super::runtime::EngineRef;
 use super::shared::Deliver;
 use super::slice::Slice;
 use super::state::LoopState;
 use super::timer_handle::TimerHandle;
+use super::virtual_time::{self, Idle, Wait};
 use crate::accel::{async_exc, pool};
 use crate::core::inbox::Away;
 use crate::core::linger::Linger;
@@ -54,6 +56,8 @@ pub(super) struct Turns {
     /// There were connections when this poll looked at the descriptors.
     has_connections: bool,
     linger: Linger,
+    /// Under virtual time.
+    idle: Idle,
 }
 
 impl Turns {
@@ -69,6 +73,7 @@ impl Turns {
             left: None,
             has_connections: false,
             linger: Linger::default(),
+            idle: Idle::default(),
         }
     }
 }
@@ -98,6 +103,16 @@ enum Sleep {
     InDriver,
     /// In tokio's driver, which has to be told first.
     NotYet,
+}
+
+/// What has come of setting the alarm.
+#[derive(PartialEq, Eq)]
+enum Alarmed {
+    Yes,
+    /// A timer is due already.
+    Due,
+    /// tokio is to look at its tasks and its driver first.
+    LookFirst,
 }
 
 impl Future for Turns {
@@ -158,6 +173,9 @@ impl Turns {
         if state.shared.is_inherited() {
             return end_in_child(event_loop);
         }
+        if !state.clock.is_real(py) {
+            virtual_time::woken(py, state);
+        }
         loop {
             self.take_messages(py, state);
             if std::mem::take(&mut has_slept) {
@@ -169,11 +187,15 @@ impl Turns {
             } else if self.has_connections {
                 look_again = self.look_between_polls(py, state, |reactor| reactor.is_look_due(py))?;
             }
-            let due = fire_timers(py, state);
+            let due = fire_timers(event_loop, state)?;
             if let Some(left) = self.left.take() {
                 note_wake(py, state, left, due);
             }
+            let rearranges = state.order.get(py).is_some() && state.ready.with(py, |ready| ready.is_between_batches());
             if state.ready.with(py, |ready| ready.begin_batch()) {
+                if rearranges {
+                    order::rearrange(py, state);
+                }
                 self.calls_others = true;
                 let finished = run_batch(event_loop);
                 self.calls_others = false;
@@ -209,24 +231,30 @@ impl Turns {
                 let check_at = self.reactor.as_ref().and_then(|reactor| reactor.before_sleep(py));
                 // A context, `leave_task` or a waker may have run Python code.
                 let idle = state.ready.with(py, |ready| ready.is_empty()) && !look_again;
-                let sleep = self.where_to_sleep(py)?;
+                let sleep = self.where_to_sleep(py, state)?;
                 if sleep == Sleep::NotYet {
                     return Ok(Next::Again);
                 }
-                if idle && self.set_alarm(py, state, check_at, sleep, cx) {
-                    if sleep == Sleep::InDriver {
-                        if state.shared.inbox.leave(Away::ForWaker) {
-                            self.linger.sleeps(clock());
-                            self.left = Some(Left::now(py, state));
-                            return Ok(Next::Park);
+                if idle {
+                    match self.set_alarm(event_loop, state, check_at, sleep, cx)? {
+                        Alarmed::LookFirst => return Ok(Next::Again),
+                        Alarmed::Due => {}
+                        Alarmed::Yes if sleep == Sleep::InDriver => {
+                            if state.shared.inbox.leave(Away::ForWaker) {
+                                self.linger.sleeps(clock());
+                                self.left = Some(Left::now(py, state));
+                                return Ok(Next::Park);
+                            }
                         }
-                    } else if state.shared.inbox.leave(Away::ForBell) {
-                        self.linger.sleeps(clock());
-                        self.left = Some(Left::now(py, state));
-                        look_again = self.sleep_by_bell(py, state)?;
-                        has_slept = true;
-                        slice = Slice::new(state.counters.entries(py));
-                        continue;
+                        Alarmed::Yes => {
+                            if state.shared.inbox.leave(Away::ForBell) {
+                                self.linger.sleeps(clock());
+                                self.left = Some(Left::now(py, state));
+                                look_again = self.sleep_by_bell(py, state)?;
+                                has_slept = true;
+                                slice = Slice::new(state.counters.entries(py));
+                                continue;
+                            }
                     }
                 }
             }
@@ -238,8 +266,9 @@ impl Turns {
     }
 
     #[inline]
-    fn where_to_sleep(&self, py: Python<'_>) -> PyResult<Sleep> {
-        if self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() {
+    fn where_to_sleep(&self, py: Python<'_>, state: &LoopState) -> PyResult<Sleep> {
+        // A clock that jumps does so when tokio's tasks and its driver have been asked.
+        if self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() && state.clock.is_real(py) {
             return Ok(Sleep::ByBell);
         }
         let is_new = self.reactor.as_ref().map_or(Ok(false), |reactor| reactor.watch_by_driver(py))?;
@@ -330,36 +359,53 @@ impl Turns {
         look_again
     }
 
-    /// Be woken for the earliest timer, or for what the descriptors need looking after. False: it is due already, or the
-    /// alarm cannot be set for such a sleep.
+    /// Be woken for the earliest timer, or for what the descriptors need looking after. `Due`, too, when the alarm cannot
+    /// be set for such a sleep.
     fn set_alarm(
-        &self,
-        py: Python<'_>,
+        &mut self,
+        event_loop: &Bound<'_, LoopState>,
         state: &LoopState,
         check_at: Option<u64>,
         sleep: Sleep,
         cx: &mut Context<'_>,
-    ) -> bool {
-        let timer = state.timers.with(py, |timers| timers.earliest());
-        let Some(when) = timer.into_iter().chain(check_at).min() else { return true };
+    ) -> PyResult<Alarmed> {
+        let py = event_loop.py();
+        let mut timer = state.timers.with(py, |timers| timers.earliest());
+        if !state.keeps_real_time(py) {
+            timer = match virtual_time::wait_for(event_loop, &mut self.idle, self.reactor.as_deref())? {
+                Wait::Over => return Ok(Alarmed::Due),
+                Wait::Look => return Ok(Alarmed::LookFirst),
+                Wait::Long => None,
+                Wait::Until(when) => Some(when),
+                Wait::Quiet(until) => {
+                    // At once, it may be, but after a sleep.
+                    let now = clock();
+                    let until = check_at.map_or(until, |at| until.min(at)).max(now + 1);
+                    self.engine.alarm.with(py, |alarm| alarm.set(until, now, cx));
+                    return Ok(Alarmed::Yes);
+                }
+            };
+        }
+        let Some(when) = timer.into_iter().chain(check_at).min() else { return Ok(Alarmed::Yes) };
         let now = clock();
         if when <= now {
             if let Some(reactor) = self.reactor.as_ref().filter(|_| check_at.is_some_and(|at| at <= now)) {
                 reactor.check(py, now);
             }
-            return false;
+            return Ok(Alarmed::Due);
         }
-        self.engine.alarm.with(py, |alarm| {
+        let is_set = self.engine.alarm.with(py, |alarm| {
             if sleep == Sleep::InDriver {
                 alarm.set(when, now, cx);
                 return true;
             }
-            let is_set = alarm.set_descriptor(when, now);
-            if !is_set {
-                self.engine.sleep_in_driver();
-            }
-            is_set
-        })
+            alarm.set_descriptor(when, now)
+        });
+        if !is_set {
+            self.engine.sleep_in_driver();
+            return Ok(Alarmed::Due);
+        }
+        Ok(Alarmed::Yes)
     }
 }
 
@@ -402,11 +448,12 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
 }
 
 /// Queue the timers that are due. False: there are none.
-fn fire_timers(py: Python<'_>, state: &LoopState) -> bool {
+fn fire_timers(event_loop: &Bound<'_, LoopState>, state: &LoopState) -> PyResult<bool> {
+    let py = event_loop.py();
     if state.timers.with(py, |timers| timers.is_empty()) {
-        return false;
+        return Ok(false);
     }
-    let now = clock();
+    let now = if state.keeps_real_time(py) { clock() } else { virtual_time::due_by(event_loop)? };
     let mut any = false;
     while let Some(timer) = state.timers.with(py, |timers| timers.pop_due(now)) {
         any = true;
@@ -419,7 +466,7 @@ fn fire_timers(py: Python<'_>, state: &LoopState) -> bool {
         state.counters.timers_fired.add(py, 1);
         state.push(py, Entry::Timer(timer));
     }
-    any
+    Ok(any)
 }
 
 impl Left {

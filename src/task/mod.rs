@@ -14,4 +14,4 @@ pub use class::{begin_eagerly, install_direct_methods, spawn};
 pub(crate) use drive::{coroutine_of, name_step, queue_again, run_step};
 pub(crate) use named::lane_of;
 pub use object::Task;
-pub use registry::rest;
+pub use registry::{place_of, rest};

@@ -81,11 +81,16 @@ pub(super) fn schedule(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>, st
 
 /// The lane for what `call_soon` is given: that of the task whose step it is.
 pub(crate) fn lane_of(callback: &Bound<'_, PyAny>) -> Lane {
+    task_of(callback).map_or(Lane::Normal, |task| task.get().state.with(task.py(), |state| state.lane))
+}
+
+/// The task whose step this is.
+pub(super) fn task_of<'py>(callback: &Bound<'py, PyAny>) -> Option<Bound<'py, Task>> {
     let py = callback.py();
     let task = match (callback.cast_exact::<StepCall>(), callback.cast_exact::<TaskWakeup>()) {
         (Ok(step), _) => step.get().task.clone_ref(py).into_any(),
         (_, Ok(wakeup)) => wakeup.get().task(py),
-        _ => return Lane::Normal,
+        _ => return None,
     };
-    task.bind(py).cast::<Task>().map_or(Lane::Normal, |task| task.get().state.with(py, |state| state.lane))
+    task.into_bound(py).cast_into::<Task>().ok()
 }

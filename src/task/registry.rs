@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 
 use pyo3::prelude::*;
 
+use super::named::task_of;
 use super::object::Task;
 use crate::accel::TASK_REGISTER;
 use crate::accel::collector::{self, AwaitChain, HiddenAny};
@@ -91,6 +92,16 @@ fn note_place(task: &Bound<'_, Task>, place: usize, hidden: bool) {
         state.place = numbered(place);
         state.hidden = hidden;
     });
+}
+
+/// A number that no other pending task of its loop has, for a task or for what `call_soon` is given of it. It comes from what
+/// the program has done, not from addresses. None: this is neither.
+pub fn place_of(object: &Bound<'_, PyAny>) -> Option<u64> {
+    let task = object.cast::<Task>().ok().cloned().or_else(|| task_of(object))?;
+    Some(task.get().state.with(task.py(), |state| {
+        let place = state.place.map_or(0, NonZeroU32::get);
+        u64::from(place) * 2 + u64::from(state.hidden)
+    }))
 }
 
 /// Places are counted from 1. A loop cannot have more tasks than a `u32` counts: each takes some hundred bytes.

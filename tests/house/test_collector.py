@@ -12,6 +12,7 @@ from support.source import check, code_of, folder_of, named, rust_files
 # Classes without `__traverse__`, and why none is needed.
 SHOW_NOTHING = {
     "Lagged": "an exception, whose own it is",
+    "Ring": "a waker, which names its task by a number",
     "ErrandCall": "a closure of Rust's, of which nothing is known; it lives until the loop has called it",
     "AtExit": "no Python object",
     "DoneCall": "a weak reference of Rust's",

@@ -22,6 +22,7 @@ use super::stat::stat_result;
 use crate::bridge::RustFuture;
 use crate::py::call::Object;
 use crate::py::error;
+use crate::sched::virtual_time::Held;
 
 /// How many entries one trip to the pool brings.
 const BATCH: usize = 64;
@@ -133,6 +134,7 @@ impl ReadDir {
     fn __anext__(&self) -> RustFuture {
         let directory = Arc::clone(&self.directory);
         RustFuture::new("__anext__", async move {
+            let _held = Held::here();
             let (path, reading) = &*directory;
             let next = reading.lock().await.next().await;
             Python::attach(|py| match next {

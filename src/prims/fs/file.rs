@@ -25,6 +25,7 @@ use super::stat::stat_result;
 use crate::bridge::RustFuture;
 use crate::py::call::Object;
 use crate::py::error;
+use crate::sched::virtual_time::Held;
 
 /// A thread of the pool stays for twice as long when it has nothing to do (tokio's default).
 const THREADS_STAY: Duration = Duration::from_secs(5);
@@ -228,6 +229,7 @@ fn operation<T: Send>(
     answer: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
 ) -> RustFuture {
     RustFuture::new(name, async move {
+        let _held = Held::here();
         let called = call.await;
         Python::attach(|py| match called {
             Ok(value) => answer(py, value),

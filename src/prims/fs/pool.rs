@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::task::JoinError;
 
+use crate::sched::virtual_time::Held;
+
 /// These bytes as Python's. What is large may be too much for the process, where PyO3's plain way is a panic.
 pub(super) fn copied<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     const LARGE: usize = 1024 * 1024;
@@ -24,6 +26,7 @@ pub(super) fn copied<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, P
 /// tokio's panic when no thread can be started (RuntimeError to Python). It has queued the call all the same, which does
 /// nothing then.
 pub(super) async fn on_pool<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let _held = Held::here();
     let refused = Arc::new(AtomicBool::new(false));
     let is_refused = Arc::clone(&refused);
     let call = move || if is_refused.load(Ordering::SeqCst) { Err(io::ErrorKind::Interrupted.into()) } else { call() };
