@@ -16,6 +16,7 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._compat", include_str!("../python/pyloop/_compat.py")),
     ("pyloop._forks", include_str!("../python/pyloop/_forks.py")),
     ("pyloop._include", include_str!("../python/pyloop/_include.py")),
+    ("pyloop._leaks", include_str!("../python/pyloop/_leaks.py")),
     ("pyloop._loop", include_str!("../python/pyloop/_loop.py")),
     ("pyloop._pipes", include_str!("../python/pyloop/_pipes.py")),
     ("pyloop._policy", include_str!("../python/pyloop/_policy.py")),
@@ -40,6 +41,8 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop.pytest_plugin", include_str!("../python/pyloop/pytest_plugin.py")),
     ("pyloop.sync", include_str!("../python/pyloop/sync.py")),
     ("pyloop.window", include_str!("../python/pyloop/window.py")),
+    ("pyloop.testing", include_str!("../python/pyloop/testing.py")),
+    ("pyloop.testing_plugin", include_str!("../python/pyloop/testing_plugin.py")),
 ];
 
 /// Have `import pyloop` find this program's own copy of the package, before any that is installed. `#[pyloop::main]`

@@ -4,7 +4,7 @@
     pytest tests --loops asyncio     the oracle alone (also PYLOOP_TEST_LOOPS=asyncio)
 
 A test that is about pyloop alone takes `pyloop_loop` or `pyloop_factory`. What a test may leave behind is
-said in `support/guard.py`; the fixtures `handled`, `logged` and `unraisable` collect what a test provokes on
+said in `pyloop/_leaks.py`; the fixtures `handled`, `logged` and `unraisable` collect what a test provokes on
 purpose.
 """
 

@@ -19,6 +19,7 @@ same thread. A program that uses asyncio as documented runs unchanged.
 | `get_include` | where `pyloop.h` is, for extension modules in C and C++ |
 | `pyloop.sync`, `pyloop.fs` | tokio's channels and locks; files and directories |
 | `pyloop.window` | the tasks of running loops, as values |
+| `pyloop.testing` | a clock that jumps, another order of tasks, leaks |
 
 From a shell: `python -m pyloop program.py`, `uvicorn --loop pyloop:new_event_loop app:app`,
 `pytest -p pyloop.pytest_plugin`. Times are seconds, as floats, everywhere.

@@ -255,6 +255,7 @@ impl Turns {
                                 slice = Slice::new(state.counters.entries(py));
                                 continue;
                             }
+                        }
                     }
                 }
             }

@@ -10,7 +10,7 @@ import pytest
 
 from support.source import ROOT
 
-MODULES = ("pyloop", "pyloop.sync", "pyloop.fs", "pyloop.window")
+MODULES = ("pyloop", "pyloop.sync", "pyloop.fs", "pyloop.window", "pyloop.testing")
 # Constants: their classes or their comments say what they are.
 PLAIN = {"__version__"}
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from support.guard import leftovers
+
 Loop = asyncio.AbstractEventLoop
 LoopFactory = Callable[[], Loop]
 
@@ -46,25 +48,6 @@ def turn(loop: Loop, count: int = 1) -> None:
     for _ in range(count):
         loop.stop()
         loop.run_forever()
-
-
-def leftovers(loop: Any) -> list[str]:
-    """What a loop that is about to be closed still has to do."""
-    tasks = enumerate(asyncio.all_tasks(loop))
-    # A failed test may leave thousands, and only the first few are shown.
-    found = [f"pending task: {task!r}" if i < 10 else "pending task" for i, task in tasks]
-    wakeup = getattr(loop, "_ssock", None)
-    own = -1 if wakeup is None else wakeup.fileno()
-    if isinstance(loop, asyncio.SelectorEventLoop):
-        inside: Any = loop  # what follows is asyncio's own
-        found += [f"pending handle: {handle!r}" for handle in inside._ready if not handle.cancelled()]
-        found += [f"pending timer: {handle!r}" for handle in inside._scheduled if not handle.cancelled()]
-        found += [f"watched: {key}" for key in inside._selector.get_map().values() if key.fd != own]
-    elif hasattr(loop, "_watched"):
-        if loop.statistics()["ready"]:
-            found.append(f"pending handles: {loop.statistics()}")
-        found += [f"watched: {fd}" for fd, _ in loop._watched() if fd != own]
-    return found
 
 
 def settle(loop: Loop) -> list[str]:
