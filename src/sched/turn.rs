@@ -220,8 +220,12 @@ impl Turns {
                 if look_for_message(state) {
                     continue;
                 }
-                state.shared.times.looks(clock());
-                return Ok(Next::Again);
+                if !self.may_sleep_by_bell(py, state) {
+                    state.shared.times.looks(clock());
+                    return Ok(Next::Again);
+                }
+                look_again = true;
+                continue;
             }
             if is_idle {
                 state.snapshots.forget(py);
@@ -266,10 +270,16 @@ impl Turns {
         }
     }
 
+    /// Whether nobody needs tokio's driver.
+    #[inline]
+    fn may_sleep_by_bell(&self, py: Python<'_>, state: &LoopState) -> bool {
+        // A clock that jumps does so when tokio's tasks and its driver have been asked.
+        self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() && state.clock.is_real(py)
+    }
+
     #[inline]
     fn where_to_sleep(&self, py: Python<'_>, state: &LoopState) -> PyResult<Sleep> {
-        // A clock that jumps does so when tokio's tasks and its driver have been asked.
-        if self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() && state.clock.is_real(py) {
+        if self.may_sleep_by_bell(py, state) {
             return Ok(Sleep::ByBell);
         }
         let is_new = self.reactor.as_ref().map_or(Ok(false), |reactor| reactor.watch_by_driver(py))?;
@@ -287,8 +297,9 @@ impl Turns {
             }
             None => unreachable!("a loop that may sleep by its bell has a reactor"),
         };
-        self.linger.wakes(state.shared.inbox.may_have_some(), clock);
-        state.polled_at.set(py, clock());
+        let now = clock();
+        state.polled_at.set(py, now);
+        self.linger.wakes(state.shared.inbox.may_have_some(), || now);
         self.look_after_sleep(py)?;
         slept
     }

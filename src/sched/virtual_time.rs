@@ -149,8 +149,7 @@ pub(super) fn wait_for(
     if !is_on || state.shared.is_time_held() {
         return Ok(Wait::Until(state.clock.to_real(py, when)));
     }
-    let counters = state.counters.get(py);
-    let (done, now) = (counters.callbacks + counters.steps + counters.messages, clock());
+    let (done, now) = (state.counters.entries(py) + state.counters.messages.get(py), clock());
     if idle.since == 0 || idle.done != done {
         *idle = Idle { done, since: now, sleeps: sleeps(), asked_again: false };
     }

@@ -176,4 +176,4 @@ def test_a_process_without_a_descriptor_for_the_bell_sleeps_in_tokios_driver() -
     words = output("pyloop", dedent(program)).split()
     assert words[-1] == "closed"
     assert "slept" in words[:-1]
-    assert words == sorted(words[:-1]) + ["closed"]  # once it slept, it sleeps with more, too
+    assert words == [*sorted(words[:-1]), "closed"]  # once it slept, it sleeps with more, too
