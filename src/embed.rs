@@ -36,6 +36,8 @@ const MODULES: &[(&str, &str)] = &[
     ("pyloop._window_client", include_str!("../python/pyloop/_window_client.py")),
     ("pyloop._window_server", include_str!("../python/pyloop/_window_server.py")),
     ("pyloop._whole", include_str!("../python/pyloop/_whole.py")),
+    ("pyloop._trace", include_str!("../python/pyloop/_trace.py")),
+    ("pyloop._watchdog", include_str!("../python/pyloop/_watchdog.py")),
     ("pyloop.metrics", include_str!("../python/pyloop/metrics.py")),
     ("pyloop.fs", include_str!("../python/pyloop/fs.py")),
     ("pyloop.pytest_plugin", include_str!("../python/pyloop/pytest_plugin.py")),

@@ -205,6 +205,8 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(accel::tls::_probe_tls, module)?)?;
     module.add_function(wrap_pyfunction!(accel::tls::_tls_session, module)?)?;
     module.add("_TLS_SLOTS", io::stream::tls::slots(py)?)?;
+    module.add_function(wrap_pyfunction!(sched::trace::_trace_begin, module)?)?;
+    module.add_function(wrap_pyfunction!(sched::trace::_trace_end, module)?)?;
     module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;

@@ -15,11 +15,13 @@ same thread. A program that uses asyncio as documented runs unchanged.
 | `sleep` | `asyncio.sleep` as a Rust future |
 | `EventLoop`, `Task`, `Future`, `RustFuture` | the classes, for `isinstance` and annotations |
 | `dump`, `open_window` | what the loops do now: a tree, and for `python -m pyloop ps PID` |
+| `trace`, `watchdog` | a timeline of what a loop does; who keeps it for too long |
 | `accelerations` | what leans on CPython's insides, and whether it is on |
 | `get_include` | where `pyloop.h` is, for extension modules in C and C++ |
 | `pyloop.sync`, `pyloop.fs` | tokio's channels and locks; files and directories |
 | `pyloop.window` | the tasks of running loops, as values |
 | `pyloop.testing` | a clock that jumps, another order of tasks, leaks |
+| `pyloop.metrics` | statistics for OpenTelemetry and Prometheus |
 
 From a shell: `python -m pyloop program.py`, `uvicorn --loop pyloop:new_event_loop app:app`,
 `pytest -p pyloop.pytest_plugin`. Times are seconds, as floats, everywhere.
@@ -36,6 +38,8 @@ from pyloop._native import Future, RustFuture, Task, __version__, accelerations,
 from pyloop._policy import install
 from pyloop._run import HIGH, LOW, NORMAL, Priority, run
 from pyloop._run_in_thread import run_in_thread
+from pyloop._trace import trace
+from pyloop._watchdog import SlowCallback, watchdog
 
 if TYPE_CHECKING:
     from pyloop.window import dump, open_window
@@ -48,6 +52,7 @@ __all__ = [
     "Future",
     "Priority",
     "RustFuture",
+    "SlowCallback",
     "Task",
     "__version__",
     "accelerations",
@@ -59,6 +64,8 @@ __all__ = [
     "run",
     "run_in_thread",
     "sleep",
+    "trace",
+    "watchdog",
 ]
 
 

@@ -43,6 +43,8 @@ use crate::py::iter::Await;
 use crate::py::{api, error, names, refs};
 use crate::rt::inside::{drop_inside, poll_inside};
 use crate::rt::process::{generation, here};
+#[cfg(feature = "loop")]
+use crate::sched::trace;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -264,7 +266,7 @@ impl RustFuture {
     #[inline(always)]
     pub(super) fn go_on_polling(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         current.note_poll(py);
-        let began = current.debug.then(Instant::now);
+        let began = (current.debug || is_traced()).then(Instant::now);
         let mut cx = Context::from_waker(current.waker);
         // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.
         let polled = error::catch_panic_slim(|| {
@@ -278,7 +280,7 @@ impl RustFuture {
             (closed, now.is_some_and(|now| state.is_pending_again(now)))
         });
         if let Some(began) = began {
-            self.report_slow(py, began)?;
+            self.polled(py, current, began)?;
         }
         if closed {
             self.drop_body(py)?;
@@ -316,6 +318,16 @@ impl RustFuture {
             Stage::Dropped | Stage::Over => "cannot reuse already awaited Rust future",
         };
         Err(Box::new(PyRuntimeError::new_err(refused)))
+    }
+
+    /// A poll that was timed: for a trace, in debug mode, or both.
+    #[cold]
+    fn polled(&self, py: Python<'_>, current: &Current<'_>, began: Instant) -> PyResult<()> {
+        #[cfg(feature = "loop")]
+        if trace::is_on() {
+            trace::polled(py, began, self.name.as_ptr().addr(), || self.name().into_owned());
+        }
+        if current.debug { self.report_slow(py, began) } else { Ok(()) }
     }
 
     /// Debug mode: tell of a poll that took longer than `loop.slow_callback_duration`, by the future's name.
@@ -472,6 +484,15 @@ impl Drop for RustFuture {
             self.end(py, stage);
         });
     }
+}
+
+/// Whether polls are recorded: by the copy that has the loop.
+#[inline(always)]
+fn is_traced() -> bool {
+    #[cfg(feature = "loop")]
+    return trace::is_on();
+    #[cfg(not(feature = "loop"))]
+    false
 }
 
 fn drop_body(body: Body) -> PyResult<()> {

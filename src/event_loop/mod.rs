@@ -512,6 +512,11 @@ impl Loop {
         statistics::of(slf.py(), slf.as_super().get(), watch)
     }
 
+    /// The number of the callback or step that runs now; None between two of them. Any thread may ask.
+    fn _entry_that_runs(slf: &Bound<'_, Self>) -> Option<u64> {
+        statistics::entry_that_runs(slf.py(), slf.as_super().get())
+    }
+
     fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         above::set_attribute(slf.as_super(), name, Some(value))
     }

@@ -66,6 +66,12 @@ pub(super) fn of<'py>(py: Python<'py>, state: &LoopState, watch: Option<Arc<Watc
     Ok(all)
 }
 
+/// See `Loop::_entry_that_runs`.
+pub(super) fn entry_that_runs(py: Python<'_>, state: &LoopState) -> Option<u64> {
+    let runs = state.after.batch(py).is_some() && !state.shared.times.is_asleep();
+    runs.then(|| state.counters.entries(py))
+}
+
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 * 1e-9
 }

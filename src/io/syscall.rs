@@ -2,6 +2,11 @@
 
 use std::io;
 
+use pyo3::prelude::*;
+
+use crate::core::timeline::Kind;
+use crate::sched::trace;
+
 /// For `send` and its like: now or not at all, and an error in the place of SIGPIPE.
 #[cfg(target_os = "linux")]
 pub const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -25,4 +30,15 @@ pub fn answer(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
             _ => return Err(failed),
         }
     }
+}
+
+/// What `send` answers, recorded if there is a trace.
+#[inline]
+pub fn traced(py: Python<'_>, send: impl FnOnce() -> io::Result<Option<usize>>) -> io::Result<Option<usize>> {
+    let since = trace::begins();
+    let taken = send();
+    if let Some(since) = since {
+        trace::moved(py, Kind::Send, since, taken.as_ref().map_or(0, |taken| taken.unwrap_or(0)));
+    }
+    taken
 }

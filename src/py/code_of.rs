@@ -1,10 +1,12 @@
 //! What a callable or a coroutine is told apart by when it is counted or timed, and what it is called: the code that runs.
 //! A bound method, a `functools.partial` and a closure are new objects each time; their code is not.
 
+use std::ffi::c_void;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyFunction, PyString, PyType};
+use pyo3::types::{PyCFunction, PyCode, PyFunction, PyString, PyType};
 
 use super::call::Object;
 
@@ -13,10 +15,13 @@ unsafe extern "C" {
     fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-/// What runs.
+/// What runs. Two of them are the same while one of them holds its object.
 #[derive(Debug)]
 pub struct Code<'py> {
-    of: Option<Bound<'py, PyAny>>,
+    /// Tells it from all others.
+    pub key: usize,
+    /// Where the key comes from; None: from what lives as long as the process.
+    pub of: Option<Bound<'py, PyAny>>,
     /// A builtin function, for its name.
     named: Option<Bound<'py, PyAny>>,
 }
@@ -26,7 +31,7 @@ const DEPTH: usize = 4;
 
 impl<'py> Code<'py> {
     fn of_object(object: Bound<'py, PyAny>) -> Self {
-        Self { of: Some(object), named: None }
+        Self { key: object.as_ptr().addr(), of: Some(object), named: None }
     }
 
     /// That of a callable.
@@ -47,7 +52,10 @@ impl<'py> Code<'py> {
                 continue;
             }
             if callable.is_exact_instance_of::<PyCFunction>() {
-                return Self { of: None, named: Some(callable) };
+                // SAFETY: a builtin function, which the Bound holds.
+                let function = unsafe { ffi::PyCFunction_GetFunction(callable.as_ptr()) };
+                let key = function.map_or(0, |function| (function as *const c_void).addr());
+                return Self { key, of: None, named: Some(callable) };
             }
             match partial(py) {
                 Some(class) if callable.is_exact_instance(class) => {
@@ -92,6 +100,14 @@ impl<'py> Code<'py> {
             (None, Some(builtin)) => named(builtin, "__qualname__").unwrap_or_else(|| "?".to_owned()),
             (None, None) => "?".to_owned(),
         }
+    }
+
+    /// Where its source is: `file:line`.
+    pub fn source(&self) -> Option<String> {
+        let code = self.of.as_ref().filter(|of| of.is_exact_instance_of::<PyCode>())?;
+        let file = code.try_getattr("co_filename").ok()?;
+        let line = code.try_getattr("co_firstlineno").ok()?;
+        Some(format!("{file}:{line}"))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod counters;
 mod dispatch;
 pub mod entry;
 pub mod handle;
+mod here;
 pub mod hooks;
 mod order;
 pub mod reactor;
@@ -24,6 +25,7 @@ pub mod state;
 mod subject;
 pub mod thread_safe_handle;
 pub mod timer_handle;
+pub mod trace;
 pub mod turn;
 pub mod virtual_time;
 

@@ -8,6 +8,7 @@ use futures::task::AtomicWaker;
 use pyo3::prelude::*;
 
 use super::bell::Bell;
+use super::here::{run_here, running_here};
 use super::state::LoopState;
 use crate::core::inbox::{Away, Inbox};
 use crate::core::lifecycle::Lifecycle;
@@ -51,10 +52,6 @@ type ByThread = HashMap<ThreadNumber, Arc<LoopShared>>;
 fn running_by_thread() -> MutexGuard<'static, ByThread> {
     static RUNNING: LazyLock<Mutex<ByThread>> = LazyLock::new(Mutex::default);
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-thread_local! {
-    static RUNNING_HERE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 impl Default for LoopShared {
@@ -149,13 +146,13 @@ impl LoopShared {
     pub(super) fn begin_here(self: &Arc<Self>, thread_ident: u64) -> Outer {
         self.thread_ident.store(thread_ident, Ordering::SeqCst);
         let known = running_by_thread().insert(this_thread(), Arc::clone(self));
-        Outer(RUNNING_HERE.replace(self.id), known)
+        Outer(run_here(self.id), known)
     }
 
     /// The run is over.
     pub(super) fn end_here(&self, outer: Outer) {
         self.thread_ident.store(0, Ordering::SeqCst);
-        RUNNING_HERE.set(outer.0);
+        run_here(outer.0);
         let mut all = running_by_thread();
         match outer.1 {
             Some(known) => drop(all.insert(this_thread(), known)),
@@ -196,6 +193,6 @@ impl LoopShared {
     /// Whether this thread is the one that runs this loop.
     #[inline]
     pub fn runs_here(&self) -> bool {
-        RUNNING_HERE.get() == self.id
+        running_here() == self.id
     }
 }

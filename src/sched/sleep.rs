@@ -1,6 +1,9 @@
 //! The loop's sleep, in tokio's driver or in its own poller: the GIL is given up and taken back, and the time noted.
 
+use pyo3::prelude::*;
+
 use super::clock::clock;
+use super::trace;
 use crate::core::times::Times;
 use crate::py::attach::{park, unpark};
 
@@ -15,7 +18,10 @@ pub fn fall_asleep(times: &Times) {
 pub fn wake_up(times: &Times) -> bool {
     let slept = unpark(|| times.woken(clock()));
     if slept {
-        times.attached(clock());
+        let sleep = times.attached(clock());
+        if trace::is_on() {
+            Python::attach(|py| trace::slept(py, sleep));
+        }
     }
     slept
 }

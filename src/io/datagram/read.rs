@@ -8,11 +8,13 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use super::room::{AT_ONCE, Count, Received};
 use super::state::{Objects, Peer, State, Transport};
+use crate::core::timeline::Kind;
 use crate::io::address::Address;
 use crate::io::sock_plain::{Method, methods};
 use crate::io::transport::{self, AnyTransport};
 use crate::py::call::Object;
 use crate::py::error::{self, Slim};
+use crate::sched::trace;
 
 /// What is there for the protocol.
 enum Next<'py> {
@@ -117,6 +119,7 @@ fn receive<'py>(of: Transport<'_, 'py>, first: &mut Option<(Bound<'py, PyBytes>,
     let Some(room) = room else { return Ok(()) };
     let (fd, longest) = (of.kind().fd, of.kind().longest());
     let mut count = 0;
+    let traced = trace::begins();
     let received = room.receive(py, fd, longest, |received: Received<'_>| {
         let data = PyBytes::new(py, received.data);
         count += received.data.len();
@@ -130,6 +133,9 @@ fn receive<'py>(of: Transport<'_, 'py>, first: &mut Option<(Bound<'py, PyBytes>,
     });
     note(of, received.as_ref().ok().copied());
     of.counted(|counters| counters.received.add(py, count));
+    if let Some(since) = traced {
+        trace::moved(py, Kind::Receive, since, count);
+    }
     received.map(drop).map_err(|Failed(raised)| raised)
 }
 

@@ -12,7 +12,7 @@ use super::state::{Peer, Transport};
 use crate::core::flow::Tell;
 use crate::io::address::Address;
 use crate::io::sock_plain::{Method, methods};
-use crate::io::syscall::{SEND_FLAGS, answer};
+use crate::io::syscall::{SEND_FLAGS, answer, traced};
 use crate::io::transport::{self, AnyTransport, Stage};
 use crate::py::audit::audit;
 use crate::py::buffer::{self, View};
@@ -155,17 +155,16 @@ fn attempt<'py>(
     {
         if kind.is_connected {
             // SAFETY: the bytes are there (`Content`), and are only read.
-            let sent = answer(|| unsafe { libc::send(kind.fd, content.place.cast(), content.length, SEND_FLAGS) });
-            return settled(of, sent);
+            let send = || unsafe { libc::send(kind.fd, content.place.cast(), content.length, SEND_FLAGS) };
+            return settled(of, traced(py, || answer(send)));
         }
         if let Some(address) = address_of(of, family, addr) {
             audit(c"socket.sendto", &sock, addr)?;
             let (place, size) = address.as_raw();
+            let (bytes, length) = (content.place.cast(), content.length);
             // SAFETY: the bytes are there (`Content`), and so is the address; both are only read.
-            let sent = answer(|| unsafe {
-                libc::sendto(kind.fd, content.place.cast(), content.length, SEND_FLAGS, place, size)
-            });
-            return settled(of, sent);
+            let send = || unsafe { libc::sendto(kind.fd, bytes, length, SEND_FLAGS, place, size) };
+            return settled(of, traced(py, || answer(send)));
         }
     }
     by_method(of, &sock, method, data, addr)

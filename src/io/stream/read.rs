@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use super::state::{State, Transport, Wants};
 use super::tls::{self, Known, Wrapped};
 use super::{ends, pipe};
+use crate::core::timeline::Kind;
 use crate::io::protocol_of::Short;
 use crate::io::reader::feed;
 use crate::io::transport;
@@ -19,6 +20,7 @@ use crate::py::call::Object;
 use crate::py::error::{self, Slim};
 use crate::py::new_bytes::NewBytes;
 use crate::sched::clock::clock;
+use crate::sched::trace;
 
 /// The most that one turn receives of a connection: asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
@@ -42,7 +44,21 @@ pub struct Received {
 ///
 /// # Safety
 /// `room` may be written to for `size` bytes, and nobody else does until this returns.
-unsafe fn receive(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Result<Option<Received>> {
+unsafe fn receive(py: Python<'_>, fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Result<Option<Received>> {
+    let traced = trace::begins();
+    // SAFETY: the caller says the same of the room.
+    let received = unsafe { receive_now(fd, room, size, short) };
+    if let Some(since) = traced {
+        let count = received.as_ref().map_or(0, |received| received.map_or(0, |received| received.count));
+        trace::moved(py, Kind::Receive, since, count);
+    }
+    received
+}
+
+/// # Safety
+/// As for `receive`.
+#[inline]
+unsafe fn receive_now(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io::Result<Option<Received>> {
     loop {
         let (count, ended_early) = if short == Short::Pipe {
             // SAFETY: the caller says that `room` may be written to for `size` bytes.
@@ -173,7 +189,7 @@ fn receive_with<T>(
         let Some(objects) = &state.objects else { return Ok(None) };
         objects.buffer.fill(of.py(), MOST, |room| {
             // SAFETY: `room` is the buffer's, lent to this closure alone, and `MOST` long.
-            let received = unsafe { receive(fd, room.as_mut_ptr(), MOST, short)? };
+            let received = unsafe { receive(of.py(), fd, room.as_mut_ptr(), MOST, short)? };
             Ok(received.map(|received| (received, take(&room[..received.count]))))
         })
     })
@@ -189,7 +205,7 @@ fn receive_in<'py>(
     let no_memory = |_: PyErr| io::Error::from_raw_os_error(libc::ENOMEM);
     let (place, size) = room.rest(MOST).map_err(no_memory)?;
     // SAFETY: nobody else knows of the bytes, and there is room for `size` of them.
-    let Some(received) = (unsafe { receive(fd, place, size, short)? }) else { return Ok(None) };
+    let Some(received) = (unsafe { receive(py, fd, place, size, short)? }) else { return Ok(None) };
     room.fill(received.count);
     let bytes = room.into_bytes().map_err(no_memory)?;
     Ok(Some((received, bytes.unwrap_or_else(|| PyBytes::new(py, &[])))))
@@ -297,7 +313,7 @@ fn to_buffer(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let size = view.len();
     // SAFETY: the view keeps `size` bytes at this address, which may be written to; the GIL is held, so no Python code
     // touches them.
-    let tried = unsafe { receive(fd, view.address(), size, short) };
+    let tried = unsafe { receive(py, fd, view.address(), size, short) };
     drop(view);
     let received = match tried {
         Ok(received) => received,
@@ -328,7 +344,7 @@ fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let taken = of.with(|state| state.objects.as_ref().map(|objects| objects.buffer.take(py, MOST)));
     let Some(mut room) = taken else { return Ok(()) };
     // SAFETY: the room is ours, and `MOST` long at least.
-    let tried = unsafe { receive(fd, room.as_mut_ptr(), MOST, short) };
+    let tried = unsafe { receive(py, fd, room.as_mut_ptr(), MOST, short) };
     let count = tried.as_ref().map_or(0, |received| received.map_or(0, |received| received.count));
     if let Ok(received) = tried {
         note(of, received, MOST);

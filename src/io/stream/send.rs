@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 
 use super::state::State;
-use crate::io::syscall::{SEND_FLAGS, answer};
+use crate::io::syscall::{SEND_FLAGS, answer, traced};
 
 /// How many chunks one system call sends.
 const AT_ONCE: usize = 64;
@@ -51,7 +51,7 @@ fn send_next<const PLACES: usize>(py: Python<'_>, state: &mut State) -> io::Resu
     let count = state.outgoing.fill(&mut places);
     let offered = places[..count].iter().map(|place| place.len()).sum();
     let all = if state.is_pipe() { write_all } else { send_all };
-    let taken = all(state.fd, &places[..count])?.unwrap_or(0);
+    let taken = traced(py, || all(state.fd, &places[..count]))?.unwrap_or(0);
     state.note_sent(py, taken);
     // Bytes of no subclass are let go of: no Python code runs.
     state.outgoing.advance(taken, drop);

@@ -13,6 +13,7 @@ use super::ends;
 use super::send::{send, send_waiting};
 use super::state::{State, Transport};
 use crate::core::flow::Tell;
+use crate::io::syscall::traced;
 use crate::io::transport;
 use crate::py::asyncio::asyncio;
 use crate::py::buffer::{self, View};
@@ -149,7 +150,10 @@ pub fn write_by<W: Way>(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyRes
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         let length = bytes.as_bytes().len();
         return match W::find(of, length)? {
-            Some(Found::Idle(fd)) => sent::<W>(of, W::send(fd, bytes.as_bytes()), length, |gone| (bytes.clone(), gone)),
+            Some(Found::Idle(fd)) => {
+                let tried = traced(of.py(), || W::send(fd, bytes.as_bytes()));
+                sent::<W>(of, tried, length, |gone| (bytes.clone(), gone))
+            }
             Some(found) => keep(of, &found, [PyBackedBytes::from(bytes.clone())]),
             None => Ok(()),
         };
@@ -161,7 +165,7 @@ pub fn write_by<W: Way>(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyRes
     match View::new(data, false) {
         Ok(view) => match W::find(of, view.len())? {
             Some(Found::Idle(fd)) => {
-                let tried = view.with(|bytes| W::send(fd, bytes));
+                let tried = view.with(|bytes| traced(of.py(), || W::send(fd, bytes)));
                 sent::<W>(of, tried, view.len(), |gone| (view.copy_from(gone), 0))
             }
             Some(found) => keep(of, &found, [PyBackedBytes::from(view.copy_from(0))]),
@@ -179,7 +183,10 @@ pub fn write_by<W: Way>(of: Transport<'_, '_>, data: &Bound<'_, PyAny>) -> PyRes
 pub fn write_copied(of: Transport<'_, '_>, bytes: &[u8]) -> PyResult<()> {
     let copy = |gone: usize| PyBytes::new(of.py(), &bytes[gone..]);
     match look_once(of, bytes.len())? {
-        Some(Found::Idle(fd)) => sent::<ToSocket>(of, send(fd, bytes), bytes.len(), |gone| (copy(gone), 0)),
+        Some(Found::Idle(fd)) => {
+            let tried = traced(of.py(), || send(fd, bytes));
+            sent::<ToSocket>(of, tried, bytes.len(), |gone| (copy(gone), 0))
+        }
         Some(found) => keep(of, &found, [PyBackedBytes::from(copy(0))]),
         None => Ok(()),
     }
