@@ -187,7 +187,7 @@ impl Turns {
             } else if self.has_connections {
                 look_again = self.look_between_polls(py, state, |reactor| reactor.is_look_due(py))?;
             }
-            let due = fire_timers(event_loop, state)?;
+            let due = state.timers.with(py, |timers| !timers.is_empty()) && fire_timers(event_loop, state)?;
             if let Some(left) = self.left.take() {
                 note_wake(py, state, left, due);
             }
@@ -460,11 +460,9 @@ fn end_in_child(event_loop: &Bound<'_, LoopState>) -> PyResult<Next> {
 }
 
 /// Queue the timers that are due. False: there are none.
+#[inline(never)]
 fn fire_timers(event_loop: &Bound<'_, LoopState>, state: &LoopState) -> PyResult<bool> {
     let py = event_loop.py();
-    if state.timers.with(py, |timers| timers.is_empty()) {
-        return Ok(false);
-    }
     let now = if state.keeps_real_time(py) { clock() } else { virtual_time::due_by(event_loop)? };
     let mut any = false;
     while let Some(timer) = state.timers.with(py, |timers| timers.pop_due(now)) {
