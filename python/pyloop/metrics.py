@@ -167,7 +167,7 @@ class Collector:
                 "pyloop.metrics.Collector() needs prometheus_client: pip install 'pyloop-rs[prometheus]'"
             ) from missing
         self._ask = _asked(loop)
-        self._core = metrics_core
+        self._core: Any = metrics_core
         self._labels = dict(labels or {})
 
     def describe(self) -> Iterator[Metric]:

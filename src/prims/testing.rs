@@ -14,6 +14,7 @@ use pyo3::types::PyString;
 
 use crate::bridge::RustFuture;
 use crate::future::callbacks::Waiter;
+use crate::rt::driver_use::DriverUse;
 use crate::sched::{Deliver, LoopState};
 use crate::task::Task;
 
@@ -93,7 +94,7 @@ fn yield_n(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
 fn give_way(n: u64, value: Option<Py<PyAny>>) -> RustFuture {
     let alive = Alive::new();
     RustFuture::new("give_way", async move {
-        let _alive = alive;
+        let (_alive, _use) = (alive, DriverUse::begin());
         for _ in 0..n {
             tokio::task::yield_now().await;
         }

@@ -270,11 +270,14 @@ impl Turns {
         }
     }
 
-    /// Whether nobody needs tokio's driver.
+    /// Whether nobody needs tokio's driver. Whom tokio has refused for want of budget it wakes after a look at that. A clock
+    /// that jumps does so when tokio's tasks and its driver have been asked.
     #[inline]
     fn may_sleep_by_bell(&self, py: Python<'_>, state: &LoopState) -> bool {
-        // A clock that jumps does so when tokio's tasks and its driver have been asked.
-        self.engine.may_sleep_by_bell() && !self.engine.is_driver_used() && state.clock.is_real(py)
+        self.engine.may_sleep_by_bell()
+            && !self.engine.is_driver_used()
+            && coop::has_budget_remaining()
+            && state.clock.is_real(py)
     }
 
     #[inline]
