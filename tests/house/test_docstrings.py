@@ -20,8 +20,10 @@ def undocumented(thing: object, name: str) -> Iterator[str]:
         yield name
     # What else a Rust future has is there because coroutines and asyncio's futures have it.
     if inspect.isclass(thing) and name != "RustFuture":
+        # The default of a field has no docstring of its own: the field's stands below it.
+        fields = getattr(thing, "__dataclass_fields__", {})
         for member, value in vars(thing).items():
-            if not member.startswith("_") and not (inspect.getdoc(value) or "").strip():
+            if member not in fields and not member.startswith("_") and not (inspect.getdoc(value) or "").strip():
                 yield f"{name}.{member}"
 
 
