@@ -23,7 +23,11 @@ def undocumented(thing: object, name: str) -> Iterator[str]:
         # The default of a field has no docstring of its own: the field's stands below it.
         fields = getattr(thing, "__dataclass_fields__", {})
         for member, value in vars(thing).items():
-            if member not in fields and not member.startswith("_") and not (inspect.getdoc(value) or "").strip():
+            if (
+                member not in fields
+                and not member.startswith("_")
+                and not (inspect.getdoc(value) or "").strip()
+            ):
                 yield f"{name}.{member}"
 
 
