@@ -2,7 +2,8 @@
 //! before it is asleep.
 //!
 //! Numbers only, for the loop's thread: the clock, in nanoseconds, is the caller's, and so is the waiting. It begins
-//! after sleeps that a message has ended at once, several in a row, and ends with the first wait for nothing:
+//! after sleeps that one message has ended at once, several in a row, and ends with the first wait for nothing, or for
+//! several:
 //!
 //! | state     | the loop                                             | then                                            |
 //! |-----------|------------------------------------------------------|-------------------------------------------------|
@@ -69,10 +70,12 @@ impl Linger {
         }
     }
 
-    /// A message has come, or more of them.
+    /// So many messages have come, one at least. Of several that are on their way a sleep collects more than a look does.
     #[inline(always)]
-    pub fn got_message(&mut self) {
-        if let State::Waiting { .. } = self.state {
+    pub fn got_messages(&mut self, count: usize) {
+        if count > 1 {
+            self.state = State::Working { short: 0 };
+        } else if let State::Waiting { .. } = self.state {
             self.price = (self.price / 2).max(FEWEST);
             self.state = State::Eager;
         }
@@ -121,8 +124,21 @@ mod tests {
         sleep_shortly(&mut linger, FEWEST);
         for _ in 0..100 {
             assert!(linger.waits(0));
-            linger.got_message();
+            linger.got_messages(1);
         }
+    }
+
+    #[test]
+    fn messages_that_come_together_are_waited_for_asleep() {
+        let mut linger = Linger::default();
+        for _ in 0..10 {
+            sleep_shortly(&mut linger, FEWEST - 1);
+            linger.got_messages(2);
+        }
+        sleep_shortly(&mut linger, FEWEST);
+        assert!(linger.waits(0));
+        linger.got_messages(2);
+        assert!(!linger.waits(0));
     }
 
     #[test]

@@ -335,7 +335,7 @@ impl Turns {
         if self.messages.is_empty() && !state.shared.inbox.take(&mut self.messages) {
             return;
         }
-        self.linger.got_message();
+        self.linger.got_messages(self.messages.len());
         state.snapshots.leave(py);
         self.calls_others = true;
         let mut count = 0;
