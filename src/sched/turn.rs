@@ -240,9 +240,13 @@ impl Turns {
                     return Ok(Next::Again);
                 }
                 if idle {
-                    match self.set_alarm(event_loop, state, check_at, sleep, cx)? {
+                    let alarmed = self.set_alarm(event_loop, state, check_at, sleep, cx)?;
+                    // To find out whose clock the timers go by may have run Python code, and other threads meanwhile.
+                    let is_idle = state.ready.with(py, |ready| ready.is_empty());
+                    match alarmed {
                         Alarmed::LookFirst => return Ok(Next::Again),
                         Alarmed::Due => {}
+                        Alarmed::Yes if !is_idle => {}
                         Alarmed::Yes if sleep == Sleep::InDriver => {
                             if state.shared.inbox.leave(Away::ForWaker) {
                                 self.linger.sleeps(clock());

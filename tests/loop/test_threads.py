@@ -39,6 +39,23 @@ def test_call_soon_threadsafe_wakes_a_loop_that_waits_for_a_timer(loop: Loop) ->
     handle.cancel()
 
 
+def test_a_call_that_comes_as_a_run_begins_is_not_lost(loop_factory: LoopFactory) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the two threads change after each bytecode, nearly
+    try:
+        for _ in range(150):
+            loop, called = loop_factory(), threading.Event()
+            thread = threading.Thread(target=loop.run_forever)
+            thread.start()
+            loop.call_soon_threadsafe(called.set)
+            assert called.wait(5)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_calls_of_one_thread_keep_their_order(loop: Loop) -> None:
     seen: list[int] = []
 
