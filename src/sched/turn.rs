@@ -216,18 +216,9 @@ impl Turns {
                 look_again |= self.look_between_polls(py, state, |reactor| reactor.expects_more(py))?;
                 is_idle = state.ready.with(py, |ready| ready.is_empty());
             }
-            if is_idle && self.linger.is_awake() && self.linger.waits(clock()) {
-                if look_for_message(state) {
-                    continue;
-                }
-                if !self.may_sleep_by_bell(py, state) {
-                    state.shared.times.looks(clock());
-                    return Ok(Next::Again);
-                }
-                look_again = true;
-                continue;
-            }
-            if is_idle {
+            if is_idle && self.linger.is_awake() && self.may_sleep_by_bell(py, state) && self.linger.waits(clock()) {
+                look_again |= !look_for_message(state);
+            } else if is_idle {
                 state.snapshots.forget(py);
                 state.leave_task(py, event_loop.as_any())?;
                 pool::trim::<Handle>(py);
