@@ -113,7 +113,11 @@ class LoopInfo:
         tasks = tuple(TaskInfo.from_dict(each) for each in given["tasks"])
         stuck = given["stuck"]
         frames = None if stuck is None else tuple(Frame(**each) for each in stuck)
-        return cls(**{**given, "tasks": tasks, "stuck": frames})
+        # JSON has no tuples: of the statistics the slowest callback is one.
+        statistics = {
+            key: tuple(told) if isinstance(told, list) else told for key, told in given["statistics"].items()
+        }
+        return cls(**{**given, "tasks": tasks, "stuck": frames, "statistics": statistics})
 
     def __str__(self) -> str:
         from pyloop._tree import loop_tree

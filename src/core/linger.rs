@@ -5,12 +5,11 @@
 //! after sleeps that one message has ended at once, several in a row, and ends with the first wait for nothing, or for
 //! several:
 //!
-//! | state     | the loop                                             | then                                            |
-//! |-----------|------------------------------------------------------|-------------------------------------------------|
-//! | `Working` | has something to do, and sleeps when it has not      | `Asleep`                                        |
-//! | `Asleep`  | sleeps                                               | `Working`; `Eager` after enough short sleeps    |
-//! | `Eager`   | has something to do, and waits when it has not       | `Waiting`                                       |
-//! | `Waiting` | looks for a message                                  | `Eager` with one; `Asleep` when the time is up  |
+//! | state     | the loop                                             | then                                             |
+//! |-----------|------------------------------------------------------|--------------------------------------------------|
+//! | `Sleeps`  | sleeps when it has nothing to do                     | `Eager` after enough short sleeps                |
+//! | `Eager`   | looks for a message when it has nothing to do        | `Waiting`                                        |
+//! | `Waiting` | looks for a message                                  | `Eager` with one; `Sleeps` when the time is up   |
 //!
 //! Each wait for nothing doubles the number of short sleeps that the next one takes, and each message that was waited for
 //! halves it.
@@ -25,10 +24,14 @@ const MOST: u32 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Working { short: u32 },
-    Asleep { short: u32, since: u64 },
+    /// After so many short sleeps in a row.
+    Sleeps {
+        short: u32,
+    },
     Eager,
-    Waiting { until: u64 },
+    Waiting {
+        until: u64,
+    },
 }
 
 /// The patience of one run of a loop.
@@ -41,7 +44,7 @@ pub struct Linger {
 
 impl Default for Linger {
     fn default() -> Self {
-        Self { state: State::Working { short: 0 }, price: FEWEST }
+        Self { state: State::Sleeps { short: 0 }, price: FEWEST }
     }
 }
 
@@ -63,10 +66,10 @@ impl Linger {
             State::Waiting { until } if now < until => true,
             State::Waiting { .. } => {
                 self.price = (self.price * 2).min(MOST);
-                self.state = State::Working { short: 0 };
+                self.state = State::Sleeps { short: 0 };
                 false
             }
-            State::Working { .. } | State::Asleep { .. } => false,
+            State::Sleeps { .. } => false,
         }
     }
 
@@ -74,24 +77,19 @@ impl Linger {
     #[inline(always)]
     pub fn got_messages(&mut self, count: usize) {
         if count > 1 {
-            self.state = State::Working { short: 0 };
+            self.state = State::Sleeps { short: 0 };
         } else if let State::Waiting { .. } = self.state {
             self.price = (self.price / 2).max(FEWEST);
             self.state = State::Eager;
         }
     }
 
-    /// The loop goes to sleep.
-    pub fn sleeps(&mut self, now: u64) {
-        let (State::Working { short } | State::Asleep { short, .. }) = self.state else { return };
-        self.state = State::Asleep { short, since: now };
-    }
-
-    /// The loop looks again; `clock` is asked if that is after a sleep which a message has ended.
-    pub fn wakes(&mut self, by_message: bool, clock: impl FnOnce() -> u64) {
-        let State::Asleep { short, since } = self.state else { return };
-        let short = if by_message && clock() - since < SHORT { short + 1 } else { 0 };
-        self.state = if short < self.price { State::Working { short } } else { State::Eager };
+    /// The loop has slept for so long. `by_message`: a message has ended it.
+    #[inline]
+    pub fn slept(&mut self, took: u64, by_message: bool) {
+        let State::Sleeps { short } = self.state else { return };
+        let short = if by_message && took < SHORT { short + 1 } else { 0 };
+        self.state = if short < self.price { State::Sleeps { short } } else { State::Eager };
     }
 }
 
@@ -103,8 +101,7 @@ mod tests {
     fn sleep_shortly(linger: &mut Linger, times: u32) {
         for _ in 0..times {
             assert!(!linger.waits(0));
-            linger.sleeps(0);
-            linger.wakes(true, || SHORT - 1);
+            linger.slept(SHORT - 1, true);
         }
     }
 
@@ -146,8 +143,7 @@ mod tests {
         for (message, took) in [(true, SHORT), (false, 1)] {
             let mut linger = Linger::default();
             sleep_shortly(&mut linger, FEWEST - 1);
-            linger.sleeps(0);
-            linger.wakes(message, || took);
+            linger.slept(took, message);
             sleep_shortly(&mut linger, FEWEST - 1);
             assert!(!linger.waits(0));
         }
@@ -171,8 +167,7 @@ mod tests {
         let mut linger = Linger::default();
         for _ in 0..1000 {
             assert!(!linger.waits(0));
-            linger.sleeps(0);
-            linger.wakes(true, || SHORT);
+            linger.slept(SHORT, true);
             assert!(!linger.is_awake());
         }
     }

@@ -58,6 +58,8 @@ pub struct Times {
     parks: Guarded,
     longest_wait: Guarded,
     longest_busy: Guarded,
+    /// How long the last sleep took, the wait for the GIL included.
+    last_sleep: Guarded,
 }
 
 /// How a loop has spent its time, in nanoseconds.
@@ -128,6 +130,7 @@ impl Times {
         self.parked.add(slept.woken.saturating_sub(slept.since));
         self.waited.add(waited);
         self.longest_wait.at_least(waited);
+        self.last_sleep.set(now.saturating_sub(slept.since));
         self.asleep_since.set(0);
         self.woken_at.store(0, Ordering::Relaxed);
         self.busy_since.set(now);
@@ -139,6 +142,18 @@ impl Times {
     pub fn looks(&self, now: u64) {
         self.longest_busy.at_least(now.saturating_sub(self.busy_since.get()));
         self.busy_since.set(now);
+    }
+
+    /// Since when it has been at work without a look at tokio's driver.
+    #[inline]
+    pub fn busy_since(&self) -> u64 {
+        self.busy_since.get()
+    }
+
+    /// How long the last sleep took, the wait for the GIL included.
+    #[inline]
+    pub fn last_sleep(&self) -> u64 {
+        self.last_sleep.get()
     }
 
     /// Whether it sleeps, or has woken and waits for the GIL.

@@ -339,23 +339,23 @@ impl Registrations {
     /// The kernel's: somebody has closed the poller's descriptor.
     pub fn look(&mut self, py: Python<'_>, found: &mut Found) -> io::Result<bool> {
         let Some(poller) = self.poller() else { return Ok(false) };
-        self.begin_look();
+        self.begin_look(clock);
         let mut own = 0;
         let count = poller.look(|event| own += usize::from(!self.take(py, event, found)))?;
         self.end_look(count - own, count, found);
         Ok(self.look_again)
     }
 
-    /// As `look`, for what has ended the loop's sleep in the poller.
-    pub fn woken(&mut self, py: Python<'_>, events: &mut Events, found: &mut Found) -> bool {
-        self.begin_look();
+    /// As `look`, for what has ended the loop's sleep in the poller just now.
+    pub fn woken(&mut self, py: Python<'_>, events: &mut Events, now: u64, found: &mut Found) -> bool {
+        self.begin_look(|| now);
         let mut own = 0;
         let count = events.take(|event| own += usize::from(!self.take(py, event, found)));
         self.end_look(count - own, count, found);
         self.look_again
     }
 
-    fn begin_look(&mut self) {
+    fn begin_look(&mut self, clock: impl FnOnce() -> u64) {
         self.look_again = false;
         if self.transports > 0 {
             self.looked_at = clock();

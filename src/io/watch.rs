@@ -346,7 +346,10 @@ impl Reactor for Watch {
         // What is queued from here on needs no wake.
         state.shared.inbox.enter();
         let looked = match slept {
-            Ok(()) => self.harvest(py, state, |all, found| Ok(all.woken(py, &mut events, found))),
+            Ok(()) => {
+                let now = state.shared.times.busy_since();
+                self.harvest(py, state, |all, found| Ok(all.woken(py, &mut events, now, found)))
+            }
             Err(failed) => Err(error::os_error(&failed)),
         };
         drop(self.events.replace(py, Some(events)));

@@ -69,9 +69,6 @@ pub struct LoopState {
     /// A task is being made by `BaseEventLoop.create_task`, which somebody has replaced.
     pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
-    /// When the turn's poll began that runs, or ran last, or when it last woke: the clock as the steps of tasks have it, which
-    /// read none.
-    pub polled_at: GilValue<u64>,
     pub counters: Counters,
     /// What took longest in debug mode: its name, and how many seconds.
     pub slowest: GilCell<Option<(String, f64)>>,
@@ -104,7 +101,6 @@ impl Default for LoopState {
             order: GilValue::default(),
             making: GilValue::default(),
             engine: GilCell::default(),
-            polled_at: GilValue::default(),
             counters: Counters::default(),
             slowest: GilCell::default(),
             spare: GilCell::default(),

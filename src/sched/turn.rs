@@ -78,7 +78,7 @@ impl Turns {
     }
 }
 
-/// How often a loop that waits for a message gives its processor away between two looks at tokio's driver.
+/// How often a loop that waits for a message gives its processor away between two looks at its descriptors.
 const YIELDS_PER_LOOK: usize = 8;
 
 /// What tells, when the loop is back at its queue, who has called it.
@@ -128,9 +128,7 @@ impl Future for Turns {
             let event_loop = this.event_loop.clone_ref(py).into_bound(py);
             let state = event_loop.get();
             state.shared.register(cx.waker());
-            state.polled_at.set(py, clock());
             state.shared.inbox.enter();
-            this.linger.wakes(state.shared.inbox.may_have_some(), clock);
             let ran = match error::catch_panic(|| this.run(&event_loop, cx)) {
                 Ok(ran) => ran,
                 // The other entries, or messages, are next.
@@ -240,14 +238,12 @@ impl Turns {
                         Alarmed::Yes if !is_idle => {}
                         Alarmed::Yes if sleep == Sleep::InDriver => {
                             if state.shared.inbox.leave(Away::ForWaker) {
-                                self.linger.sleeps(clock());
                                 self.left = Some(Left::now(py, state));
                                 return Ok(Next::Park);
                             }
                         }
                         Alarmed::Yes => {
                             if state.shared.inbox.leave(Away::ForBell) {
-                                self.linger.sleeps(clock());
                                 self.left = Some(Left::now(py, state));
                                 look_again = self.sleep_by_bell(py, state)?;
                                 has_slept = true;
@@ -295,9 +291,7 @@ impl Turns {
             }
             None => unreachable!("a loop that may sleep by its bell has a reactor"),
         };
-        let now = clock();
-        state.polled_at.set(py, now);
-        self.linger.wakes(state.shared.inbox.may_have_some(), || now);
+        self.linger.slept(state.shared.times.last_sleep(), state.shared.inbox.may_have_some());
         self.look_after_sleep(py)?;
         slept
     }

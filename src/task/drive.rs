@@ -284,9 +284,9 @@ fn one_step(
     if future.get().is_done(py) {
         return already_done(task);
     }
-    let polled_at = home.map_or(0, |home| home.polled_at.get(py));
+    let looked_at = home.map_or(0, |home| home.shared.times.busy_since());
     let (plain, coroutine, first, chain) = this.state.with(py, |state| {
-        state.step_began = polled_at;
+        state.step_began = looked_at;
         let plain = matches!(state.wait, Wait::Queued) && !state.must_cancel;
         if plain {
             state.wait.put(Wait::Running);

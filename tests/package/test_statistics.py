@@ -91,7 +91,7 @@ def test_the_time_of_a_run_has_three_parts(pyloop_loop: Any) -> None:
     loop = pyloop_loop
 
     async def main() -> None:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
         hold_the_gil(0.02)
 
     began = time.monotonic()
@@ -103,7 +103,7 @@ def test_the_time_of_a_run_has_three_parts(pyloop_loop: Any) -> None:
     assert found["seconds_running"] <= took
     assert 0.02 <= found["seconds_busy"] <= took
     assert found["longest_busy"] >= 0.02
-    assert found["seconds_parked"] >= 0.019
+    assert found["seconds_parked"] >= 0.095
     # Nothing runs: nothing grows.
     assert loop.statistics()["seconds_running"] == found["seconds_running"]
 
@@ -118,7 +118,11 @@ def test_a_loop_that_wakes_while_a_thread_holds_the_gil_says_how_long_it_waited(
     thread = threading.Thread(target=compete)
     thread.start()
     try:
-        loop.run_until_complete(asyncio.sleep(0.01))
+        # It may wake just as the thread gives the GIL away.
+        for _ in range(50):
+            loop.run_until_complete(asyncio.sleep(0.002))
+            if loop.statistics()["longest_wait_for_gil"] >= 0.001:
+                break
     finally:
         over.set()
         thread.join()
