@@ -19,6 +19,7 @@ USAGE = """\
 python -m pyloop [-m MODULE | -c CODE | FILE | -] [ARGUMENT ...]
 python -m pyloop ps PID [--json] [--limit N]
 python -m pyloop top PID [--interval SECONDS] [--limit N]
+python -m pyloop trace PID [--seconds S] [-o FILE] [--limit N]
 
 Runs a program as python itself does, on pyloop: asyncio.run and asyncio.new_event_loop make pyloop's loops.
 A loop that the program makes in another way (a loop_factory, a policy of its own) stays what it is, and the
@@ -28,8 +29,9 @@ FILE is a script, or a folder or zip file with a __main__.py; - is the standard 
 asyncio's interactive interpreter, where `await` may be used directly.
 
 ps shows the tasks of the loops in a running process: where each waits, for what, and for how long; top shows
-them as they go. The process has CPython 3.14 or later, or has a window open (PYLOOP_WINDOW=1,
-pyloop.open_window()). Where there is a file called ps or top, it is run.
+them as they go; trace records what the loops do, for https://ui.perfetto.dev. The process has CPython 3.14 or
+later, or has a window open (PYLOOP_WINDOW=1, pyloop.open_window()). Where there is a file called ps, top or
+trace, it is run.
 
   -h, --help     this text
   -V, --version  pyloop's version, and Python's
@@ -53,7 +55,7 @@ def main() -> None:
         case ["-c", code, *arguments]:
             _forget_path("")
             _run_code(code, "<string>", ["-c", *arguments])
-        case ["ps" | "top" as look, *arguments] if not os.path.exists(look):
+        case ["ps" | "top" | "trace" as look, *arguments] if not os.path.exists(look):
             sys.exit(_look(look, arguments))
         case ["-", *arguments]:
             _forget_path("")
@@ -67,13 +69,13 @@ def main() -> None:
 
 def _look(look: str, arguments: list[str]) -> int:
     """Look into another process; the exit status."""
-    if look == "ps":
-        from pyloop._window_client import ps
+    if look == "top":
+        from pyloop._top import top
 
-        return ps(arguments)
-    from pyloop._top import top
+        return top(arguments)
+    from pyloop import _window_client
 
-    return top(arguments)
+    return _window_client.ps(arguments) if look == "ps" else _window_client.trace(arguments)
 
 
 def use_pyloop() -> None:

@@ -1,4 +1,4 @@
-"""`python -m pyloop ps PID`, and the way into a process: through its window.
+"""`python -m pyloop ps PID` and `trace PID`, and the way into a process: through its window.
 
 From CPython 3.14 on a process that has none open is told to open one, by `sys.remote_exec`.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
+import select
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,22 +43,64 @@ class Client:
 
     def ask(self, what: str, **how: Any) -> dict[str, Any]:
         """The answer. Raises LookFailedError for an error, or when the process has gone."""
+        self._send(what, how)
+        found: dict[str, Any] = self._receive()["answer"]
+        return found
+
+    def _send(self, what: str, how: dict[str, Any]) -> None:
         try:
             self._sock.sendall(json.dumps({"ask": what, **how}).encode() + b"\n")
-            line = self._answers.readline()
         except OSError as failed:
             raise LookFailedError(f"the process does not answer: {failed}") from None
-        if not line:
+
+    def _receive(self) -> dict[str, Any]:
+        """The next line, if it is no error."""
+        line = self._received(self._answers.readline)
+        if not line.endswith(b"\n"):
             raise LookFailedError("the process has closed its window")
-        answer = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise LookFailedError(answer["error"])
-        found: dict[str, Any] = answer["answer"]
-        return found
+        return answer
+
+    def _received(self, read: Callable[[], bytes]) -> bytes:
+        try:
+            return read()
+        except OSError as failed:
+            raise LookFailedError(f"the process does not answer: {failed}") from None
 
     def dump(self, limit: int) -> Dump:
         """What its loops do. Raises LookFailedError."""
         return Dump.from_dict(self.ask("dump", limit=limit))
+
+    def begin_trace(self, seconds: float, limit: int) -> None:
+        """Have it record. Raises LookFailedError."""
+        self._send("trace", {"seconds": seconds, "limit": limit})
+        self._receive()
+
+    def wait_for_trace(self, seconds: float) -> None:
+        """Wait until it has recorded for so long."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.poll((seconds + PATIENCE) * 1000)
+
+    def end_trace(self) -> None:
+        """Nothing more is asked for: the process ends the trace, and sends it."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def receive_trace(self, write: Callable[[bytes], object]) -> dict[str, Any]:
+        """The document, piece by piece; how many records it has, and how many had to go.
+
+        Raises LookFailedError, and what `write` raises.
+        """
+        while (size := (answer := self._receive()).get("piece")) is not None:
+            piece = self._received(functools.partial(self._answers.read, size))
+            if len(piece) != size:
+                raise LookFailedError("the process has closed its window")
+            write(piece)
+        found: dict[str, Any] = answer["answer"]
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +280,7 @@ def nudge(pid: int) -> None:
     ptrace(_DETACH, pid, None, None)
 
 
-# --- the command ---
+# --- the commands ---
 
 
 def ps(arguments: Sequence[str]) -> int:
@@ -259,3 +303,63 @@ def ps(arguments: Sequence[str]) -> int:
         return 1
     print(found.to_json(indent=2) if given.json else found)
     return 0
+
+
+def trace(arguments: Sequence[str]) -> int:
+    """`python -m pyloop trace PID`: a timeline of another process, for Perfetto. The exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pyloop trace",
+        description="What the loops of a process do, as a timeline: https://ui.perfetto.dev opens it.",
+    )
+    parser.add_argument("pid", type=int, metavar="PID", help="the process")
+    parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="how long (5); ^C ends it")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (trace-PID.json)")
+    parser.add_argument(
+        "--limit", type=int, default=server.RECORDS, metavar="N", help="records that are kept (1,000,000)"
+    )
+    given = parser.parse_args(arguments)
+    path: Path = given.output or Path(f"trace-{given.pid}.json")
+    try:
+        with connect(given.pid) as client, _writable(path):
+            client.begin_trace(given.seconds, given.limit)
+            try:
+                print(f"recording process {given.pid} for {given.seconds:g} s", file=sys.stderr, flush=True)
+                client.wait_for_trace(given.seconds)
+            except KeyboardInterrupt:
+                client.end_trace()
+            with path.open("wb") as file:
+                told = client.receive_trace(file.write)
+    except LookFailedError as failed:
+        print(f"python -m pyloop trace: {failed}", file=sys.stderr)
+        return 1
+    except OSError as failed:
+        print(f"python -m pyloop trace: {path} cannot be written: {failed.strerror}", file=sys.stderr)
+        return 1
+    dropped = f", the last of {told['records'] + told['dropped']:,}" if told["dropped"] else ""
+    print(f"{path}: {told['records']:,} records{dropped}. https://ui.perfetto.dev opens it", file=sys.stderr)
+    return 0
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Raises OSError now, and not when all is recorded. What fails then leaves no new file."""
+    is_new = not path.exists()
+    path.open("ab").close()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= server.LONGEST_TRACE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds above 0, {server.LONGEST_TRACE:g} at most"
+        )
+    return seconds

@@ -1,8 +1,9 @@
-"""The window that `pyloop ps` and `top` look through: a Unix socket, and the daemon thread that serves it.
+"""The window that `pyloop ps`, `top` and `trace` look through: a Unix socket, and the thread behind it.
 
 A request is a line of JSON, `{"ask": "dump", "limit": 1000}`; so is its answer, `{"answer": ...}` or
-`{"error": "in words"}`. A loop is asked by `call_soon_threadsafe` and given some time; of one that does not
-answer the thread's stack is shown, and its tasks as this thread finds them.
+`{"error": "in words"}`. Before that of a trace comes what was recorded. A loop is asked by
+`call_soon_threadsafe` and given some time; of one that does not answer the thread's stack is shown, and its
+tasks as this thread finds them.
 
 The socket is in a folder of the user's that nobody else may enter, may be opened by the user alone, and on
 Linux the kernel tells whose each peer is. A forked child has nothing of it: no thread, no socket, no file.
@@ -14,6 +15,7 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import socket
 import stat
 import struct
@@ -37,6 +39,14 @@ MOST_PEERS = 8
 PATIENCE, MOST_PATIENCE = 1.0, 10.0
 #: How many tasks are shown of a loop, unless the request says another number. Each takes the loop some 25 us.
 MOST_TASKS = 1000
+#: How many seconds a trace may take, and how many records it may keep, at most. A record is 32 bytes.
+LONGEST_TRACE, MOST_RECORDS = 3600.0, 10_000_000
+#: How many records a trace keeps, unless the request says another number.
+RECORDS = 1_000_000
+#: How long a peer may take to receive a piece of a trace, in seconds.
+PIECE_PATIENCE = 30.0
+#: A peer that asks nothing for so many seconds has gone.
+PEER_PATIENCE = 3600.0
 
 
 class Window:
@@ -153,14 +163,13 @@ class Window:
 
     def _talk(self, peer: socket.socket) -> None:
         try:
-            # One that asks nothing for an hour has gone.
-            peer.settimeout(3600)
+            peer.settimeout(PEER_PATIENCE)
             with peer, peer.makefile("rb") as requests, contextlib.suppress(OSError):
                 while not self._closed and (request := requests.readline(LONGEST + 1)):
                     if len(request) > LONGEST:
                         peer.sendall(_line({"error": f"a request is {LONGEST} bytes long at most"}))
                         return
-                    peer.sendall(answer_to(request))
+                    peer.sendall(answer_to(request, peer))
         finally:
             self._peers.pop(peer, None)
 
@@ -169,6 +178,8 @@ class _State:
     """This process's window."""
 
     window: Window | None = None
+    #: Whether a trace is being taken through it.
+    traces = False
 
 
 _state = _State()
@@ -210,6 +221,10 @@ def _forget() -> None:
             # The child's copy of the descriptor.
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
+    if _state.traces:
+        _state.traces = False
+        with contextlib.suppress(RuntimeError):  # its parent had just ended it
+            _native._trace_end(None)
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -312,7 +327,7 @@ def is_users_own(peer: socket.socket) -> bool:
 # --- what is asked ---
 
 
-def answer_to(request: bytes) -> bytes:
+def answer_to(request: bytes, peer: socket.socket) -> bytes:
     """The line that answers a line. It raises nothing: what is wrong with the request is in the answer."""
     try:
         given = json.loads(request)
@@ -321,7 +336,7 @@ def answer_to(request: bytes) -> bytes:
         ask = ASKS.get(given.pop("ask", None))
         if ask is None:
             raise ValueError(f"a request asks for one of {', '.join(ASKS)}")
-        return _line({"answer": ask(**given)})
+        return _line({"answer": ask(peer, **given)})
     except Exception as failed:
         return _line({"error": f"{type(failed).__name__}: {failed}"})
 
@@ -330,11 +345,11 @@ def _line(answer: dict[str, Any]) -> bytes:
     return json.dumps(answer, default=str).encode() + b"\n"
 
 
-def _hello() -> dict[str, Any]:
+def _hello(_peer: socket.socket) -> dict[str, Any]:
     return {"pid": os.getpid(), "python": sys.version.split()[0], "pyloop": _native.__version__}
 
 
-def _dump(limit: object = MOST_TASKS, patience: object = PATIENCE) -> dict[str, Any]:
+def _dump(_peer: socket.socket, limit: object = MOST_TASKS, patience: object = PATIENCE) -> dict[str, Any]:
     if not isinstance(limit, int) or limit < 0:
         raise ValueError("limit is a number of tasks")
     if not isinstance(patience, (int, float)) or not 0 <= patience <= MOST_PATIENCE:
@@ -342,8 +357,69 @@ def _dump(limit: object = MOST_TASKS, patience: object = PATIENCE) -> dict[str, 
     return ask_loops(limit, patience).to_dict()
 
 
+def _trace(peer: socket.socket, seconds: object = 5.0, limit: object = RECORDS) -> dict[str, Any]:
+    """Record for so long, or until the peer asks for something else, sends no more, or goes; then send it."""
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_TRACE:
+        raise ValueError(f"seconds is a number above 0, {LONGEST_TRACE:g} at most")
+    if not isinstance(limit, int) or not 1 <= limit <= MOST_RECORDS:
+        raise ValueError(f"limit is a number of records, from 1 to {MOST_RECORDS}")
+    if not known_loops():
+        raise RuntimeError("it has no loop of pyloop's")
+    _native._trace_begin(limit)
+    _state.traces = True
+    is_there = False
+    peer.settimeout(PIECE_PATIENCE)
+    try:
+        peer.sendall(_line({"recording": seconds}))
+        is_there = _stays(peer, seconds)
+        if is_there:
+            _wake_loops()
+    finally:
+        _state.traces = False
+        records, dropped = _native._trace_end(_Pieces(peer) if is_there else None)
+        peer.settimeout(PEER_PATIENCE)
+    return {"records": records, "dropped": dropped}
+
+
+def _stays(peer: socket.socket, seconds: float) -> bool:
+    """Wait so long, or until something comes from the peer. False: it has gone."""
+    poll = select.poll()
+    poll.register(peer, select.POLLIN)
+    return not any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(seconds * 1000))
+
+
+def _wake_loops() -> None:
+    """Have each loop come round: a sleep, like everything, is recorded when it is over."""
+    woken = list[threading.Event]()
+    for loop in known_loops():
+        if loop.is_running():
+            woken.append(threading.Event())
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(woken[-1].set)
+    deadline = time.monotonic() + PATIENCE
+    for event in woken:
+        event.wait(max(0, deadline - time.monotonic()))
+
+
+class _Pieces:
+    """Sends a document to a peer, each piece after a line that says how many bytes it has."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+
+    def __call__(self, piece: bytes) -> None:
+        try:
+            self._peer.sendall(_line({"piece": len(piece)}))
+            self._peer.sendall(piece)
+        except OSError:
+            # Whatever came next would be taken for the rest of the piece.
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
+            raise
+
+
 #: What may be asked for, and who answers.
-ASKS: dict[Any, Callable[..., dict[str, Any]]] = {"hello": _hello, "dump": _dump}
+ASKS: dict[Any, Callable[..., dict[str, Any]]] = {"hello": _hello, "dump": _dump, "trace": _trace}
 
 
 class _Question:
