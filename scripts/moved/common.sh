@@ -1,7 +1,8 @@
 # Shared by the scripts beside it. Each moves one published project from pyo3-async-runtimes to pyloop, from its sdist, and runs
 # its tests and a few of its operations before and after: docs/moving-from-pyo3-async-runtimes.md has what came out.
 #
-# They need bash, cargo, patch, a CPython >= 3.12 with pip, and the registries of Python and of Rust. By the environment:
+# They need bash, cargo, patch, a CPython >= 3.12 with pip, and the registries of Python and of Rust; each says what it needs
+# besides (a server, say). By the environment:
 #
 #   PYTHON    the CPython (python3)
 #   PLACE     where everything is made; it stays there, and is used again (a new folder of the temporary ones)
@@ -26,6 +27,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '\n== %s\n' "$*"; }
 
+# needs COMMAND PACKAGE: end here where there is no such command. Debian's package of that name has it.
+needs() {
+  command -v "$1" >/dev/null || { echo "$NAME needs $1 (apt install $2)" >&2; exit 1; }
+}
+
 # environments REQUIREMENT...: before/ and after/, with these, the tests' tools, and the loops.
 environments() {
   local side
@@ -33,7 +39,7 @@ environments() {
     [[ -e $PLACE/$side/ready ]] && continue
     say "$side: a virtual environment"
     "$PYTHON" -m venv "$PLACE/$side"
-    "$PLACE/$side/bin/python" -m pip install -q "$@" $(grep -hE '^(maturin|pytest|pytest-asyncio|uvloop)==' \
+    "$PLACE/$side/bin/python" -m pip install -q "$@" $(grep -hE '^(anyio|maturin|pytest|pytest-asyncio|uvloop)==' \
       "$ROOT"/scripts/requirements/*.txt | sort -u) "${PYLOOP:-$ROOT}"
     touch "$PLACE/$side/ready"
   done
@@ -41,7 +47,7 @@ environments() {
 
 # sdist VERSION SHA256: the project's, unpacked as it is into before.src/ and after.src/.
 sdist() {
-  local folder=$NAME-$1 side
+  local folder=${NAME//-/_}-$1 side
   say "the sdist of $NAME $1"
   # pip asks what builds an sdist for its name, even to download it. What answers here needs no compiler.
   mkdir -p "$PLACE/answers/maturin"
@@ -52,7 +58,7 @@ def get_requires_for_build_wheel(config_settings=None):
     return []
 
 def prepare_metadata_for_build_wheel(directory, config_settings=None):
-    folder = pathlib.Path(directory, "${folder//-/_}.dist-info")
+    folder = pathlib.Path(directory, "$folder.dist-info")
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: $NAME\nVersion: $1\n")
     return folder.name
@@ -89,6 +95,31 @@ build() {
   (cd "$PLACE/$side.src" && CARGO_TARGET_DIR=$PLACE/target "$PLACE/$side/bin/maturin" build -q --release \
     -i "$PLACE/$side/bin/python" -o "$PLACE/$side.wheel" "$@")
   "$PLACE/$side/bin/python" -m pip install -q --force-reinstall --no-deps "$PLACE/$side.wheel"/*.whl
+}
+
+# a_port: one that nobody listens at.
+a_port() {
+  "$PYTHON" -c 'import socket; listener = socket.create_server(("127.0.0.1", 0)); print(listener.getsockname()[1])'
+}
+
+# listens PORT: whether somebody does, on this machine.
+listens() { (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# served PORT COMMAND...: a server for the rest of the script. It has started when it listens.
+served() {
+  local port=$1 tries
+  shift
+  say "a server: $*"
+  if listens "$port"; then echo "$NAME needs port $port, which another server has" >&2; exit 1; fi
+  "$@" >"$PLACE/server.log" 2>&1 &
+  trap "kill $!" EXIT
+  for tries in {1..100}; do
+    listens "$port" && return
+    kill -0 $! || break
+    sleep 0.1
+  done
+  echo "it does not start: $PLACE/server.log" >&2
+  exit 1
 }
 
 # tested SIDE FOLDER ARGUMENT...: pytest in that folder of the side's, on asyncio's loop and on pyloop's.
