@@ -4,14 +4,17 @@
 use pyo3::prelude::*;
 use pyo3::{PyClass, PyClassInitializer};
 
+use crate::py::require_main_for_futures;
+
 /// A new instance, which PyO3 makes and frees.
 ///
 /// # Errors
-/// MemoryError.
+/// MemoryError; RuntimeError in a subinterpreter.
 pub fn create_late<T>(py: Python<'_>, make: impl FnOnce() -> (T,)) -> PyResult<Bound<'_, T>>
 where
     T: PyClass + Into<PyClassInitializer<T>>,
 {
+    require_main_for_futures(py)?;
     Bound::new(py, make().0)
 }
 

@@ -37,7 +37,7 @@ use pyo3::sync::PyOnceLock;
 
 pub use switch::{Acceleration, Probed, Why, expect, raised};
 
-use crate::py::error;
+use crate::py::{error, require_main_for_futures};
 
 /// What the environment variable asks for.
 struct Asked {
@@ -181,10 +181,11 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
 /// As `collector::create_hidden`, of a class that no module installs when it is made: an extension's awaitables.
 ///
 /// # Errors
-/// MemoryError.
+/// MemoryError; RuntimeError where a subinterpreter asks first.
 #[inline(always)]
 pub fn create_late<T: pool::Pooled>(py: Python<'_>, make: impl FnOnce() -> T::Values) -> PyResult<Bound<'_, T>> {
     if !pool::is_installed::<T>(py) {
+        require_main_for_futures(py)?;
         install_late::<T>(py);
     }
     collector::create_hidden(py, make)

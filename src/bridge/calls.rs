@@ -9,8 +9,8 @@ use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt};
 
 use super::from_py::{Called, PyFuture, TargetLoop};
 use super::locals::{TaskLocals, get_current_locals};
-use crate::py::api;
 use crate::py::call::call_all;
+use crate::py::{api, require_main_for_futures};
 
 /// A Python function, plain or async, that Rust calls from any task and any thread, and awaits there.
 ///
@@ -42,7 +42,7 @@ impl Callback {
     /// For the current loop, in the current context.
     ///
     /// # Errors
-    /// TypeError for what cannot be called; RuntimeError when there is no current event loop.
+    /// TypeError for what cannot be called; RuntimeError when there is no current event loop, and in a subinterpreter.
     pub fn new(function: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::checked(function, || get_current_locals(function.py()))
     }
@@ -50,7 +50,7 @@ impl Callback {
     /// For the loop and in the context of these locals.
     ///
     /// # Errors
-    /// TypeError for what cannot be called.
+    /// TypeError for what cannot be called; RuntimeError in a subinterpreter.
     pub fn with_locals(locals: &TaskLocals, function: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::checked(function, || Ok(locals.clone()))
     }
@@ -60,6 +60,7 @@ impl Callback {
             let name = function.get_type().fully_qualified_name()?;
             return Err(PyTypeError::new_err(format!("'{name}' object is not callable")));
         }
+        require_main_for_futures(function.py())?;
         let locals = locals()?;
         let target = Arc::new(TargetLoop::of(locals.event_loop(function.py())));
         Ok(Self(Arc::new(Inner { function: function.clone().unbind(), locals, target })))

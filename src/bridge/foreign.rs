@@ -16,7 +16,7 @@ use super::local;
 use super::waiters::ForeignWaiters;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
-use crate::py::{names, refs};
+use crate::py::{names, refs, require_main_for_futures};
 
 /// A task of another class goes on with it: what it is to be told instead of another poll.
 #[cold]
@@ -40,6 +40,7 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<SlimOutput>> {
 
 /// Poll for a task of another class, or for whoever drives it by hand.
 pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<SlimOutput>> {
+    require_main_for_futures(slf.py())?;
     slf.get().check_awaiter(slf.py())?;
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();

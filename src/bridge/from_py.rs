@@ -27,7 +27,7 @@ use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::refs::WeakRef;
-use crate::py::{api, call, error, iter, names};
+use crate::py::{api, call, error, iter, names, require_main_for_futures};
 
 /// A Rust future of a Python awaitable: a coroutine, a task, a future or any object with `__await__`.
 ///
@@ -49,7 +49,7 @@ use crate::py::{api, call, error, iter, names};
 /// ```
 ///
 /// # Errors
-/// RuntimeError when there is no current event loop.
+/// RuntimeError when there is no current event loop, and in a subinterpreter.
 pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
     let locals = get_current_locals(awaitable.py())?;
     into_future_with_locals(&locals, awaitable)
@@ -58,9 +58,10 @@ pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
 /// [`into_future`] on the loop and in the context of these locals.
 ///
 /// # Errors
-/// None today.
+/// RuntimeError in a subinterpreter.
 pub fn into_future_with_locals(locals: &TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<PyFuture> {
     let py = awaitable.py();
+    require_main_for_futures(py)?;
     let target = Target::Own(TargetLoop::of(locals.event_loop(py)));
     let context = locals.context(py).unbind();
     Ok(PyFuture::new(target, Begin::Awaitable { awaitable: awaitable.unbind(), context }))

@@ -46,7 +46,7 @@ use crate::rt::background;
 /// ```
 ///
 /// # Errors
-/// MemoryError.
+/// MemoryError; RuntimeError in a subinterpreter, by this call or by the `await`.
 pub fn future_into_py<F, T, E>(py: Python<'_>, fut: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<T, E>> + 'static,

@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 
 use super::awaitable::RustFuture;
 use crate::py::call::Object;
-use crate::py::error;
+use crate::py::{error, require_main_for_futures};
 
 /// Run `fut` to its end on a new event loop in this thread, as `asyncio.run` does, and give its result. The loop is a
 /// pyloop when the package can be imported (with the `loop` feature this crate brings it along, see
@@ -71,6 +71,7 @@ where
     T: 'static,
     E: Into<PyErr> + 'static,
 {
+    require_main_for_futures(py)?;
     let slot = Rc::new(RefCell::new(None));
     let result = Rc::clone(&slot);
     let main = RustFuture::new_local(std::any::type_name::<F>(), async move {

@@ -19,7 +19,7 @@ use super::owner::{self, OwnerThread};
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
-use crate::py::error;
+use crate::py::{error, require_main_for_futures};
 use crate::rt::inside::drop_inside;
 use crate::rt::process::{ProcessBound, here};
 
@@ -40,13 +40,14 @@ use crate::rt::process::{ProcessBound, here};
 /// ```
 ///
 /// # Errors
-/// MemoryError.
+/// MemoryError; RuntimeError in a subinterpreter.
 pub fn stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
 where
     S: Stream<Item = Result<T, E>> + Send + 'static,
     T: for<'py> IntoPyObject<'py>,
     E: Into<PyErr> + 'static,
 {
+    require_main_for_futures(py)?;
     let items = futures::StreamExt::map(stream, |item| match item {
         Ok(value) => Python::attach(|py| into_object(py, value)),
         Err(failed) => Err(error::into_error(failed)),
@@ -71,7 +72,7 @@ where
 /// ```
 ///
 /// # Errors
-/// MemoryError.
+/// As `stream_into_py`.
 pub fn local_stream_into_py<S, T, E>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
 where
     S: Stream<Item = Result<T, E>> + 'static,

@@ -48,11 +48,11 @@ compile_error!("pyloop needs the GIL: its loop-local state is guarded by it (fre
 
 #[cfg(feature = "loop")]
 use pyo3::exceptions::PyImportError;
-#[cfg(feature = "loop")]
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 /// Whether the thread is in the main interpreter.
-pub fn is_main_interpreter(_py: pyo3::Python<'_>) -> bool {
+pub fn is_main_interpreter(_py: Python<'_>) -> bool {
     // SAFETY: the GIL is held. CPython numbers interpreters from 0, the main one.
     unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0 }
 }
@@ -69,4 +69,19 @@ pub fn require_main_interpreter(py: Python<'_>) -> PyResult<()> {
     } else {
         Err(PyImportError::new_err("pyloop works in the main interpreter only, not in a subinterpreter"))
     }
+}
+
+/// Refuse Rust futures in every interpreter but the main one: the threads that wake them attach to that one, and PyO3's
+/// classes are those of the interpreter that asked for them first.
+///
+/// # Errors
+/// RuntimeError, as said.
+#[inline]
+pub fn require_main_for_futures(py: Python<'_>) -> PyResult<()> {
+    if is_main_interpreter(py) { Ok(()) } else { Err(refused()) }
+}
+
+#[cold]
+fn refused() -> PyErr {
+    PyRuntimeError::new_err("Rust futures are awaited in the main interpreter only, not in a subinterpreter")
 }

@@ -337,6 +337,72 @@ use("still")
     assert run("pyloop", script) == ["before 42 5 1", "after 42 5 1", "still 42 5 1"]
 
 
+SUBINTERPRETER = """
+if sys.version_info >= (3, 13):
+    import _interpreters
+    other = _interpreters.create("legacy")
+else:
+    import _xxsubinterpreters as _interpreters
+    other = _interpreters.create(isolated=False)
+"""
+
+
+@pytest.mark.parametrize("first", ["main", "subinterpreter"])
+def test_a_subinterpreter_is_refused_what_is_awaited(first: str) -> None:
+    """A thread of the main interpreter would wake its loop, and what it makes first would end with it."""
+    refused = "Rust futures are awaited in the main interpreter only, not in a subinterpreter"
+    theirs = f"""
+import asyncio, warnings
+import pyloop_extension as ext
+warnings.simplefilter("ignore", RuntimeWarning)  # what is refused by the `await` only
+
+def refused(use):
+    async def main():
+        return await use()
+    try:
+        asyncio.run(main())
+    except RuntimeError as error:
+        assert str(error) == {refused!r}, error
+    else:
+        raise AssertionError("it is taken")
+
+async def iterates():
+    async for _ in ext.ticks(3):
+        pass
+
+async def later():
+    await asyncio.sleep(0)
+
+refused(ext.yield_once)
+refused(ext.from_thread)
+refused(ext.spawned)
+refused(ext.Counter().add)
+refused(iterates)
+refused(lambda: ext.calls_async(later))
+refused(lambda: ext.asks(print, 1))
+refused(lambda: ext.awaits_detached(later(), print))
+assert ext.block_on() == 5
+"""
+    script = (
+        f"FIRST, THEIRS = {first!r}, {theirs!r}"
+        """
+async def main():
+    return await ext.spawned(), await ext.from_thread(), [item async for item in ext.ticks(2)]
+
+if FIRST == "main":
+    asyncio.run(main(), loop_factory=new_event_loop)
+"""
+        + SUBINTERPRETER
+        + """
+# CPython 3.12 raises what the code has raised, 3.13 returns it.
+print(_interpreters.run_string(other, THEIRS))
+_interpreters.destroy(other)
+print(asyncio.run(main(), loop_factory=new_event_loop), ext.block_on())
+"""
+    )
+    assert run("asyncio", script) == ["None", "('Some(\"pyloop-background\")', 42, [0, 1]) 5"]
+
+
 @pytest.mark.parametrize("first", ["main", "subinterpreter"])
 def test_the_end_of_a_subinterpreter_stops_nothing(first: str) -> None:
     """Of one that shares the GIL, which alone CPython lets import such a module."""
@@ -348,12 +414,9 @@ async def main():
 
 if FIRST == "main":
     asyncio.run(main(), loop_factory=new_event_loop)
-if sys.version_info >= (3, 13):
-    import _interpreters
-    other = _interpreters.create("legacy")
-else:
-    import _xxsubinterpreters as _interpreters
-    other = _interpreters.create(isolated=False)
+"""
+        + SUBINTERPRETER
+        + """
 _interpreters.run_string(other, "import pyloop_extension as ext; assert ext.block_on() == 5")
 _interpreters.destroy(other)
 print(asyncio.run(main(), loop_factory=new_event_loop), ext.block_on())
