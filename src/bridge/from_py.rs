@@ -392,7 +392,7 @@ impl Inner {
             Begin::Awaitable { awaitable, context } => self.start_task(awaitable.bind(py), context.bind(py)),
             Begin::Call(call) => {
                 let Called { given, context } = call(py)?;
-                if iter::is_awaitable(&given) {
+                if iter::is_awaitable(&given)? {
                     self.start_task(&given, &context)
                 } else {
                     self.finish(Ok(given.unbind()));

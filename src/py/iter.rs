@@ -38,10 +38,26 @@ pub trait Resume: PyClass {
     fn resume<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Slim<Sent<'py>>;
 }
 
-/// `inspect.isawaitable(object)`, but for generators that are marked as coroutines.
-pub fn is_awaitable(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the Bound holds the object, and the object its class, of which a slot is read: there is one where `__await__` is.
-    unsafe { !ffi::PyType_GetSlot(ffi::Py_TYPE(object.as_ptr()), ffi::Py_am_await).is_null() }
+/// `inspect.isawaitable(object)`.
+///
+/// # Errors
+/// What importing `inspect` raises.
+pub fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // SAFETY: the Bound holds the object, and the object its class, of which a slot is read.
+    let has = |slot| unsafe { !ffi::PyType_GetSlot(ffi::Py_TYPE(object.as_ptr()), slot).is_null() };
+    // Where `__await__` is; else a generator may be marked as a coroutine (`types.coroutine`).
+    if has(ffi::Py_am_await) {
+        Ok(true)
+    } else if has(ffi::Py_tp_iternext) {
+        asked(object)
+    } else {
+        Ok(false)
+    }
+}
+
+#[cold]
+fn asked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.py().import("inspect")?.try_call_method("isawaitable", (object,))?.try_is_truthy()
 }
 
 /// `coroutine.send(None)`, without a StopIteration when the coroutine has `am_send`.

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+import types
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -55,6 +56,12 @@ class Awaited:
         return self.number + 1
 
 
+@types.coroutine
+def by_generator(number: int) -> Any:
+    yield from asyncio.sleep(0).__await__()
+    return number + 1
+
+
 def a_future(number: int) -> asyncio.Future[int]:
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(future.set_result, number + 1)
@@ -68,6 +75,7 @@ HANDLERS: dict[str, Callable[[], Any]] = {
     "partial": lambda: functools.partial(later),
     "lambda": lambda: lambda number: later(number),
     "object": lambda: lambda number: Awaited()(number),
+    "generator": lambda: by_generator,
     "future": lambda: a_future,
     "task": lambda: lambda number: asyncio.ensure_future(later(number)),
 }
