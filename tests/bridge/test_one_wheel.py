@@ -84,6 +84,14 @@ def test_it_is_awaited_on_every_loop_by_every_task(loop: Loop, wheel: Any, stock
             if item == 3:
                 await stream.aclose()
         assert await wheel.calls_async(native) == 7
+        counter = wheel.Counter()
+        assert (await counter.add(), await counter.spawned(), await counter.blocking())[0] == 1
+        assert counter.count == 3
+        async with wheel.Rows(3, log := []) as rows:
+            assert [row async for row in rows] == [2, 1]
+        assert log == ["entered", "exited"]
+        assert await wheel.asks(lambda number: number + 1, 2) == [1, 2]
+        assert await wheel.asks_spawned(lambda _: native(), 2) == [7, 7]
         with pytest.raises(ValueError, match=r"^what$"):
             await wheel.fails("what")
         never = asyncio.create_task(wheel.never())
