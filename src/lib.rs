@@ -149,7 +149,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     rt::background::count_forks();
     sched::hooks::at_begin(bridge::owner::receive);
     sched::hooks::at_end(task::rest);
-    sched::hooks::step_with(task::run_step, task::coroutine_of);
+    sched::hooks::step_with(task::run_step, task::coroutine_of, task::code_key_of);
     sched::hooks::name_steps_with(task::name_step, task::queue_again);
     sched::hooks::number_tasks_with(task::place_of);
     sched::hooks::transports_with(sched::hooks::ForTransports {

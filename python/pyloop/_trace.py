@@ -19,7 +19,7 @@ class trace:
     begins and written when it ends. Inside a coroutine the records begin with the loop's next turn; outside,
     they are those of the runs in the block, in whichever thread.
 
-    `limit` is how many records are kept, 32 bytes each: of more, the oldest are dropped, and the file says
+    `limit` is how many records are kept, 24 bytes each: of more, the oldest are dropped, and the file says
     how many (`otherData`). After the block `records` and `dropped` say so, too.
 
     Raises RuntimeError when another trace is being taken, OSError for a file that cannot be written,

@@ -39,7 +39,7 @@ MOST_PEERS = 8
 PATIENCE, MOST_PATIENCE = 1.0, 10.0
 #: How many tasks are shown of a loop, unless the request says another number. Each takes the loop some 25 us.
 MOST_TASKS = 1000
-#: How many seconds a trace may take, and how many records it may keep, at most. A record is 32 bytes.
+#: How many seconds a trace may take, and how many records it may keep, at most. A record is 24 bytes.
 LONGEST_TRACE, MOST_RECORDS = 3600.0, 10_000_000
 #: How many records a trace keeps, unless the request says another number.
 RECORDS = 1_000_000

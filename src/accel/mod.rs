@@ -25,6 +25,8 @@ pub mod methods;
 #[cfg(feature = "loop")]
 pub mod native_parts;
 pub mod pool;
+#[cfg(feature = "loop")]
+pub mod processor_clock;
 pub mod slots;
 pub mod stop_iteration;
 mod switch;
@@ -91,7 +93,7 @@ pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
 pub static OWN_SLEEP: Acceleration = Acceleration::new("own_sleep");
 
 /// In the order in which they are tried.
-static ALL: [&Acceleration; 17] = [
+static ALL: [&Acceleration; 18] = [
     &layout::LAYOUT,
     &pool::POOL,
     &collector::COLLECTOR,
@@ -130,6 +132,10 @@ static ALL: [&Acceleration; 17] = [
     #[cfg(not(feature = "loop"))]
     &NATIVE_PARTS,
     &OWN_SLEEP,
+    #[cfg(feature = "loop")]
+    &processor_clock::PROCESSOR_CLOCK,
+    #[cfg(not(feature = "loop"))]
+    &PROCESSOR_CLOCK,
 ];
 
 #[cfg(not(feature = "loop"))]
@@ -146,6 +152,8 @@ static TLS: Acceleration = Acceleration::new("tls");
 static NATIVE_PARTS: Acceleration = Acceleration::new("native_parts");
 #[cfg(not(feature = "loop"))]
 static FUNCTION_CALLS: Acceleration = Acceleration::new("function_calls");
+#[cfg(not(feature = "loop"))]
+static PROCESSOR_CLOCK: Acceleration = Acceleration::new("processor_clock");
 
 /// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
 /// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
@@ -175,6 +183,8 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     #[cfg(feature = "loop")]
     function_calls::FUNCTION_CALLS.settle(py, refused(&function_calls::FUNCTION_CALLS), || function_calls::probe(py));
     OWN_SLEEP.settle(py, refused(&OWN_SLEEP), || expect(cfg!(target_os = "linux"), "there is no epoll here"));
+    #[cfg(feature = "loop")]
+    processor_clock::PROCESSOR_CLOCK.settle(py, refused(&processor_clock::PROCESSOR_CLOCK), processor_clock::probe);
     asked.warn_of_unknown(py)
 }
 

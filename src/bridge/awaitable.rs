@@ -266,7 +266,7 @@ impl RustFuture {
     #[inline(always)]
     pub(super) fn go_on_polling(&self, py: Python<'_>, current: &Current<'_>) -> Slim<Poll<SlimOutput>> {
         current.note_poll(py);
-        let began = (current.debug || is_traced()).then(Instant::now);
+        let began = Began::now(current.debug);
         let mut cx = Context::from_waker(current.waker);
         // Held through the poll and whatever Python code it runs: who comes back here finds the stage and stays away.
         let polled = error::catch_panic_slim(|| {
@@ -279,8 +279,8 @@ impl RustFuture {
             state.stage = if pending && !closed { Stage::Idle } else { Stage::Over };
             (closed, now.is_some_and(|now| state.is_pending_again(now)))
         });
-        if let Some(began) = began {
-            self.polled(py, current, began)?;
+        if !began.is_nothing() {
+            self.polled(py, &began)?;
         }
         if closed {
             self.drop_body(py)?;
@@ -322,12 +322,12 @@ impl RustFuture {
 
     /// A poll that was timed: for a trace, in debug mode, or both.
     #[cold]
-    fn polled(&self, py: Python<'_>, current: &Current<'_>, began: Instant) -> PyResult<()> {
+    fn polled(&self, py: Python<'_>, began: &Began) -> PyResult<()> {
         #[cfg(feature = "loop")]
-        if trace::is_on() {
-            trace::polled(py, began, self.name.as_ptr().addr(), || self.name().into_owned());
+        if let Some(since) = began.traced {
+            trace::polled(py, since, self.name.as_ptr().addr(), || self.name().into_owned());
         }
-        if current.debug { self.report_slow(py, began) } else { Ok(()) }
+        began.debug.map_or(Ok(()), |began| self.report_slow(py, began))
     }
 
     /// Debug mode: tell of a poll that took longer than `loop.slow_callback_duration`, by the future's name.
@@ -486,13 +486,28 @@ impl Drop for RustFuture {
     }
 }
 
-/// Whether polls are recorded: by the copy that has the loop.
-#[inline(always)]
-fn is_traced() -> bool {
-    #[cfg(feature = "loop")]
-    return trace::is_on();
-    #[cfg(not(feature = "loop"))]
-    false
+/// When a poll began, for those who want to know.
+struct Began {
+    /// Debug mode.
+    debug: Option<Instant>,
+    /// A trace, which is taken by the copy that has the loop.
+    traced: Option<u64>,
+}
+
+impl Began {
+    #[inline(always)]
+    fn now(debug: bool) -> Self {
+        #[cfg(feature = "loop")]
+        let traced = trace::begins();
+        #[cfg(not(feature = "loop"))]
+        let traced = None;
+        Self { debug: debug.then(Instant::now), traced }
+    }
+
+    #[inline(always)]
+    fn is_nothing(&self) -> bool {
+        self.debug.is_none() && self.traced.is_none()
+    }
 }
 
 fn drop_body(body: Body) -> PyResult<()> {

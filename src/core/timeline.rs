@@ -1,5 +1,5 @@
 //! The timeline of a trace: what a loop did when, and how it is written in Chrome's trace event format, which Perfetto
-//! opens. Guarded by its owner. Times are nanoseconds of one clock.
+//! opens. Guarded by its owner. Times are ticks of a clock, which are told in nanoseconds when it is written.
 
 use std::collections::TryReserveError;
 use std::fmt::Write;
@@ -23,6 +23,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The loop notes its sleeps always, and by the clock that it goes by: in nanoseconds.
+    fn is_in_nanos(self) -> bool {
+        matches!(self, Self::Park | Self::Gil)
+    }
+
     fn category(self) -> &'static str {
         match self {
             Self::Callback => "callback",
@@ -51,19 +56,69 @@ impl Kind {
 /// What happened once.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
+    /// In ticks; a sleep's, and a wait's for the GIL, in nanoseconds.
     pub start: u64,
     pub end: u64,
-    /// Bytes, of what receives and sends.
-    pub amount: u32,
-    /// The place of its name; `NAMELESS`: it has none.
-    pub name: u32,
-    /// The number of its loop.
-    pub event_loop: u32,
-    pub kind: Kind,
+    /// The place of its name; `NAMELESS`: it has none. Of what receives and sends the bytes.
+    pub what: u32,
+    pub by: By,
 }
 
-/// See `Record::name`.
+/// Which loop, by its number, and what kind of record: in one word, as there are many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By(u32);
+
+impl By {
+    const KINDS: [Kind; 7] = [Kind::Callback, Kind::Step, Kind::Poll, Kind::Park, Kind::Gil, Kind::Receive, Kind::Send];
+
+    #[inline(always)]
+    pub fn new(event_loop: u64, kind: Kind) -> Self {
+        Self((event_loop as u32) << 3 | kind as u32)
+    }
+
+    fn event_loop(self) -> u32 {
+        self.0 >> 3
+    }
+
+    fn kind(self) -> Kind {
+        Self::KINDS[(self.0 & 7) as usize]
+    }
+}
+
+/// See `Record::what`.
 pub const NAMELESS: u32 = u32::MAX;
+
+/// What both clocks show at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    pub ticks: u64,
+    pub nanos: u64,
+}
+
+/// How ticks are told in nanoseconds: by two moments.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    began: Moment,
+    ticks: i128,
+    nanos: i128,
+}
+
+impl Scale {
+    fn new(began: Moment, ended: Moment) -> Self {
+        let ticks = ended.ticks.saturating_sub(began.ticks);
+        Self { began, ticks: i128::from(ticks), nanos: i128::from(ended.nanos.saturating_sub(began.nanos)) }
+    }
+
+    /// Since the begin; what was before it is at the begin.
+    fn since(&self, at: u64, kind: Kind) -> u64 {
+        if kind.is_in_nanos() {
+            return at.saturating_sub(self.began.nanos);
+        }
+        let ticks = i128::from(at.saturating_sub(self.began.ticks));
+        let nanos = if self.ticks == 0 { ticks } else { ticks * self.nanos / self.ticks };
+        u64::try_from(nanos).unwrap_or(0)
+    }
+}
 
 /// What something is called, and where its source is.
 #[derive(Clone, Debug)]
@@ -77,14 +132,14 @@ pub struct Name {
 pub struct Timeline {
     records: Ring<Record>,
     names: Vec<Name>,
-    began: u64,
+    began: Moment,
     limit: usize,
 }
 
 impl Timeline {
     /// # Errors
     /// There is not so much memory.
-    pub fn new(limit: usize, now: u64) -> Result<Self, TryReserveError> {
+    pub fn new(limit: usize, now: Moment) -> Result<Self, TryReserveError> {
         Ok(Self { records: Ring::new(limit)?, names: Vec::new(), began: now, limit })
     }
 
@@ -104,10 +159,17 @@ impl Timeline {
         (self.records.len(), self.records.dropped())
     }
 
-    /// The whole document, in pieces of some `PIECE` bytes.
-    pub fn write<E>(&self, process: u32, version: &str, mut give: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+    /// The whole document, in pieces of some `PIECE` bytes. `now`: it is over.
+    pub fn write<E>(
+        &self,
+        now: Moment,
+        process: u32,
+        version: &str,
+        mut give: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let scale = Scale::new(self.began, now);
         let mut text = String::with_capacity(PIECE + 1024);
-        let mut event_loops: Vec<u32> = self.records.iter().map(|record| record.event_loop).collect();
+        let mut event_loops: Vec<u32> = self.records.iter().map(|record| record.by.event_loop()).collect();
         event_loops.sort_unstable();
         event_loops.dedup();
         text.push_str("{\"traceEvents\":[\n");
@@ -126,7 +188,7 @@ impl Timeline {
             );
         }
         for record in self.records.iter() {
-            self.write_record(record, process, &mut text);
+            self.write_record(record, &scale, process, &mut text);
             if text.len() >= PIECE {
                 give(&text)?;
                 text.clear();
@@ -143,33 +205,35 @@ impl Timeline {
         give(&text)
     }
 
-    fn write_record(&self, record: &Record, process: u32, text: &mut String) {
-        let name = self.names.get(record.name as usize);
+    fn write_record(&self, record: &Record, scale: &Scale, process: u32, text: &mut String) {
+        let kind = record.by.kind();
+        let has_bytes = matches!(kind, Kind::Receive | Kind::Send);
+        let name = if has_bytes { None } else { self.names.get(record.what as usize) };
         // One that began before the trace did is shown from then on.
-        let start = record.start.max(self.began);
-        let (ts, dur) = (start - self.began, record.end.saturating_sub(start));
+        let ts = scale.since(record.start, kind);
+        let dur = scale.since(record.end, kind).saturating_sub(ts);
         text.push_str(",\n{\"name\":\"");
-        escape(name.map_or(record.kind.name(), |name| &name.text), text);
+        escape(name.map_or(kind.name(), |name| &name.text), text);
         add(
             text,
             format_args!(
                 "\",\"cat\":\"{}\",\"ph\":\"X\",\"ts\":{}.{:03},\"dur\":{}.{:03},\"pid\":{process},\"tid\":{}",
-                record.kind.category(),
+                kind.category(),
                 ts / 1000,
                 ts % 1000,
                 dur / 1000,
                 dur % 1000,
-                record.event_loop
+                record.by.event_loop()
             ),
         );
-        match (record.kind, name.and_then(|name| name.source.as_ref())) {
-            (Kind::Receive | Kind::Send, _) => add(text, format_args!(",\"args\":{{\"bytes\":{}}}", record.amount)),
-            (_, Some(source)) => {
+        match name.and_then(|name| name.source.as_ref()) {
+            None if has_bytes => add(text, format_args!(",\"args\":{{\"bytes\":{}}}", record.what)),
+            Some(source) => {
                 text.push_str(",\"args\":{\"source\":\"");
                 escape(source, text);
                 text.push_str("\"}");
             }
-            _ => {}
+            None => {}
         }
         text.push('}');
     }
@@ -199,10 +263,10 @@ fn escape(plain: &str, text: &mut String) {
 mod tests {
     use super::*;
 
-    fn document(timeline: &Timeline) -> String {
+    fn document(timeline: &Timeline, now: Moment) -> String {
         let mut whole = String::new();
         timeline
-            .write::<()>(7, "0.0", |piece| {
+            .write::<()>(now, 7, "0.0", |piece| {
                 whole.push_str(piece);
                 Ok(())
             })
@@ -210,17 +274,22 @@ mod tests {
         whole
     }
 
-    fn record(kind: Kind, start: u64, end: u64, name: u32) -> Record {
-        Record { start, end, amount: 10, name, event_loop: 1, kind }
+    fn record(kind: Kind, start: u64, end: u64, what: u32) -> Record {
+        Record { start, end, what, by: By::new(1, kind) }
+    }
+
+    /// Of two clocks that show the same.
+    fn at(nanos: u64) -> Moment {
+        Moment { ticks: nanos, nanos }
     }
 
     #[test]
     fn a_record_is_a_complete_event_in_microseconds_since_the_begin() {
-        let mut timeline = Timeline::new(10, 1_000).expect("ten fit");
+        let mut timeline = Timeline::new(10, at(1_000)).expect("ten fit");
         let name = timeline.add_name(Name { text: "a\"\\\n".to_owned(), source: Some("f.py:3".to_owned()) });
         timeline.push(record(Kind::Step, 2_234, 3_240, name));
-        timeline.push(record(Kind::Send, 500, 1_007, NAMELESS));
-        let text = document(&timeline);
+        timeline.push(record(Kind::Send, 500, 1_007, 10));
+        let text = document(&timeline, at(5_000));
         assert!(text.contains(
             "{\"name\":\"a\\\"\\\\\\u000a\",\"cat\":\"step\",\"ph\":\"X\",\"ts\":1.234,\"dur\":1.006,\"pid\":7,\"tid\":1,\
              \"args\":{\"source\":\"f.py:3\"}}"
@@ -232,19 +301,39 @@ mod tests {
     }
 
     #[test]
+    fn ticks_are_told_in_nanoseconds_and_sleeps_are_in_them() {
+        let mut timeline = Timeline::new(10, Moment { ticks: 1_000_000, nanos: 77_000 }).expect("ten fit");
+        timeline.push(record(Kind::Step, 1_000_300, 1_000_900, NAMELESS));
+        timeline.push(record(Kind::Park, 77_100, 77_250, NAMELESS));
+        // Three ticks a nanosecond.
+        let text = document(&timeline, Moment { ticks: 1_030_000, nanos: 87_000 });
+        assert!(text.contains("\"cat\":\"step\",\"ph\":\"X\",\"ts\":0.100,\"dur\":0.200"));
+        assert!(text.contains("\"cat\":\"park\",\"ph\":\"X\",\"ts\":0.100,\"dur\":0.150"));
+    }
+
+    #[test]
+    fn a_record_knows_its_loop_and_its_kind() {
+        for kind in By::KINDS {
+            let by = By::new(123_456, kind);
+            assert_eq!((by.event_loop(), by.kind()), (123_456, kind));
+        }
+        assert_eq!(size_of::<Record>(), 24);
+    }
+
+    #[test]
     fn what_had_to_go_is_told() {
-        let mut timeline = Timeline::new(2, 0).expect("two fit");
+        let mut timeline = Timeline::new(2, at(0)).expect("two fit");
         (0..5).for_each(|number| timeline.push(record(Kind::Park, number, number + 1, NAMELESS)));
         assert_eq!(timeline.counts(), (2, 3));
-        assert!(document(&timeline).contains("\"records\":2,\"dropped\":3,\"limit\":2"));
+        assert!(document(&timeline, at(10)).contains("\"records\":2,\"dropped\":3,\"limit\":2"));
     }
 
     #[test]
     fn a_long_one_comes_in_pieces_and_an_error_ends_it() {
-        let mut timeline = Timeline::new(10_000, 0).expect("they fit");
+        let mut timeline = Timeline::new(10_000, at(0)).expect("they fit");
         (0..10_000).for_each(|number| timeline.push(record(Kind::Gil, number, number + 1, NAMELESS)));
         let mut pieces = 0;
-        let written = timeline.write(1, "0.0", |piece| {
+        let written = timeline.write(at(20_000), 1, "0.0", |piece| {
             assert!(piece.len() < PIECE + 1024);
             pieces += 1;
             if pieces == 2 { Err("full") } else { Ok(()) }

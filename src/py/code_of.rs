@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -11,8 +12,9 @@ use pyo3::types::{PyCFunction, PyCode, PyFunction, PyString, PyType};
 use super::call::Object;
 
 unsafe extern "C" {
-    // PyO3 has no declaration of it.
+    // PyO3 has no declarations of them.
     fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyGen_GetCode(generator: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 /// What runs. Two of them are the same while one of them holds its object.
@@ -108,6 +110,43 @@ impl<'py> Code<'py> {
         let file = code.try_getattr("co_filename").ok()?;
         let line = code.try_getattr("co_firstlineno").ok()?;
         Some(format!("{file}:{line}"))
+    }
+}
+
+/// `Code::of_callable(callable).key`, found without a reference to anything. None: not so easily.
+#[inline]
+pub fn key_of_callable(callable: &Bound<'_, PyAny>) -> Option<usize> {
+    if callable.is_exact_instance_of::<PyFunction>() {
+        // SAFETY: a function, which the Bound holds, has a code object, whose address alone is taken.
+        return Some(unsafe { ffi::PyFunction_GetCode(callable.as_ptr()) }.addr());
+    }
+    if is_method(callable) {
+        // SAFETY: a bound method, which the Bound holds, has a function, and holds it for as long as it is looked at here.
+        let function = unsafe { Borrowed::from_ptr_or_opt(callable.py(), PyMethod_Function(callable.as_ptr())) }?;
+        return if is_method(&function) { None } else { key_of_callable(&function) };
+    }
+    if callable.is_exact_instance_of::<PyCFunction>() {
+        // SAFETY: a builtin function, which the Bound holds.
+        let function = unsafe { ffi::PyCFunction_GetFunction(callable.as_ptr()) };
+        return function.map(|function| (function as *const c_void).addr());
+    }
+    None
+}
+
+/// `Code::of_coroutine(coroutine).key`, in the same way.
+#[inline]
+pub fn key_of_coroutine(coroutine: &Bound<'_, PyAny>) -> Option<usize> {
+    // SAFETY: the Bound holds the object, whose class is compared with CPython's static one.
+    if cfg!(py_sys_config = "Py_DEBUG") || unsafe { ffi::PyCoro_CheckExact(coroutine.as_ptr()) } == 0 {
+        return None;
+    }
+    // SAFETY: the Bound holds the coroutine, which has a generator's fields; CPython's own `cr_code` asks in the same way. (Its
+    // debug build asserts that it is a generator.) The answer is a new reference. The coroutine has the code, too, whose
+    // address alone is taken.
+    unsafe {
+        let code = PyGen_GetCode(coroutine.as_ptr());
+        ffi::Py_XDECREF(code);
+        Some(code.addr())
     }
 }
 

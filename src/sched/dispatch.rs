@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use tokio::task::coop;
 
-use super::clock::clock;
 use super::entry::{DoneCallback, Entry};
 use super::handle::{Handle, Parts};
 use super::hooks::{self, name_step, queue_again, step};
@@ -18,7 +17,7 @@ use super::state::LoopState;
 use super::subject::code_of;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
-use super::trace;
+use super::{trace, traced};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::error::Slim;
@@ -71,9 +70,6 @@ fn run_entries(event_loop: &Bound<'_, LoopState>) -> Slim<bool> {
     let py = event_loop.py();
     let state = event_loop.get();
     let timed = state.debug.get(py) || trace::is_on();
-    if timed {
-        trace::forget_end(py);
-    }
     while let Some(entry) = state.ready.with(py, |ready| ready.next_of_batch()) {
         match entry {
             Entry::Step(_) => state.counters.steps.add(py, 1),
@@ -89,9 +85,7 @@ fn run_entries(event_loop: &Bound<'_, LoopState>) -> Slim<bool> {
         let left = state.after.take(py);
         if left.corked && (done.is_err() || state.after.is_due(py)) {
             done = done.and(uncork(event_loop));
-            if timed {
-                trace::forget_end(py);
-            }
+            state.traced_until.set(py, 0);
         }
         done?;
         if left.polled_rust && !coop::has_budget_remaining() {
@@ -305,22 +299,23 @@ fn run_foreign(py: Python<'_>, handle: &Py<PyAny>) -> Slim<()> {
 }
 
 /// As `run_entry`, in debug mode or for a trace.
-#[cold]
+#[inline(never)]
 fn run_entry_timed(event_loop: &Bound<'_, LoopState>, state: &LoopState, entry: Entry) -> Slim<()> {
     let py = event_loop.py();
     if !trace::is_on() {
         return run_entry_in_debug_mode(event_loop, state, entry);
     }
-    let name = trace::name_of(py, &code_of(py, &entry));
+    let name = traced::name_of(py, &entry);
     let is_step = matches!(entry, Entry::Step(_));
-    let start = trace::last_end(py).unwrap_or_else(clock);
+    let start = traced::start(py, state);
     let ran = if state.debug.get(py) {
         run_entry_in_debug_mode(event_loop, state, entry)
+    } else if state.replaced.is_plain(py) {
+        run_entry(event_loop, state, entry)
     } else {
         run_by_name(event_loop, state, entry)
     };
-    let end = clock();
-    trace::ran(py, is_step, name, start, end);
+    traced::ran(py, state, is_step, name, start);
     ran
 }
 

@@ -11,6 +11,7 @@ use crate::accel::pool::{Pooled, has_pool};
 use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::code_of::key_of_callable;
 use crate::py::error::Slim;
 use crate::py::{context, error, refs, whole};
 
@@ -340,6 +341,12 @@ impl Handle {
     /// None once cancelled.
     pub(super) fn callback<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self._callback(py).map(|callback| callback.into_bound(py))
+    }
+
+    /// The key of its callback's code, as `key_of_callable` finds it.
+    #[inline]
+    pub(super) fn callback_key(&self, py: Python<'_>) -> Option<usize> {
+        self.state.with(py, |state| key_of_callable(state.callback.as_ref()?.callable.bind(py)))
     }
 
     #[inline]

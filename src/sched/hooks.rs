@@ -18,22 +18,31 @@ pub type WakeTask = for<'py> fn(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>
 /// The coroutine of a task; None: it has ended.
 pub type CoroutineOf = for<'py> fn(&Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>>;
 
-static STEP: OnceLock<(Step, CoroutineOf)> = OnceLock::new();
+/// The key of its code, as `key_of_coroutine` finds it.
+pub type CodeKeyOf = for<'py> fn(&Bound<'py, PyAny>) -> Option<usize>;
 
-/// Have the steps of tasks run by `step`, and what they are steps of told by `coroutine_of` (a higher layer's).
-pub fn step_with(step: Step, coroutine_of: CoroutineOf) {
-    STEP.get_or_init(|| (step, coroutine_of));
+static STEP: OnceLock<(Step, CoroutineOf, CodeKeyOf)> = OnceLock::new();
+
+/// Have the steps of tasks run by `step`, and what they are steps of told by the others (a higher layer's).
+pub fn step_with(step: Step, coroutine_of: CoroutineOf, code_key_of: CodeKeyOf) {
+    STEP.get_or_init(|| (step, coroutine_of, code_key_of));
 }
 
 /// The coroutine that a step is of.
 pub(super) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    STEP.get().and_then(|(_, coroutine_of)| coroutine_of(task))
+    STEP.get().and_then(|(_, coroutine_of, _)| coroutine_of(task))
+}
+
+/// The key of that coroutine's code.
+#[inline]
+pub(super) fn code_key_of(task: &Bound<'_, PyAny>) -> Option<usize> {
+    STEP.get().and_then(|(_, _, code_key_of)| code_key_of(task))
 }
 
 /// Run a task's step.
 #[inline]
 pub(super) fn step<'py>(event_loop: &Bound<'py, LoopState>, task: &Bound<'py, PyAny>) -> Slim<Option<Lane>> {
-    STEP.get().map_or(Ok(None), |(step, _)| step(event_loop, task))
+    STEP.get().map_or(Ok(None), |(step, ..)| step(event_loop, task))
 }
 
 /// A task's next step as asyncio gives it to `call_soon`.

@@ -24,8 +24,10 @@ mod snapshots;
 pub mod state;
 mod subject;
 pub mod thread_safe_handle;
+mod ticks;
 pub mod timer_handle;
 pub mod trace;
+mod traced;
 pub mod turn;
 pub mod virtual_time;
 

@@ -70,6 +70,8 @@ pub struct LoopState {
     pub making: GilValue<Option<Making>>,
     pub(super) engine: GilCell<Option<EngineRef>>,
     pub counters: Counters,
+    /// When the last entry ended that was recorded for a trace; 0: the loop has done something else since.
+    pub(super) traced_until: GilValue<u64>,
     /// What took longest in debug mode: its name, and how many seconds.
     pub slowest: GilCell<Option<(String, f64)>>,
     /// The boxes of done callbacks that have run.
@@ -102,6 +104,7 @@ impl Default for LoopState {
             making: GilValue::default(),
             engine: GilCell::default(),
             counters: Counters::default(),
+            traced_until: GilValue::default(),
             slowest: GilCell::default(),
             spare: GilCell::default(),
         }

@@ -5,7 +5,22 @@ use pyo3::prelude::*;
 
 use super::entry::Entry;
 use super::hooks;
-use crate::py::code_of::Code;
+use crate::py::code_of::{Code, key_of_callable};
+
+/// The key of that code, found without a reference to anything: to be compared with keys whose objects are held. None: not
+/// so easily.
+#[inline(always)]
+pub(super) fn key_of(py: Python<'_>, entry: &Entry) -> Option<usize> {
+    match entry {
+        Entry::Step(task) => hooks::code_key_of(task.bind(py)),
+        Entry::Handle(handle) => handle.get().get().callback_key(py),
+        Entry::Watcher(handle) => handle.get().callback_key(py),
+        Entry::ThreadSafe(handle) => handle.get().bind(py).as_super().get().callback_key(py),
+        Entry::Timer(handle) => handle.get().bind(py).as_super().get().callback_key(py),
+        Entry::Done(done) => key_of_callable(done.as_ref().as_ref()?.callback.bind(py)),
+        Entry::Native(_) | Entry::Ready(_) | Entry::Transition(_) | Entry::Foreign(_) => None,
+    }
+}
 
 /// The code that the entry runs.
 pub(super) fn code_of<'py>(py: Python<'py>, entry: &Entry) -> Code<'py> {

@@ -3,29 +3,25 @@
 //! Off, each place that could record asks one flag: once a batch, a poll of a Rust future, a receive, a send, a sleep. On,
 //! who records has the GIL; what is recorded of a sleep is recorded after it. No Python code runs while the timeline is in
 //! hand: names are asked for before. What a name was made of is kept until the trace ends, so that nothing else gets its
-//! address.
+//! address; so to find a name again takes an address and no reference.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::clock::clock;
 use super::here::running_here;
-use crate::core::timeline::{Kind, NAMELESS, Name, Record, Timeline};
+use super::ticks::{moment, ticks};
+use crate::core::timeline::{By, Kind, NAMELESS, Name, Record, Timeline};
 use crate::core::times::Slept;
 use crate::py::call::Object;
-use crate::py::cell::{GilCell, GilValue};
-use crate::py::code_of::Code;
+use crate::py::cell::GilCell;
 
-static ON: AtomicBool = AtomicBool::new(false);
+/// When it began, in ticks; 0: there is none.
+static SINCE: AtomicU64 = AtomicU64::new(0);
 static TRACE: GilCell<Option<Box<Trace>>> = GilCell::new(None);
-
-/// When the last entry of the batch has ended; 0: it is not known. Where the clock was read, it is the begin of the next one.
-static LAST_END: GilValue<u64> = GilValue::new(0);
 
 /// How many names are found without a hash.
 const CACHED: usize = 256;
@@ -57,16 +53,23 @@ impl Trace {
 /// Whether there is one.
 #[inline(always)]
 pub fn is_on() -> bool {
-    ON.load(Ordering::Relaxed)
+    since() != 0
+}
+
+/// When it began; 0: there is none.
+#[inline(always)]
+pub(super) fn since() -> u64 {
+    SINCE.load(Ordering::Relaxed)
 }
 
 /// When something begins that is to be recorded; None: nothing is.
 #[inline(always)]
 pub fn begins() -> Option<u64> {
-    if is_on() { Some(clock()) } else { None }
+    if is_on() { Some(ticks()) } else { None }
 }
 
-fn push(py: Python<'_>, record: Record) {
+#[inline(always)]
+pub(super) fn push(py: Python<'_>, record: Record) {
     TRACE.with(py, |trace| {
         if let Some(trace) = trace {
             trace.timeline.push(record);
@@ -74,18 +77,16 @@ fn push(py: Python<'_>, record: Record) {
     });
 }
 
-/// The loop that this thread runs.
-fn event_loop_here() -> u32 {
-    running_here() as u32
+/// The place of a name that is known.
+#[inline(always)]
+pub(super) fn known(py: Python<'_>, key: usize) -> Option<u32> {
+    TRACE.with(py, |trace| trace.as_mut()?.name(key))
 }
 
 /// The place of a name, which is made if it is new. `key`: what tells it from others; `of`: what the key is the address of.
-fn named(py: Python<'_>, key: usize, of: Option<&Bound<'_, PyAny>>, name: impl FnOnce() -> Name) -> u32 {
-    let found = TRACE.with(py, |trace| trace.as_mut().map(|trace| trace.name(key)));
-    match found {
-        Some(Some(known)) => return known,
-        Some(None) => {}
-        None => return NAMELESS,
+pub(super) fn named(py: Python<'_>, key: usize, of: Option<&Bound<'_, PyAny>>, name: impl FnOnce() -> Name) -> u32 {
+    if let Some(known) = known(py, key) {
+        return known;
     }
     let name = name();
     let of = of.map(|of| of.clone().unbind());
@@ -98,43 +99,18 @@ fn named(py: Python<'_>, key: usize, of: Option<&Bound<'_, PyAny>>, name: impl F
     })
 }
 
-/// The place of a code's name.
-pub(super) fn name_of(py: Python<'_>, code: &Code<'_>) -> u32 {
-    named(py, code.key, code.of.as_ref(), || Name { text: code.name(), source: code.source() })
-}
-
-/// What runs next does not begin where the last entry has ended.
+/// A Rust future has been polled, since `start`. `key`: the address of its name.
 #[cold]
-pub(super) fn forget_end(py: Python<'_>) {
-    LAST_END.set(py, 0);
-}
-
-/// When the entry before has ended, of the same batch.
-pub(super) fn last_end(py: Python<'_>) -> Option<u64> {
-    Some(LAST_END.get(py)).filter(|&end| end != 0)
-}
-
-/// An entry of a queue has run.
-pub(super) fn ran(py: Python<'_>, is_step: bool, name: u32, start: u64, end: u64) {
-    LAST_END.set(py, end);
-    let kind = if is_step { Kind::Step } else { Kind::Callback };
-    push(py, Record { start, end, amount: 0, name, event_loop: event_loop_here(), kind });
-}
-
-/// A Rust future has been polled, from `began` on. `key`: the address of its name.
-#[cold]
-pub fn polled(py: Python<'_>, began: Instant, key: usize, name: impl FnOnce() -> String) {
-    let (took, end) = (began.elapsed(), clock());
-    let start = end - took.as_nanos() as u64;
-    let name = named(py, key, None, || Name { text: name(), source: None });
-    push(py, Record { start, end, amount: 0, name, event_loop: event_loop_here(), kind: Kind::Poll });
+pub fn polled(py: Python<'_>, start: u64, key: usize, name: impl FnOnce() -> String) {
+    let end = ticks();
+    let what = named(py, key, None, || Name { text: name(), source: None });
+    push(py, Record { start, end, what, by: By::new(running_here(), Kind::Poll) });
 }
 
 /// The loop has slept.
 #[cold]
 pub(super) fn slept(py: Python<'_>, slept: Slept) {
-    let event_loop = event_loop_here();
-    let record = |start, end, kind| Record { start, end, amount: 0, name: NAMELESS, event_loop, kind };
+    let record = |start, end, kind| Record { start, end, what: NAMELESS, by: By::new(running_here(), kind) };
     push(py, record(slept.since, slept.woken, Kind::Park));
     if slept.attached.saturating_sub(slept.woken) >= WORTH_IT {
         push(py, record(slept.woken, slept.attached, Kind::Gil));
@@ -144,8 +120,8 @@ pub(super) fn slept(py: Python<'_>, slept: Slept) {
 /// Bytes have been received or sent, since `start`.
 #[cold]
 pub fn moved(py: Python<'_>, kind: Kind, start: u64, count: usize) {
-    let amount = u32::try_from(count).unwrap_or(u32::MAX);
-    push(py, Record { start, end: clock(), amount, name: NAMELESS, event_loop: event_loop_here(), kind });
+    let what = u32::try_from(count).unwrap_or(u32::MAX);
+    push(py, Record { start, end: ticks(), what, by: By::new(running_here(), kind) });
 }
 
 /// Begin a trace of the process's loops, of so many records at most.
@@ -156,11 +132,12 @@ pub(crate) fn _trace_begin(py: Python<'_>, limit: usize) -> PyResult<()> {
     if TRACE.with(py, |trace| trace.is_some()) {
         return Err(PyRuntimeError::new_err("a trace is being taken already, and there is one at a time"));
     }
+    let began = moment();
     let no_memory = |_| PyMemoryError::new_err(format!("there is no memory for {limit} records"));
-    let timeline = Timeline::new(limit, clock()).map_err(no_memory)?;
+    let timeline = Timeline::new(limit, began).map_err(no_memory)?;
     let trace = Trace { timeline, names: HashMap::new(), cached: [(0, NAMELESS); CACHED], kept: Vec::new() };
     drop(TRACE.replace(py, Some(Box::new(trace))));
-    ON.store(true, Ordering::Relaxed);
+    SINCE.store(began.ticks, Ordering::Relaxed);
     Ok(())
 }
 
@@ -168,12 +145,17 @@ pub(crate) fn _trace_begin(py: Python<'_>, limit: usize) -> PyResult<()> {
 /// how many older ones had to go.
 #[pyfunction]
 pub(crate) fn _trace_end(py: Python<'_>, write: Option<&Bound<'_, PyAny>>) -> PyResult<(usize, u64)> {
-    ON.store(false, Ordering::Relaxed);
+    SINCE.store(0, Ordering::Relaxed);
     let Some(trace) = TRACE.take(py) else { return Err(PyRuntimeError::new_err("no trace is being taken")) };
+    let now = moment();
     if let Some(write) = write {
-        let version = env!("CARGO_PKG_VERSION");
-        let give = |piece: &str| write.try_call((PyBytes::new(py, piece.as_bytes()),)).map(drop);
-        trace.timeline.write(std::process::id(), version, give)?;
+        let write = write.clone().unbind();
+        // A long one takes a while to write: others may have the GIL meanwhile, but for the calls.
+        py.detach(|| {
+            trace.timeline.write(now, std::process::id(), env!("CARGO_PKG_VERSION"), |piece: &str| {
+                Python::attach(|py| write.bind(py).try_call((PyBytes::new(py, piece.as_bytes()),)).map(drop))
+            })
+        })?;
     }
     Ok(trace.timeline.counts())
 }

@@ -167,6 +167,8 @@ impl Turns {
         // Descriptors become ready when tokio's driver has run, between two polls.
         let mut look_again = true;
         let mut has_slept = false;
+        // tokio has had its turn.
+        state.traced_until.set(py, 0);
         self.look_after_sleep(py)?;
         if state.shared.is_inherited() {
             return end_in_child(event_loop);
@@ -180,6 +182,7 @@ impl Turns {
                 // The sleep has ended with what a look would find.
             } else if look_again {
                 look_again = self.look_at_descriptors(py, state, cx)?;
+                state.traced_until.set(py, 0);
                 // Those that waited for descriptors.
                 self.take_messages(py, state);
             } else if self.has_connections {
@@ -188,6 +191,9 @@ impl Turns {
             let due = state.timers.with(py, |timers| !timers.is_empty()) && fire_timers(event_loop, state)?;
             if let Some(left) = self.left.take() {
                 note_wake(py, state, left, due);
+            }
+            if due {
+                state.traced_until.set(py, 0);
             }
             let rearranges = state.order.get(py).is_some() && state.ready.with(py, |ready| ready.is_between_batches());
             if state.ready.with(py, |ready| ready.begin_batch()) {
@@ -216,6 +222,7 @@ impl Turns {
             }
             if is_idle && self.linger.is_awake() && self.may_sleep_by_bell(py, state) && self.linger.waits(clock()) {
                 look_again |= !look_for_message(state);
+                state.traced_until.set(py, 0);
             } else if is_idle {
                 state.snapshots.forget(py);
                 state.leave_task(py, event_loop.as_any())?;
@@ -246,6 +253,7 @@ impl Turns {
                             if state.shared.inbox.leave(Away::ForBell) {
                                 self.left = Some(Left::now(py, state));
                                 look_again = self.sleep_by_bell(py, state)?;
+                                state.traced_until.set(py, 0);
                                 has_slept = true;
                                 slice = Slice::new(state.counters.entries(py));
                                 continue;
@@ -325,6 +333,7 @@ impl Turns {
             return;
         }
         self.linger.got_messages(self.messages.len());
+        state.traced_until.set(py, 0);
         state.snapshots.leave(py);
         self.calls_others = true;
         let mut count = 0;
@@ -359,6 +368,7 @@ impl Turns {
     ) -> PyResult<bool> {
         let Some(reactor) = self.reactor.as_ref().filter(|reactor| when(&***reactor)) else { return Ok(false) };
         let look_again = reactor.look(py, state);
+        state.traced_until.set(py, 0);
         self.take_messages(py, state);
         look_again
     }

@@ -62,15 +62,6 @@ pub(crate) fn name_step<'py>(task: &Bound<'py, PyAny>) -> PyResult<Parts<'py>> {
     named::step_of(unsafe { call::cast::<Task>(task) }, STEPS)
 }
 
-/// The coroutine that a step in the queue is of; None: the task has ended.
-pub(crate) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    // SAFETY: only `schedule` makes such entries, always with a task.
-    let task = unsafe { call::cast::<Task>(task) };
-    let py = task.py();
-    let coroutine = task.get().state.with(py, |state| Some(state.coroutine.as_ref()?.get().clone_ref(py)));
-    coroutine.map(|coroutine| coroutine.into_bound(py))
-}
-
 /// The turn's `Entry::Step`.
 pub(crate) fn run_step(home: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>) -> Slim<Option<Lane>> {
     // SAFETY: only `schedule` makes such entries, always with a task.

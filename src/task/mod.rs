@@ -11,7 +11,8 @@ mod registry;
 mod state;
 
 pub use class::{begin_eagerly, install_direct_methods, spawn};
-pub(crate) use drive::{coroutine_of, name_step, queue_again, run_step};
+pub(crate) use drive::{name_step, queue_again, run_step};
 pub(crate) use named::lane_of;
 pub use object::Task;
+pub(crate) use object::{code_key_of, coroutine_of};
 pub use registry::{place_of, rest};

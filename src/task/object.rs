@@ -10,8 +10,9 @@ use crate::accel::pool::{Pooled, has_pool};
 use crate::bridge::waker::SharedSlot;
 use crate::future::Future;
 use crate::py::cell::GilCell;
-use crate::py::error;
+use crate::py::code_of::key_of_coroutine;
 use crate::py::finalize::{Finalize, Inner};
+use crate::py::{call, error};
 use crate::sched::LoopState;
 
 /// A coroutine driven by an event loop, with the whole contract of `asyncio.Task`.
@@ -78,6 +79,23 @@ impl Task {
     pub fn get_result<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.as_super().get().raise_result(slf.py())
     }
+}
+
+/// The coroutine that a step in the queue is of; None: the task has ended.
+pub(crate) fn coroutine_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: only `drive::schedule` makes such entries, always with a task.
+    let task = unsafe { call::cast::<Task>(task) };
+    let py = task.py();
+    let coroutine = task.get().state.with(py, |state| Some(state.coroutine.as_ref()?.get().clone_ref(py)));
+    coroutine.map(|coroutine| coroutine.into_bound(py))
+}
+
+/// The key of its code, found without a reference to it.
+pub(crate) fn code_key_of(task: &Bound<'_, PyAny>) -> Option<usize> {
+    // SAFETY: only `drive::schedule` makes such entries, always with a task.
+    let task = unsafe { call::cast::<Task>(task) };
+    let py = task.py();
+    task.get().state.with(py, |state| key_of_coroutine(state.coroutine.as_ref()?.get().bind(py)))
 }
 
 impl Pooled for Task {

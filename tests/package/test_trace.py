@@ -243,6 +243,30 @@ def test_it_ends_in_the_middle_of_a_callback(pyloop: ModuleType, pyloop_loop: Lo
     assert len(Timeline(path).named("plain_callback", "callback")) == 1
 
 
+def test_a_callback_that_ends_a_trace_and_begins_another_is_in_neither(
+    pyloop: ModuleType, pyloop_loop: Loop, path: Path, tmp_path: Path
+) -> None:
+    first, second = pyloop.trace(path), pyloop.trace(tmp_path / "second.json")
+
+    def change() -> None:
+        first.__exit__(None, None, None)
+        second.__enter__()
+
+    pyloop_loop.call_soon(first.__enter__)
+    turn(pyloop_loop)
+    pyloop_loop.call_soon(Owner().method)
+    pyloop_loop.call_soon(change)
+    pyloop_loop.call_soon(plain_callback)
+    turn(pyloop_loop)
+    second.__exit__(None, None, None)
+    before, after = Timeline(path), Timeline(tmp_path / "second.json")
+    for seen in (before, after):
+        assert not seen.named(change.__qualname__, "callback")
+    assert len(before.named("Owner.method", "callback")) == 1
+    assert len(after.named("plain_callback", "callback")) == 1
+    assert not after.named("Owner.method", "callback")
+
+
 def test_nothing_of_what_was_traced_is_kept(pyloop: ModuleType, pyloop_loop: Loop, path: Path) -> None:
     def make() -> Callable[[], None]:
         scope: dict[str, Any] = {}
