@@ -112,7 +112,7 @@ served() {
   say "a server: $*"
   if listens "$port"; then echo "$NAME needs port $port, which another server has" >&2; exit 1; fi
   "$@" >"$PLACE/server.log" 2>&1 &
-  trap "kill $!" EXIT
+  trap "kill $! 2>/dev/null || true" EXIT
   for tries in {1..100}; do
     listens "$port" && return
     kill -0 $! || break
