@@ -26,9 +26,11 @@ from pathlib import Path
 from statistics import median
 from threading import Timer
 from time import perf_counter, process_time
+from typing import Any
 
 import workloads
 from loops import LOOPS, installed, new_event_loop
+from record import about, save
 from tables import chosen, progress, rate_text, text
 from workloads import WORKLOADS, Workload
 
@@ -170,6 +172,25 @@ def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
     return rows
 
 
+def as_json(results: Results) -> dict[str, Any]:
+    """Every single rate, in operations a second; one for each slice."""
+    return {
+        name: {
+            "title": WORKLOADS[name].title,
+            "target": WORKLOADS[name].target,
+            "loops": {
+                loop: {
+                    "rates": [float(f"{rate:.5g}") for rate in s.rates],
+                    "ratio": ratio(row, loop),
+                    "why": s.why,
+                }
+                for loop, s in row.items()
+            },
+        }
+        for name, row in results.items()
+    }
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -194,6 +215,7 @@ def main() -> None:
         return None
     loops, words = installed(chosen(options.loops, LOOPS))
     results = compare(loops, names, options.rounds, options.clock)
+    versions = list(words)
     words += [
         f"{platform.system()} {platform.machine()}",
         f"{options.clock} clock",
@@ -207,17 +229,8 @@ def main() -> None:
     ]
     print("\n".join(["", *words]) if words else "")
     if options.json:
-        report = {
-            name: {
-                "target": WORKLOADS[name].target,
-                "loops": {
-                    loop: {"rates": s.rates, "ratio": ratio(row, loop), "why": s.why}
-                    for loop, s in row.items()
-                },
-            }
-            for name, row in results.items()
-        }
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        head = about(versions, clock=options.clock, rounds=options.rounds, slices=SLICES, seconds=SECONDS)
+        save(options.json, head, as_json(results))
     return None
 
 

@@ -36,7 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     linked = set[str]()
     for name in (*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
-        linked |= {path for path in _linked_from(name) if not _is_page(path)}
+        # What else is in docs/, the site has.
+        linked |= {path for path in _linked_from(name) if not _is_page(path) and not path.startswith("docs/")}
     for name in PAGES:
         files.append(File.generated(config, name.lower(), content=(ROOT / name).read_text()))
     for path in sorted(linked):

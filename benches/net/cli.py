@@ -1,17 +1,18 @@
 """The command line."""
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loops import NET_LOOPS, installed
 from net import load
 from net.process import BARE, Missing, cores, has, measure, serve_here, work_here
 from net.report import Results, Series, cost_table, left_out, pace_table, ratio
 from net.rows import ROWS, Served
+from record import about, processor, save
 from tables import chosen, progress, text
 
 ABOUT = """The network on pyloop beside other loops: processor time a message, rate, p50 and p99.
@@ -43,28 +44,23 @@ def compare(loops: Sequence[str], names: Sequence[str], rounds: int, seconds: fl
     return results
 
 
-def as_json(results: Results) -> dict[str, object]:
-    """Every single sample."""
+def as_json(results: Results) -> dict[str, Any]:
+    """Every single sample, one for each round."""
     return {
         name: {
-            loop: {
-                "samples": [sample and vars(sample) for sample in series.samples],
-                "ratio": ratio(series, row.get("uvloop")),
-                "why": series.why,
-            }
-            for loop, series in row.items()
+            "title": ROWS[name].title,
+            "aim": ROWS[name].aim,
+            "loops": {
+                loop: {
+                    "samples": [sample and vars(sample) for sample in series.samples],
+                    "ratio": ratio(series, row.get("uvloop")),
+                    "why": series.why,
+                }
+                for loop, series in row.items()
+            },
         }
         for name, row in results.items()
     }
-
-
-def processor() -> str:
-    """What the machine says of itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def main() -> None:
@@ -106,6 +102,7 @@ def main() -> None:
         sys.exit(f"benches/net {missing}")
     for row in results.values():
         row |= {loop: Series() for loop in loops if loop not in row}
+    versions = list(words)
     words += [f"{platform.system()} {platform.machine()}, {processor()}"]
     words += [f"medians of {options.rounds} round{'s'[: options.rounds > 1]} of {options.seconds:g} s"]
     print("; ".join(words))
@@ -116,5 +113,6 @@ def main() -> None:
     for line in left_out(results):
         print(line, file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps(as_json(results), indent=1) + "\n")
+        head = about(versions, rounds=options.rounds, seconds=options.seconds)
+        save(options.json, head, as_json(results))
     return None

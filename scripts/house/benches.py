@@ -1,8 +1,9 @@
-"""The benchmarks, and their tables in README.md; the guard on speed."""
+"""The benchmarks, their tables in README.md, their results and the plots of them; the guard on speed."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 
 from house.counts import Counts, count_words
@@ -10,8 +11,10 @@ from house.pythons import Python
 from house.settings import ARGS, REPORTS, ROOT
 from house.steps import Result, Run
 
-# Has the tables in README.md replaced; not handed on.
+# Has the tables in README.md replaced, the results kept and the plots drawn; not handed on.
 UPDATE = "--update"
+# Has the plots drawn of the results that there are.
+PLOTS = ["plots"]
 # With these a benchmark still measures everything that its table in README.md has.
 _WHOLE = {"--rounds", "--seconds"}
 
@@ -29,7 +32,10 @@ BENCHES = (Bench("compare", "benches/compare.py", "bench"), Bench("net", "benche
 
 
 def bench(run: Run, py: Python) -> int:
-    """Runs both, or that which is named first in ARGS with what follows there."""
+    """Runs both, or that which is named first in ARGS with what follows there; or draws the plots."""
+    if ARGS == PLOTS:
+        _draw(run)
+        return run.summary()
     try:
         chosen, args, update = asked(ARGS)
     except ValueError as refused:
@@ -43,7 +49,7 @@ def bench(run: Run, py: Python) -> int:
 
 
 def asked(words: list[str]) -> tuple[list[Bench], list[str], bool]:
-    """What ARGS ask for: the benchmarks, their arguments, and whether README.md is to have the new tables.
+    """What ARGS ask for: the benchmarks, their arguments, and whether the project keeps what they find.
 
     Raises ValueError for what they cannot mean.
     """
@@ -53,7 +59,7 @@ def asked(words: list[str]) -> tuple[list[Bench], list[str], bool]:
     named = bool(words) and not words[0].startswith("-")
     chosen = [known for known in BENCHES if not named or known.name == words[0]]
     if not chosen:
-        known = " or ".join(known.name for known in BENCHES)
+        known = " or ".join([*(known.name for known in BENCHES), *PLOTS])
         raise ValueError(f"no benchmark {words[0]!r}: ARGS begins with {known}")
     args = words[1:] if named else words
     picked = {arg.split("=")[0] for arg in args if arg.startswith("-")} - _WHOLE
@@ -65,7 +71,8 @@ def asked(words: list[str]) -> tuple[list[Bench], list[str], bool]:
 def _bench(run: Run, py: Python, one: Bench, args: list[str], update: bool) -> None:
     REPORTS.mkdir(exist_ok=True)
     name = f"bench {one.name}"
-    command = [py.exe, ROOT / one.script, "--markdown", "--json", REPORTS / f"{name}.json", *args]
+    report = REPORTS / f"{name}.json"
+    command = [py.exe, ROOT / one.script, "--markdown", "--json", report, *args]
     if not run.step(name, command, py.env(), minutes=90):
         return
     tables = tables_of((REPORTS / f"{name}.log").read_text())
@@ -73,6 +80,13 @@ def _bench(run: Run, py: Python, one: Bench, args: list[str], update: bool) -> N
         readme = ROOT / "README.md"
         readme.write_text(filled(readme.read_text(), one.mark, tables))
         print(f"\nREADME.md has the new table of {one.name}.")
+        shutil.copyfile(report, ROOT / "benches" / "results" / f"{one.name}.json")
+        _draw(run)
+
+
+def _draw(run: Run) -> None:
+    """The plots in docs/plots, of the results of the project."""
+    run.step("bench plots", [sys.executable, ROOT / "benches" / "plots.py"])
 
 
 def tables_of(output: str) -> str:

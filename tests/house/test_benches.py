@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from house import benches
 from house.benches import BENCHES, asked, filled, tables_of
 from net import load
 from net.inside import WORK
@@ -90,7 +91,11 @@ def test_a_row_is_measured_on_two_loops(tmp_path: Path) -> None:
         assert ran.returncode == 1 and "needs 2 cores" in ran.stderr
         return
     assert ran.returncode == 0, ran.stderr
-    found = json.loads(report.read_text())[name]
+    whole = json.loads(report.read_text())
+    assert whole["about"]["how"] == {"rounds": 1, "seconds": 0.1}
+    assert whole["about"]["versions"][0].startswith("asyncio of cpython")
+    assert whole["rows"][name]["title"] == ROWS[name].title
+    found = whole["rows"][name]["loops"]
     assert list(found) == ["asyncio", "pyloop"]
     for loop, series in found.items():
         assert series["why"] == "", loop
@@ -119,8 +124,39 @@ def test_the_readme_gets_new_tables_only_when_asked_to() -> None:
     assert asked(["compare", "--update", "--rounds", "1"]) == ([compare], ["--rounds", "1"], True)
     with pytest.raises(ValueError, match="--only picks from them"):
         asked(["net", "--only", "udp", "--update"])
-    with pytest.raises(ValueError, match="no benchmark 'all'"):
+    with pytest.raises(ValueError, match="no benchmark 'all': ARGS begins with compare or net or plots"):
         asked(["all"])
+
+
+def test_an_update_keeps_the_results_and_draws_their_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = BENCHES[1]
+    (tmp_path / "benches" / "results").mkdir(parents=True)
+    (tmp_path / "README.md").write_text(f"<!-- {one.mark}:start -->\n<!-- {one.mark}:end -->\n")
+    monkeypatch.setattr(benches, "ROOT", tmp_path)
+    monkeypatch.setattr(benches, "REPORTS", tmp_path)
+    ran = list[str]()
+
+    class Run:
+        def step(self, name: str, command: list[object], *_: object, **__: object) -> bool:
+            ran.append(name)
+            if name == "bench net":
+                (tmp_path / "bench net.log").write_text("what was compared\n\n| a |\n")
+                Path(str(command[command.index("--json") + 1])).write_text("the results")
+            return True
+
+    class Python:
+        exe = "python"
+
+        def env(self) -> dict[str, str]:
+            return {}
+
+    for update in (False, True):
+        benches._bench(Run(), Python(), one, [], update)  # type: ignore[arg-type]
+    assert ran == ["bench net", "bench net", "bench plots"]
+    assert (tmp_path / "benches" / "results" / "net.json").read_text() == "the results"
+    assert "| a |" in (tmp_path / "README.md").read_text()
 
 
 def test_tables_go_between_their_marks() -> None:
