@@ -50,6 +50,12 @@ async def datagrams(loop):
     transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
     transport.abort()
 
+async def unix_datagrams(loop):
+    transport, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, folder + "/datagrams", family=socket.AF_UNIX)
+    transport.abort()
+    os.unlink(folder + "/datagrams")
+
 async def connected_datagrams(loop):
     transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, None, udp.getsockname())
     transport.sendto(b"x")
@@ -81,6 +87,21 @@ async def sendfile(loop):
         await loop.sendfile(transport, file)
         transport.abort()
 
+async def sock_sendfile(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open("/dev/null", "rb") as file:
+        ours.setblocking(False)
+        await loop.sock_sendfile(ours, file)
+
+async def watch(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        readable = asyncio.Event()
+        loop.add_reader(ours, readable.set)
+        theirs.send(b"x")
+        await readable.wait()
+        loop.remove_reader(ours)
+
 async def signals(loop):
     loop.add_signal_handler(signal.SIGUSR1, int)
     loop.remove_signal_handler(signal.SIGUSR1)
@@ -104,7 +125,8 @@ async def main():
     await loop.run_in_executor(None, int)  # the executor's thread
     operations = [
         child_with_pipes, child, connection, unix_connection, server, unix_server, datagrams,
-        connected_datagrams, sock_connect, sock_accept, pipes, sendfile, signals, executor,
+        unix_datagrams, connected_datagrams, sock_connect, sock_accept, pipes, sendfile, sock_sendfile, watch,
+        signals, executor,
     ]
     for operation in operations:
         before = opened()
@@ -116,9 +138,9 @@ async def main():
                 os.close(descriptor)
             for _ in range(500):  # what ends in a later turn, or when a thread has ended
                 await asyncio.sleep(0)
-                gc.collect()
                 if opened() == before:
                     break
+                gc.collect()
             else:
                 print("left open:", operation.__name__, spare, set(opened()) ^ set(before))
         needs = outcomes.index("works")
@@ -155,11 +177,14 @@ def test_what_needs_descriptors_works_or_leaves_nothing(loop_kind: str) -> None:
         "server": "1",
         "unix_server": "1",
         "datagrams": "1",
+        "unix_datagrams": "1",
         "connected_datagrams": "1",
         "sock_connect": "1",
         "sock_accept": "2",
         "pipes": "2",
         "sendfile": "3",
+        "sock_sendfile": "3",
+        "watch": "2",
         "signals": "0",
         "executor": "0",
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.guard import descriptors
 from support.loops import Loop, Run
 from support.net import closed_port, deaf_server, pending
 from support.protocols import Echo, Recorder
@@ -422,6 +423,31 @@ def test_a_connection_is_made_to_a_name(loop: Loop, run: Run, more: dict[str, An
         await protocol.lost
         server.close()
         await server.wait_closed()
+
+    run(main())
+
+
+def test_an_address_that_does_not_answer_holds_no_other_up(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        with deaf_server() as deaf:
+
+            async def getaddrinfo(*_: Any, **more: Any) -> list[Any]:
+                both = deaf, server.sockets[0].getsockname()
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in both]
+
+            loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+            before = set(descriptors())
+            transport, protocol = await loop.create_connection(
+                Recorder, "somewhere", 1, happy_eyeballs_delay=0.01
+            )
+            transport.write(b"echo")
+            assert await protocol.received(4) == b"echo"
+            transport.close()
+            await protocol.lost
+            server.close()
+            await server.wait_closed()
+            assert set(descriptors()) <= before  # the other attempt has been given up
 
     run(main())
 

@@ -56,6 +56,27 @@ def test_a_server_listens_where_it_was_told_to(loop: Loop, run: Run, host: Any) 
     run(main())
 
 
+@pytest.mark.parametrize("host", [None, "", ["127.0.0.1", "::1"]], ids=["none", "empty", "both"])
+def test_a_server_is_reached_by_both_families(loop: Loop, run: Run, host: Any) -> None:
+    async def main() -> None:
+        async with await loop.create_server(Echo, host, 0) as server:
+            families = {sock.family: sock.getsockname()[1] for sock in server.sockets}
+            assert set(families) == {socket.AF_INET, socket.AF_INET6}
+            for family, port in families.items():
+                address = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+                transport, protocol = await loop.create_connection(Recorder, address, port)
+                assert transport.get_extra_info("peername")[:2] == (address, port)
+                transport.write(b"x")
+                assert await protocol.received(1) == b"x"
+                transport.close()
+                await protocol.lost
+            # The other's port may be somebody else's.
+            sock = next(each for each in server.sockets if each.family == socket.AF_INET6)
+            assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+    run(main())
+
+
 def test_a_server_takes_a_socket(loop: Loop, run: Run) -> None:
     async def main() -> None:
         sock = socket.create_server(("127.0.0.1", 0))

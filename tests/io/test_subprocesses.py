@@ -351,6 +351,34 @@ def test_a_subprocess_protocol_is_told_everything(loop: Loop, run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["connection_made", "pipe_data_received", "pipe_connection_lost", "process_exited", "connection_lost"],
+)
+def test_a_protocol_that_raises_is_reported_and_hears_the_rest(
+    loop: Loop, run: Run, handled: list[dict[str, Any]], name: str
+) -> None:
+    usual = getattr(Events, name)
+
+    def method(self: Events, *args: Any) -> None:
+        usual(self, *args)
+        raise ZeroDivisionError(name)
+
+    async def main() -> None:
+        make = type("Raising", (Events,), {name: method})
+        transport, protocol = await loop.subprocess_exec(make, "sh", "-c", "echo out; exit 4", stderr=None)
+        await protocol.done
+        await asyncio.sleep(0)
+        assert transport.get_returncode() == 4
+        assert protocol.seen[0] == "made" and protocol.seen[-1] == "lost"
+        assert set(protocol.seen[1:-1]) == {(1, b"out\n"), ("lost", 0), ("lost", 1), "exited"}
+        transport.close()
+
+    run(main())
+    assert handled and {str(each["exception"]) for each in handled} == {name}
+    assert all(each["message"].startswith("Exception in callback ") for each in handled)
+
+
 def test_closing_the_transport_kills_the_process(loop: Loop, run: Run) -> None:
     async def main() -> None:
         transport, protocol = await loop.subprocess_exec(Events, *FOREVER)

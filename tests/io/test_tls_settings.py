@@ -148,6 +148,58 @@ def test_a_certificate_that_is_asked_for_later_is_shown(loop: Loop, run: Run) ->
     assert not any(seen[:2]) and all(seen[3:])
 
 
+class Remembers(ssl.SSLContext):
+    """Asks for the session of an earlier connection."""
+
+    session: ssl.SSLSession | None = None
+
+    def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**more, "session": self.session})
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_session_is_taken_up_again(loop: Loop, run: Run, version: ssl.TLSVersion) -> None:
+    async def main() -> None:
+        client, server = Remembers(ssl.PROTOCOL_TLS_CLIENT), server_context()
+        client.load_verify_locations(PEM)
+        client.maximum_version = version
+        for again in False, True, True:
+            all_of_it = await connected(loop, server, client)
+            await echoed(*all_of_it[:2])  # the ticket of TLS 1.3 comes behind the handshake
+            tls = all_of_it[0].get_extra_info("ssl_object")
+            assert tls.session_reused is again
+            client.session = tls.session
+            await closed(*all_of_it)
+
+    run(main())
+
+
+@pytest.mark.since(3, 13)
+def test_a_secret_of_both_takes_the_place_of_certificates(loop: Loop, run: Run) -> None:
+    asked: list[str | None] = []
+
+    def secret_of(name: str | None) -> bytes:
+        asked.append(name)
+        return b"secret"
+
+    async def main() -> None:
+        server: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        for context in server, client:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("PSK")
+        server.set_psk_server_callback(secret_of, "who are you?")
+        client.set_psk_client_callback(lambda hint: ("somebody", b"secret"))
+        all_of_it = await connected(loop, server, client)
+        assert "PSK" in all_of_it[0].get_extra_info("cipher")[0]
+        await echoed(*all_of_it[:2])
+        await closed(*all_of_it)
+
+    run(main())
+    assert asked == ["somebody"]
+
+
 def test_secrets_are_logged_for_those_who_want_to_read_along(loop: Loop, run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         client = client_context()

@@ -146,3 +146,26 @@ def test_a_file_is_not_sent_to_the_end_when_its_transport_is_ended(pyloop_loop: 
                 assert MEGABYTES.startswith(await got)
 
     pyloop_loop.run_until_complete(main())
+
+
+def test_a_file_goes_through_tls_by_the_fallback(loop: Loop, run: Run) -> None:
+    async def main() -> None:
+        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context())
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+        )
+        with tempfile.TemporaryFile() as file:
+            file.write(MEGABYTES)
+            transport.write(b"before")
+            assert await loop.sendfile(transport, file, 1000, 300_000) == 300_000
+            transport.write(b"after")
+            expected = b"before" + MEGABYTES[1000:301_000] + b"after"
+            assert await protocol.received(len(expected)) == expected
+            with pytest.raises(RuntimeError, match="fallback is disabled"):
+                await loop.sendfile(transport, file, fallback=False)
+        transport.close()
+        await protocol.lost
+        server.close()
+        await server.wait_closed()
+
+    run(main())

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.loops import Run
-from support.net import socket_pair
+from support.net import receive_all, socket_pair
 from support.protocols import Echo, Recorder
 from support.transports import FAMILIES, MEGABYTES, transport_and_peer, until
 
@@ -69,6 +69,46 @@ def test_clients_that_reset_before_they_are_accepted_are_connections_all_the_sam
             assert protocol.transport.get_extra_info("peername") == name
             assert protocol.transport.get_extra_info("sockname") == server.sockets[0].getsockname()
             assert isinstance(protocol.error, ConnectionResetError)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_a_flood_of_clients_is_accepted_and_harms_nobody(run: Run) -> None:
+    """A third of them reset the connection at once; those who stay, and who was there before, are served."""
+    many = 300
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        gone: list[BaseException | None] = []
+
+        class Counted(Echo):
+            def connection_lost(self, exc: Exception | None) -> None:
+                gone.append(exc)
+
+        server = await loop.create_server(Counted, "127.0.0.1", 0, backlog=many)
+        address = server.sockets[0].getsockname()
+        transport, protocol = await loop.create_connection(Recorder, *address)
+        stay = []
+        for i in range(many):
+            client = socket.create_connection(address)
+            if i % 3:
+                client.setblocking(False)
+                client.send(b"%d" % i)
+                stay.append((client, b"%d" % i))
+            else:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+        transport.write(b"still there")
+        assert await protocol.received(11) == b"still there"
+        for client, text in stay:
+            assert await receive_all(loop, client, len(text)) == text
+            client.close()
+        transport.close()
+        await protocol.lost
+        await until(lambda: len(gone) == many + 1)
+        assert sum(isinstance(each, ConnectionResetError) for each in gone) == many - len(stay)
         server.close()
         await server.wait_closed()
 

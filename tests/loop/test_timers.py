@@ -376,7 +376,7 @@ def test_a_timer_knows_its_time_as_it_was_given(loop: Loop, when: float) -> None
 
 
 def test_a_patched_clock_is_the_one_that_the_loop_shows(loop: Loop) -> None:
-    """The clock that timers are compared with is another one: see docs/compatibility.md."""
+    """It is also the clock that timers are compared with: see test_clocks.py."""
     patched: Any = loop
     patched.time = lambda: 1e9
     assert loop.time() == 1e9
