@@ -98,9 +98,14 @@ def suites(built: list[Python], variant: Variant, args: list[str]) -> list[Suite
 
 
 def everything(run: Run, found: list[Python]) -> None:
-    rust_lint(run, found[0])
-    rust_test(run, found[0], [])
-    built = build(run, found)
+    built = list[Python]()
+
+    def rust() -> None:
+        rust_lint(run, found[0])
+        rust_test(run, found[0], [])
+
+    # A compiler uses one core for long stretches; the other's share is the builds'.
+    run.together([rust, lambda: built.extend(build(run, found))])
     if not built:
         return
     python_lint(run, built[0])
@@ -112,7 +117,7 @@ def everything(run: Run, found: list[Python]) -> None:
             *(partial(suite.run, run, False) for suite in chosen),
             *(partial(fuzz, run, py, [], show=False) for py in built),
             partial(fuzz, run, built[-1], [], plain=True, show=False),
-            *(partial(bench_check, run, py, [], show=False) for py in built),
+            partial(bench_check, run, built[0], [], show=False),
             *(partial(conformance, run, py, [], show=False) for py in built),
         ]
     )

@@ -246,13 +246,18 @@ def test_debug_mode_has_the_slowest_callback_by_its_name(pyloop_loop: Any) -> No
     loop.set_debug(True)
     loop.slow_callback_duration = 10.0
 
-    async def slow() -> None:
-        hold_the_gil(0.005)
+    async def slow(seconds: float) -> None:
+        hold_the_gil(seconds)
 
     loop.call_soon(hold_the_gil, 0.001)
-    loop.run_until_complete(slow())
-    name, seconds = loop.statistics()["slowest_callback"] or ("", 0.0)
-    assert name == slow.__qualname__ and seconds >= 0.005
+    name, seconds, held = "", 0.0, 0.0
+    # A machine that others use may have held the first one up for longer.
+    for held in (0.005, 0.05, 0.5):
+        loop.run_until_complete(slow(held))
+        name, seconds = loop.statistics()["slowest_callback"] or ("", 0.0)
+        if name == slow.__qualname__:
+            break
+    assert name == slow.__qualname__ and seconds >= held
 
 
 def test_what_waits_is_what_there_is_now(pyloop_loop: Any) -> None:
