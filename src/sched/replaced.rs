@@ -11,6 +11,7 @@ use pyo3::types::{PyCFunction, PyString, PyType};
 use crate::accel::direct_calls::{self, DIRECT_CALLS, Finding};
 use crate::py::asyncio::asyncio;
 use crate::py::call::{self, Object};
+use crate::py::cell::GilValue;
 
 /// A function that may have been replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct Replaced {
     plain: Finding<()>,
     /// A bit for each `Name`.
     found: Finding<u16>,
+    /// A class cannot be watched any more (`direct_calls::watch`), so nothing that is found holds.
+    is_blind: GilValue<bool>,
 }
 
 impl Replaced {
@@ -115,15 +118,16 @@ impl Replaced {
 
     #[cold]
     fn look_for(&self, event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
-        if !DIRECT_CALLS.is_on() {
-            return match name {
-                Name::Monotonic => is_monotonic_replaced(event_loop.py()),
-                name if Name::ABOVE.contains(&name) => is_above(event_loop, name),
-                _ => Ok(true),
-            };
+        let py = event_loop.py();
+        if DIRECT_CALLS.is_on() && !self.is_blind.get(py) {
+            let found = self.found.get(py).map_or_else(|| self.look(event_loop), Ok)?;
+            return Ok(found & name.bit() != 0);
         }
-        let found = self.found.get(event_loop.py()).map_or_else(|| self.look(event_loop), Ok)?;
-        Ok(found & name.bit() != 0)
+        match name {
+            Name::Monotonic => is_monotonic_replaced(py),
+            name if Name::ABOVE.contains(&name) => is_above(event_loop, name),
+            _ => Ok(true),
+        }
     }
 
     fn look(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<u16> {
@@ -158,6 +162,8 @@ impl Replaced {
         if names.helper(py, "handles_are_replaced")?.try_call(())?.try_is_truthy()? {
             found |= Name::Run.bit();
         }
+        // A class that cannot be watched never can be again. A look takes hundreds of microseconds: not one for each call.
+        self.is_blind.set(py, !watched);
         if watched {
             self.found.keep(py, now, found);
             if found == 0 {
