@@ -87,7 +87,8 @@ def test_it_is_awaited_on_every_loop_by_every_task(loop: Loop, wheel: Any, stock
         counter = wheel.Counter()
         assert (await counter.add(), await counter.spawned(), await counter.blocking())[0] == 1
         assert counter.count == 3
-        async with wheel.Rows(3, log := []) as rows:
+        log: list[str] = []
+        async with wheel.Rows(3, log) as rows:
             assert [row async for row in rows] == [2, 1]
         assert log == ["entered", "exited"]
         assert await wheel.asks(lambda number: number + 1, 2) == [1, 2]
