@@ -40,10 +40,7 @@ pub fn api(py: Python<'_>) -> Option<&'static abi::Api> {
 
 fn look_up(py: Python<'_>) -> Option<&'static abi::Api> {
     // Not an import: without the module no loop of its kind can be running.
-    let modules =
-        py.import(pyo3::intern!(py, "sys")).and_then(|sys| sys.try_getattr(pyo3::intern!(py, "modules"))).ok()?;
-    let module =
-        modules.cast_into::<pyo3::types::PyDict>().ok()?.get_item(pyo3::intern!(py, "pyloop._native")).ok()??;
+    let module = names::imported(pyo3::intern!(py, "pyloop._native"))?;
     let capsule = module.try_getattr(pyo3::intern!(py, "_bridge")).ok()?.cast_into::<PyCapsule>().ok()?;
     let pointer: NonNull<c_void> = capsule.pointer_checked(Some(abi::NAME)).ok()?;
     let provided = pointer.cast::<abi::Api>();

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 struct Names {
     get_running_loop: Py<PyAny>,
@@ -134,4 +134,16 @@ pub fn cancelled(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> 
 /// A new InvalidStateError.
 pub fn invalid_state(py: Python<'_>, text: impl Into<String>) -> PyResult<PyErr> {
     Ok(PyErr::from_type(names(py)?.invalid_state_error.bind(py).clone(), text.into()))
+}
+
+/// The module of that name, if it has been imported.
+pub fn imported<'py>(name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: the Bound holds the name, and the GIL; CPython gives a new reference, or null with an exception or without.
+    unsafe {
+        let found = Bound::from_owned_ptr_or_opt(name.py(), ffi::PyImport_GetModule(name.as_ptr()));
+        if found.is_none() {
+            ffi::PyErr_Clear();
+        }
+        found
+    }
 }
