@@ -357,7 +357,7 @@ impl Registrations {
 
     fn begin_look(&mut self, clock: impl FnOnce() -> u64) {
         self.look_again = false;
-        if self.transports > 0 {
+        if self.is_watching() {
             self.looked_at = clock();
         }
     }
@@ -398,9 +398,9 @@ impl Registrations {
         self.transports > 0 || self.kernel.registered > 1 || !self.unchecked.is_empty()
     }
 
-    /// Whether the last look was a while ago.
+    /// Whether there is something to look at, and the last look was a while ago.
     pub fn is_look_due(&self, clock: impl Fn() -> u64) -> bool {
-        clock() - self.looked_at >= LOOK_AFTER
+        self.is_watching() && clock() - self.looked_at >= LOOK_AFTER
     }
 
     /// Whether the last look says that another one may find something before the loop has gone to sleep and come back. It

@@ -40,12 +40,12 @@ pub trait Reactor: Send + Sync {
         cx: &mut std::task::Context<'_>,
         look: bool,
     ) -> PyResult<bool>;
-    /// Whether there are connections, which are looked at between two polls as well.
+    /// Whether there are connections, which may be looked at once more before the loop sleeps.
     fn has_connections(&self, py: Python<'_>) -> bool;
     /// Whether any descriptor of the program's is watched.
     fn is_watching(&self, py: Python<'_>) -> bool;
-    /// Whether it is time to look at the descriptors between two polls: a turn that began some microseconds after the last
-    /// look sees what has arrived since, as each of asyncio's turns does.
+    /// Whether there are descriptors and it is time to look at them between two polls: a turn that began some microseconds
+    /// after the last look sees what has arrived since, as each of asyncio's turns does.
     fn is_look_due(&self, py: Python<'_>) -> bool;
     /// As `poll_ready`, without asking the driver. True: look again in the next turn.
     ///

@@ -185,7 +185,7 @@ impl Turns {
                 state.traced_until.set(py, 0);
                 // Those that waited for descriptors.
                 self.take_messages(py, state);
-            } else if self.has_connections {
+            } else {
                 look_again = self.look_between_polls(py, state, |reactor| reactor.is_look_due(py))?;
             }
             let due = state.timers.with(py, |timers| !timers.is_empty()) && fire_timers(event_loop, state)?;
