@@ -154,9 +154,9 @@ def ratio(row: dict[str, Series], loop: str) -> float | None:
     return median(rate / base for rate, base in pairs) if pairs else None
 
 
-def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
-    """Rows of text, the first one the heading."""
-    rows = [["operations a second", *loops, "target", ""]]
+def table(results: Results, loops: Sequence[str], targets: bool = True) -> list[list[str]]:
+    """Rows of text, the first one the heading; `targets`: with what pyloop is to reach."""
+    rows = [["operations a second", *loops, *(["target", ""] if targets else [])]]
     for name, row in results.items():
         cells = []
         for loop in loops:
@@ -168,7 +168,8 @@ def table(results: Results, loops: Sequence[str]) -> list[list[str]]:
             cells.append(rate_text(median(row[loop].rates)) + shown)
         target, reached = WORKLOADS[name].target, ratio(row, "pyloop")
         verdict = "" if target is None or reached is None else "met" if reached >= target else "BELOW"
-        rows.append([WORKLOADS[name].title, *cells, f"{target:g}x" if target else "", verdict])
+        row_targets = [f"{target:g}x" if target else "", verdict] if targets else []
+        rows.append([WORKLOADS[name].title, *cells, *row_targets])
     return rows
 
 
@@ -223,7 +224,7 @@ def main() -> None:
     ]
     print("; ".join(words))
     print()
-    print(text(table(results, loops), options.markdown))
+    print(text(table(results, loops, targets=not options.markdown), options.markdown))
     words = [
         f"{s.loop} left out of {s.name}: {s.why}" for row in results.values() for s in row.values() if s.why
     ]

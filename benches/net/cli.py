@@ -107,7 +107,7 @@ def main() -> None:
     words += [f"medians of {options.rounds} round{'s'[: options.rounds > 1]} of {options.seconds:g} s"]
     print("; ".join(words))
     print()
-    print(text(cost_table(results, ROWS, loops), options.markdown))
+    print(text(cost_table(results, ROWS, loops, aims=not options.markdown), options.markdown))
     print()
     print(text(pace_table(results, ROWS, loops), options.markdown))
     for line in left_out(results):

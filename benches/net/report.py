@@ -86,13 +86,17 @@ def pace_cell(row: dict[str, Series], loop: str) -> str:
     return rate_text(rate).strip() + times
 
 
-def cost_table(results: Results, rows: dict[str, Row], loops: Sequence[str]) -> list[list[str]]:
-    """Rows of text, the first one the heading: what a message costs."""
-    table = [["us of processor time a message", *loops, "aim"]]
+def cost_table(
+    results: Results, rows: dict[str, Row], loops: Sequence[str], aims: bool = True
+) -> list[list[str]]:
+    """Rows of text, the first one the heading: what a message costs; `aims`: and what it is to."""
+    table = [["us of processor time a message", *loops, *(["aim"] if aims else [])]]
     for name, row in results.items():
         aim = rows[name].aim
         cells = [cost_cell(row, loop) for loop in loops]
-        table.append([rows[name].title, *cells, "" if aim is None else f"{aim:.2f}x"])
+        if aims:
+            cells.append("" if aim is None else f"{aim:.2f}x")
+        table.append([rows[name].title, *cells])
     return table
 
 
