@@ -3,16 +3,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use futures::task::AtomicWaker;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::callback_waker;
-use crate::py::call::Object;
+use super::link::NativeLoop;
+use super::threadsafe;
+use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
+use crate::py::refs::WeakRef;
+use crate::rt::wakes::Woken;
+
+/// The name of the keyword of `call_soon`.
+static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
 type Callbacks = Vec<(Py<PyAny>, Py<PyAny>)>;
 
@@ -40,8 +48,13 @@ impl ForeignWaiters {
     pub fn wait(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let waiting = Waiting { event_loop: event_loop.clone().unbind(), future: None, callbacks: Callbacks::new() };
         drop(self.waiting.replace(py, Some(waiting)));
-        let call = Bound::new(py, FireCall(Arc::clone(self)))?;
-        self.target.register(&callback_waker(event_loop, call.into_any()));
+        let waiters = Arc::clone(self);
+        let waker = match NativeLoop::of(event_loop) {
+            Some(_) => callback_waker(event_loop, Bound::new(py, FireCall(waiters))?.into_any()),
+            // No object is made for a call in Python.
+            None => Waker::from(Arc::new(Fire { event_loop: WeakRef::of(event_loop), waiters })),
+        };
+        self.target.register(&waker);
         if self.woken.load(Ordering::SeqCst) {
             self.target.wake();
         }
@@ -118,18 +131,45 @@ impl ForeignWaiters {
     pub fn fire(&self, py: Python<'_>) -> PyResult<()> {
         drop(self.target.take());
         let Some(waiting) = self.waiting.take(py) else { return Ok(()) };
-        let event_loop = waiting.event_loop.bind(py);
+        let (Some(future), event_loop) = (waiting.future, waiting.event_loop.bind(py)) else { return Ok(()) };
+        let (name, future) = (pyo3::intern!(py, "call_soon"), future.bind(py));
+        let keyword =
+            CONTEXT.get_or_try_init(py, || PyTuple::new(py, [pyo3::intern!(py, "context")]).map(Bound::unbind))?;
         for (callable, context) in waiting.callbacks {
-            let keywords = PyDict::new(py);
-            keywords.set_item(pyo3::intern!(py, "context"), context)?;
-            let args = (callable, &waiting.future);
-            event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords)?;
+            let args = [callable.bind(py), future];
+            call::call_method_with_keyword(event_loop, name, args, keyword.bind(py), context.bind(py))?;
         }
         Ok(())
     }
 }
 
-/// What the loop is asked to call.
+/// What has a loop that is not ours call the callbacks.
+struct Fire {
+    event_loop: WeakRef,
+    waiters: Arc<ForeignWaiters>,
+}
+
+impl Woken for Fire {
+    fn event_loop(&self) -> &WeakRef {
+        &self.event_loop
+    }
+
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        self.waiters.fire(py)
+    }
+}
+
+impl Wake for Fire {
+    fn wake(self: Arc<Self>) {
+        threadsafe::send(self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        threadsafe::send(Arc::<Self>::clone(self));
+    }
+}
+
+/// What a loop of ours is asked to call.
 #[pyclass(frozen, module = "pyloop._native")]
 struct FireCall(Arc<ForeignWaiters>);
 

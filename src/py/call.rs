@@ -352,19 +352,24 @@ pub fn call_two<'py>(
     }
 }
 
-/// `object.name(arg, <keyword>=value)`; `keyword` is a tuple of one interned string.
-pub fn call_method_with_keyword<'py>(
+/// `object.name(*args, <keyword>=value)`, of one or two `args`; `keyword` is a tuple of one interned string.
+pub fn call_method_with_keyword<'py, const N: usize>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
-    arg: &Bound<'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
     keyword: &Bound<'py, PyTuple>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let args = [object.as_ptr(), arg.as_ptr(), value.as_ptr()];
-    // SAFETY: the Bounds hold what is in `args` for the call, and the GIL: the receiver, one positional argument, and
-    // one value for the one name in `keyword`. CPython answers with a new reference, or with NULL and an exception.
+    const { assert!(N == 1 || N == 2) };
+    // What is not filled is not looked at.
+    let mut all = [object.as_ptr(); 4];
+    for (place, object) in all[1..].iter_mut().zip(args.into_iter().chain([value])) {
+        *place = object.as_ptr();
+    }
+    // SAFETY: the Bounds hold what is in `all` for the call, and the GIL: the receiver, `N` positional arguments, and one
+    // value for the one name in `keyword`. CPython answers with a new reference, or with NULL and an exception.
     unsafe {
-        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), args.as_ptr(), 2, keyword.as_ptr());
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), all.as_ptr(), 1 + N, keyword.as_ptr());
         owned(object.py(), result)
     }
 }

@@ -562,7 +562,7 @@ fn wait_for_other(
     });
     let context = this.context(py)?;
     let name = pyo3::intern!(py, "add_done_callback");
-    call::call_method_with_keyword(&yielded, name, &wakeup, names.context_keyword.bind(py), &context)?;
+    call::call_method_with_keyword(&yielded, name, [&wakeup], names.context_keyword.bind(py), &context)?;
     if must_cancel {
         let message = task.as_super().get().state.with(py, |state| state.cancel_message(py));
         if cancel_any(&yielded, message)? {
