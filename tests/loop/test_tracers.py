@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.loops import Loop, LoopFactory, Run, new_loop
-from support.process import output
+from support.process import forked, output
 from support.tracers import NAMES, WHERE, Seen, class_of_loops, label, nothing, noting, traced
 
 # --- what programs do ---
@@ -175,6 +175,7 @@ def seen_by(
     ("where", "names"), WAYS, ids=lambda each: each if isinstance(each, str) else "+".join(each)
 )
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.__name__)
+@forked
 def test_a_tracer_sees_what_it_sees_on_asyncio(
     pyloop_factory: LoopFactory,
     where: str,
