@@ -1,5 +1,8 @@
 //! asyncio's scheduling: `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`.
 
+use std::thread;
+use std::time::Duration;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -71,6 +74,11 @@ pub fn call_soon_in<'py>(state: &Bound<'py, LoopState>, lane: Lane, parts: Parts
 /// To do so for each would cost as much as the call.
 const CROWD: usize = 256;
 
+/// How long it is away then: until the loop's thread, if it waits for the GIL, has been woken. A thread that comes back
+/// sooner finds the GIL free still, and CPython's 5 ms, after which one who waits asks for it, begin anew for the loop:
+/// with two cores a turn took more than a second.
+const AWAY: Duration = Duration::from_micros(20);
+
 #[inline]
 pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py>) -> PyResult<Bound<'py, Handle>> {
     state.get().check_closed()?;
@@ -89,7 +97,7 @@ pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py
 #[cold]
 fn give_way(state: &Bound<'_, LoopState>) {
     if !state.get().shared.runs_here() {
-        state.py().detach(std::thread::yield_now);
+        state.py().detach(|| thread::sleep(AWAY));
     }
 }
 

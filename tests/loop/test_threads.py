@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -189,6 +191,35 @@ def test_call_soon_threadsafe_of_a_closed_loop_fails(loop: Loop) -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         in_thread(lambda: loop.call_soon_threadsafe(int))
+
+
+def test_a_turn_ends_while_a_thread_does_nothing_but_call(loop_factory: LoopFactory) -> None:
+    # CPython lets a thread have the GIL after 5 ms, if nobody gives it up and takes it back meanwhile.
+    beside = []
+    for _ in range(5):
+        loop = loop_factory()
+        called = itertools.count()
+        started = threading.Event()
+
+        def other(
+            loop: Loop = loop, called: Iterator[int] = called, started: threading.Event = started
+        ) -> None:
+            with contextlib.suppress(RuntimeError):
+                while True:
+                    loop.call_soon_threadsafe(int)
+                    next(called)
+                    started.set()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        started.wait()
+        before = next(called)
+        turn(loop)
+        beside.append(next(called) - before)
+        loop.close()
+        thread.join()
+    # Hundreds of thousands, and seconds, when the loop waits in vain.
+    assert max(beside) < 100_000
 
 
 def test_threads_that_call_while_the_loop_closes_get_an_error_or_nothing(loop_factory: LoopFactory) -> None:
