@@ -58,7 +58,7 @@ def complete(
     pool: Pool,
     progress: Callable[[ClassId, ClassResult], None],
 ) -> Run:
-    """The baseline of ``classes``: what is not known yet is run and stored.
+    """The baseline of these tests: what is not known yet is run and stored.
 
     A test that failed is run once more, by itself: the baseline says what stock asyncio can pass here, and a
     machine that was busy at that moment must not take a test out of the measure.
@@ -72,6 +72,9 @@ def complete(
     second = pool.run({c: names for c, names in again.items() if names}, {}, progress)
     for class_id, result in second.items():
         fresh[class_id].tests |= {name: result.tests[name] for name in result.names(Outcome.PASSED)}
+    for class_id, result in fresh.items():
+        if class_id in known:
+            result.tests = known[class_id].tests | result.tests
     if fresh:
         store(fresh)
     return known | fresh

@@ -105,6 +105,18 @@ def add_not_run(run: Run, wanted: Mapping[ClassId, list[str]]) -> None:
             known.setdefault(test, TestResult(Outcome.FAILED, detail="not run: it would wait for ever"))
 
 
+def not_passed(run: Run) -> dict[ClassId, list[str]]:
+    """The tests that failed or were skipped; all of a class in which a fixture broke."""
+    found: dict[ClassId, list[str]] = {}
+    for class_id, result in run.items():
+        names = result.names(Outcome.FAILED, Outcome.SKIPPED)
+        if any(map(is_fixture, names)):
+            names = [name for name in result.tests if not is_fixture(name)]
+        if names:
+            found[class_id] = names
+    return found
+
+
 def from_records(records: Iterable[Mapping[str, Any]], expected: Iterable[str], accident: str) -> ClassResult:
     """Builds a class's result out of its worker's records.
 

@@ -14,7 +14,7 @@ _DETAIL_LINES = 25
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of the tests that stock asyncio passes. Names are ``module.Class.test``."""
+    """What became of the tests, and of what stock asyncio skips or fails. Names are ``module.Class.test``."""
 
     passed: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -24,29 +24,27 @@ class Verdict:
 
 
 def judge(run: Run, baseline: Run, expectations: Expectations) -> Verdict:
-    """Holds ``run`` to ``baseline``.
+    """Holds what did not pass in ``run`` to ``baseline``.
 
     A skip of what stock asyncio passes is a failure; so is a broken fixture or end of the interpreter that
-    stock asyncio does not have. What stock asyncio skips or fails is not judged.
+    stock asyncio does not have. What stock asyncio skips or fails, too, is not judged.
     """
     verdict = Verdict()
     for class_id, result in run.items():
-        stock = baseline[class_id]
         for name, test in result.tests.items():
             full = f"{class_id}.{name}"
-            measure = stock.tests.get(name)
-            if is_fixture(name):
-                if measure is None:
-                    verdict.failed[full] = test.detail
-                continue
-            if measure is None or measure.outcome is not Outcome.PASSED:
-                verdict.skipped[full] = f"stock asyncio: {measure.outcome if measure else 'unknown'}"
-                continue
             reason = expectations.reason(full)
             if test.outcome is Outcome.PASSED:
                 verdict.passed.append(full)
                 if reason is not None:
                     verdict.stale.append(full)
+                continue
+            measure = baseline[class_id].tests.get(name)
+            if is_fixture(name):
+                if measure is None:
+                    verdict.failed[full] = test.detail
+            elif measure is None or measure.outcome is not Outcome.PASSED:
+                verdict.skipped[full] = f"stock asyncio: {measure.outcome if measure else 'unknown'}"
             elif reason is not None:
                 verdict.excepted[full] = reason
             else:
