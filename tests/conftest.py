@@ -14,11 +14,14 @@ import faulthandler
 import gc
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -115,10 +118,9 @@ class _patience:
     def __enter__(self) -> None:
         self._handler = signal.signal(signal.SIGALRM, self._hung)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
-        watch_for_a_stuck_process()
+        watch.renew()
 
     def __exit__(self, *_: object) -> None:
-        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
 
@@ -126,9 +128,41 @@ class _patience:
         raise Hung(f"the test was still running after {PATIENCE} s")
 
 
-def watch_for_a_stuck_process() -> None:
-    """Again after each failure, when pytest calls it off."""
-    faulthandler.dump_traceback_later(3 * PATIENCE, exit=True, file=_stderr)
+class _Watch:
+    """Ends a process that is stuck, two to three times PATIENCE after a test began.
+
+    It is a thread, and not made for each test: that took a twentieth of the time of all tests.
+    """
+
+    def __init__(self) -> None:
+        self._began = -math.inf
+
+    def begin(self) -> None:
+        """Again after each failure, when pytest calls it off."""
+        faulthandler.dump_traceback_later(3 * PATIENCE, exit=True, file=_stderr)
+        self._began = time.monotonic()
+
+    def renew(self) -> None:
+        if time.monotonic() - self._began > PATIENCE:
+            self.begin()
+
+    def end(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._began = -math.inf
+
+
+watch = _Watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    if fixturedef.scope != "function":
+        watch.end()  # it may take long: it builds something, or starts a server
+    return (yield)
+
+
+def pytest_sessionfinish() -> None:
+    watch.end()
 
 
 @pytest.fixture
@@ -213,7 +247,7 @@ def _watched(factory: LoopFactory, guard: Guard) -> LoopFactory:
 def _lent(factory: Callable[[], Loop]) -> Iterator[Loop]:
     loop = factory()
     yield loop
-    watch_for_a_stuck_process()
+    watch.begin()
     left: list[str] = []
     if not loop.is_closed():
         try:

@@ -9,6 +9,7 @@ these. It needs nothing else of the package: pyloop's tests take it where pyloop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -27,13 +28,11 @@ def descriptors() -> dict[int, str]:
     for name in os.listdir("/dev/fd"):
         fd = int(name)
         try:
-            os.fstat(fd)
-        except OSError:  # the one that listed the directory
-            continue
-        try:
             found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            found[fd] = "?"
+        except OSError:  # there is no such folder, or it is the descriptor that listed the other one
+            with contextlib.suppress(OSError):
+                os.fstat(fd)
+                found[fd] = "?"
     return found
 
 
@@ -47,9 +46,9 @@ PATIENCE = 2.0
 def settled_descriptors(before: dict[int, str], patience: float = PATIENCE) -> dict[int, str]:
     """As `descriptors`, but lets a thread that wakes a loop as it closes let go of what it wakes."""
     end = time.monotonic() + patience
-    while not descriptors().keys() <= before.keys() and time.monotonic() < end:
+    while not (now := descriptors()).keys() <= before.keys() and time.monotonic() < end:
         os.sched_yield()
-    return descriptors()
+    return now
 
 
 def kernel_threads() -> int:
@@ -78,9 +77,9 @@ def _names() -> list[str]:
 def settled_kernel_threads(most: int, patience: float = PATIENCE) -> int:
     """As `kernel_threads`, but lets threads that were told to end do so: the kernel tells nobody when."""
     end = time.monotonic() + patience
-    while (kernel_threads() > most or POOL in _names()) and time.monotonic() < end:
+    while (len(names := _names()) > most or POOL in names) and time.monotonic() < end:
         os.sched_yield()
-    return kernel_threads()
+    return len(names)
 
 
 def leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
@@ -125,19 +124,19 @@ class Resources:
 
     def new_descriptors(self) -> list[str]:
         """Those that are open now and were not then, a line for each."""
-        now = settled_descriptors(self._descriptors, self._patience)
-        return [
-            f"descriptor {fd} was left open: {now[fd]}"
-            for fd in sorted(now.keys() - self._descriptors.keys())
+        return self._new(settled_descriptors(self._descriptors, self._patience))
+
+    def changed_descriptors(self) -> list[str]:
+        """Those that are open now and were not then, and those that were and are not, a line for each."""
+        now, before = settled_descriptors(self._descriptors, self._patience), self._descriptors
+        return self._new(now) + [
+            f"descriptor {fd} was closed, which the test did not open: {before[fd]}"
+            for fd in sorted(before.keys() - now.keys())
         ]
 
-    def lost_descriptors(self) -> list[str]:
-        """Those that were open then and are not now, a line for each."""
-        before = self._descriptors
-        return [
-            f"descriptor {fd} was closed, which the test did not open: {before[fd]}"
-            for fd in sorted(before.keys() - descriptors().keys())
-        ]
+    def _new(self, now: dict[int, str]) -> list[str]:
+        new = sorted(now.keys() - self._descriptors.keys())
+        return [f"descriptor {fd} was left open: {now[fd]}" for fd in new]
 
     def new_threads(self) -> list[str]:
         """Those that run now and did not then, a line for each; those that Python does not know, in one."""
@@ -203,7 +202,7 @@ class Guard:
         self.records.clear()
         gc.collect()
         threads = self._resources.new_threads()
-        found += self._resources.new_descriptors() + self._resources.lost_descriptors() + threads
+        found += self._resources.changed_descriptors() + threads
         if (origins := sys.get_coroutine_origin_tracking_depth()) != self._origins:
             sys.set_coroutine_origin_tracking_depth(self._origins)
             found.append(f"coroutines keep {origins} lines of where they were made, not {self._origins}")
