@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -316,7 +317,10 @@ def test_a_forked_child_leaves_the_file_to_its_parent(
     with pyloop.trace(path) as trace:
         pyloop_loop.call_soon(plain_callback)
         turn(pyloop_loop)
-        if (child := os.fork()) == 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads
+            child = os.fork()
+        if child == 0:
             try:
                 trace.__exit__(None, None, None)
             finally:
