@@ -49,10 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     global _stderr
     _stderr = os.dup(2)  # pytest points 2 at a file while a test runs
     config.add_cleanup(lambda: os.close(_stderr))
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # as a shell has it for what it starts in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell has these ignored in what it starts in the background, and nohup: tests wait for them.
+    for number in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     config.addinivalue_line("markers", "since(major, minor): not selected on Pythons older than this")
     config.addinivalue_line("markers", "before(major, minor): not selected from this Python on")
     config.addinivalue_line("markers", "acceleration(name): about one that PYLOOP_ACCEL can switch off")

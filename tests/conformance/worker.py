@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import json
+import signal
 import sys
 import time
 import unittest
@@ -130,6 +131,9 @@ def main(argument: str) -> None:
     """The body of a worker; see ``pool`` for what it is told."""
     order = json.loads(argument)
     sys.argv[1:] = []
+    # A shell has it ignored in what it starts in the background: tests that raise it would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if order["limit"]:
         faulthandler.dump_traceback_later(order["limit"], exit=True)
     candidate = replace.load(order["loop"])
