@@ -7,6 +7,7 @@ import collections.abc
 import gc
 import inspect
 import threading
+import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -77,6 +78,14 @@ def test_it_is_a_coroutine_to_inspect(make: Callable[[], Any]) -> None:
     awaitable.close()
     assert inspect.getcoroutinestate(awaitable) == inspect.CORO_CLOSED
     assert awaitable.cr_frame is None
+
+
+@each_maker
+def test_it_has_what_a_coroutine_of_this_python_has(make: Callable[[], Any]) -> None:
+    awaitable = make()
+    public = {name for name in dir(types.CoroutineType) if not name.startswith("__")}
+    assert public <= set(dir(awaitable))
+    awaitable.close()
 
 
 @each_maker

@@ -84,6 +84,8 @@ def test_it_is_a_coroutine_to_who_asks(run: Run, what: str) -> None:
             assert [kind(coroutine) for kind in kinds] == [True, False, True]
             assert coroutine.__name__ == what and coroutine.__qualname__ == f"StreamReader.{what}"
             assert coroutine.cr_code.co_name in (what, f"StreamReader.{what}")
+            public = {name for name in dir(types.CoroutineType) if not name.startswith("__")}
+            assert public <= set(dir(coroutine))
             assert repr(coroutine).startswith(f"<coroutine object StreamReader.{what} at 0x")
             assert inspect.getcoroutinestate(coroutine) == "CORO_CREATED"
             task = asyncio.create_task(coroutine)

@@ -364,6 +364,17 @@ impl StreamCall {
         self.state.with(py, |state| matches!(state.stage, Stage::Waiting(_) | Stage::Elsewhere(_)))
     }
 
+    /// What `inspect.getcoroutinestate` gives, from CPython 3.15 on.
+    #[getter]
+    fn cr_state(&self, py: Python<'_>) -> &'static str {
+        self.state.with(py, |state| match state.stage {
+            Stage::Created => "CORO_CREATED",
+            Stage::Running => "CORO_RUNNING",
+            Stage::Waiting(_) | Stage::Elsewhere(_) => "CORO_SUSPENDED",
+            Stage::Over => "CORO_CLOSED",
+        })
+    }
+
     /// A frame with its name and nothing else, until it has ended.
     #[getter]
     fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
