@@ -207,7 +207,7 @@ pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("_TLS_SLOTS", io::stream::tls::slots(py)?)?;
     module.add_function(wrap_pyfunction!(sched::trace::_trace_begin, module)?)?;
     module.add_function(wrap_pyfunction!(sched::trace::_trace_end, module)?)?;
-    module.add_function(wrap_pyfunction!(accel::accelerations, module)?)?;
+    module.add_function(wrap_pyfunction!(accel::_accelerations, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_acceleration_is_wanted, module)?)?;
     module.add_function(wrap_pyfunction!(accel::_settle_acceleration, module)?)?;
     module.add_submodule(&prims::testing::module(py)?)?;

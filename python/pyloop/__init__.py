@@ -29,19 +29,22 @@ From a shell: `python -m pyloop program.py`, `uvicorn --loop pyloop:new_event_lo
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pyloop import _native as _native
-from pyloop._include import get_include
+from pyloop._accel import accelerations
 from pyloop._loop import EventLoop, new_event_loop
-from pyloop._native import Future, RustFuture, Task, __version__, accelerations, sleep
-from pyloop._policy import install
+from pyloop._native import Future, RustFuture, Task, __version__, sleep
 from pyloop._run import HIGH, LOW, NORMAL, Priority, run
-from pyloop._run_in_thread import run_in_thread
-from pyloop._trace import trace
-from pyloop._watchdog import SlowCallback, watchdog
 
 if TYPE_CHECKING:
+    from pyloop._include import get_include
+    from pyloop._policy import EventLoopPolicy, install
+    from pyloop._run_in_thread import run_in_thread
+    from pyloop._trace import trace
+    from pyloop._watchdog import SlowCallback, watchdog
     from pyloop.window import dump, open_window
 
 __all__ = [
@@ -69,19 +72,31 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Few programs look into themselves: the others do not pay for the import.
-    if name in ("dump", "open_window"):
-        from pyloop import window
+# What few programs use is imported when it is asked for.
+_LATE = {
+    "SlowCallback": "pyloop._watchdog",
+    "dump": "pyloop.window",
+    "get_include": "pyloop._include",
+    "install": "pyloop._policy",
+    "open_window": "pyloop.window",
+    "run_in_thread": "pyloop._run_in_thread",
+    "trace": "pyloop._trace",
+    "watchdog": "pyloop._watchdog",
+}
 
-        return getattr(window, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-try:
-    from pyloop._policy import EventLoopPolicy
-
+if sys.version_info < (3, 16):  # which has no policies
     __all__ += ["EventLoopPolicy"]
-except ImportError:
-    # Python 3.16 has no policies.
-    pass
+    _LATE["EventLoopPolicy"] = "pyloop._policy"
+
+
+if not TYPE_CHECKING:  # for a type checker, a module that has it has every name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -1,7 +1,8 @@
 """The accelerations of the Python half: what leans on asyncio's insides for speed.
 
 `docs/accelerations.md` has a row for each, `src/accel` has those of the native half. Each is tried once, when
-this module is imported; one that fails or is switched off (`PYLOOP_ACCEL`) leaves the plain path.
+this module is imported (`tls`: at the first encrypted connection); one that fails or is switched off
+(`PYLOOP_ACCEL`) leaves the plain path.
 """
 
 from __future__ import annotations
@@ -27,8 +28,18 @@ def _settle(name: str, probe: Callable[[], str | None]) -> bool:
             why = probe()
         except Exception as exc:
             why = f"{type(exc).__name__}: {exc}"
-    _native._settle_acceleration(name, why)
-    return _native.accelerations()[name] == "on"
+    return _native._settle_acceleration(name, why)
+
+
+def accelerations() -> dict[str, str]:
+    """What came of each acceleration: `{name: "on"}` or `{name: "off: <why>"}`, as documented.
+
+    `PYLOOP_ACCEL` in the environment switches them off before pyloop is imported: `none`, or `-name,-name`.
+    """
+    from pyloop import _tls
+
+    _tls.is_native()
+    return _native._accelerations()
 
 
 # --- task_register: asyncio's register of third-party tasks shows our loops' lists ---

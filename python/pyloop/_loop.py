@@ -13,7 +13,7 @@ import sys
 import weakref
 from asyncio import base_events
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pyloop import _accel, _compat, _forks, _native
 from pyloop._datagrams import Datagrams
@@ -27,25 +27,25 @@ from pyloop._transports import Transports
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
+    from typing import Protocol
 
     from pyloop.window import TaskInfo
+
+    class Observer(Protocol):
+        """Who is told of each loop of this process (`pyloop.testing_plugin`)."""
+
+        def made(self, loop: EventLoop, /) -> None:
+            """It has just been made."""
+
+        def runs(self, loop: EventLoop, /) -> None:
+            """A run is about to begin."""
+
+        def closes(self, loop: EventLoop, /) -> None:
+            """It is about to be closed."""
 
 
 #: Whether who starts the process wants to look into it (`pyloop.open_window`).
 _WINDOW = os.environ.get("PYLOOP_WINDOW", "") not in ("", "0")
-
-
-class Observer(Protocol):
-    """Who is told of each loop of this process (`pyloop.testing_plugin`)."""
-
-    def made(self, loop: EventLoop, /) -> None:
-        """It has just been made."""
-
-    def runs(self, loop: EventLoop, /) -> None:
-        """A run is about to begin."""
-
-    def closes(self, loop: EventLoop, /) -> None:
-        """It is about to be closed."""
 
 
 #: None, in all but test suites.

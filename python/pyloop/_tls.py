@@ -90,7 +90,7 @@ def _is_plain(ssl_object: Any) -> bool:
 
 def _tls() -> str | None:
     """Find out where the connections and the slots are; why it cannot be relied on."""
-    others = _native.accelerations()
+    others = _native._accelerations()
     if others["direct_calls"] != "on" or others["methods"] != "on":
         return "it needs methods and direct_calls"
     if not _compat.tls_is_asyncios():
@@ -99,7 +99,9 @@ def _tls() -> str | None:
     if path is None:
         return "the ssl module is not loaded from a file"
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # a name would need the codec `idna`: one more import
+    client = context.wrap_bio(incoming, outgoing)
     _native._probe_tls(path, client, incoming, outgoing)
     protocol, transport = SSLProtocol.__new__(SSLProtocol), SSLTransport.__new__(SSLTransport)
     transport._closed = True
@@ -109,7 +111,21 @@ def _tls() -> str | None:
     return None
 
 
-_TLS = _accel._settle("tls", _tls)
+#: Whether records are read and written natively. None: nobody has asked.
+_on: bool | None = None
+
+
+def is_native() -> bool:
+    """Whether records are read and written natively, which is tried at the first call.
+
+    OpenSSL takes 3 ms for the first context of a process, and few programs have encrypted connections.
+    """
+    global _on
+    if _on is None:
+        # Another thread that asks meanwhile takes the plain path for its connection: nobody waits for a lock.
+        _on = False
+        _on = _accel._settle("tls", _tls)
+    return _on
 
 
 def _start_tls() -> Any:
@@ -161,7 +177,7 @@ class TlsConnections(LoopPart):
     def _make_tls_protocol(self, *args: Any, **kwargs: Any) -> Any:
         """asyncio's `SSLProtocol` between a transport and a protocol, or what stands in its place."""
         current = _compat.current_ssl_protocol()
-        ours = SSLProtocol if _TLS else _InOneContext
+        ours = SSLProtocol if is_native() else _InOneContext
         cls = ours if current is _compat.SSLProtocol else current
         return cls(self, *args, **kwargs)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +23,11 @@ DIST = ROOT / "dist"
 CRATES = ("pyloop-macros", "pyloop")
 # The oldest C library that a wheel is built for, where zig is there to link with it (`ziglang` of PyPI).
 MANYLINUX = "manylinux2014"
+# What `import pyloop` may cost after `import asyncio`, in seconds: the least of so many processes.
+IMPORT_COST, IMPORTS = 0.010, 20
+IMPORT = (
+    "import asyncio, time; start = time.perf_counter(); import pyloop; print(time.perf_counter() - start)"
+)
 
 
 def release(run: Run, found: list[Python]) -> int:
@@ -102,9 +109,23 @@ def _try(run: Run, py: Python, name: str, what: list[str], version: str) -> None
         if not run.step(f"{name}: install", [python, "-m", "pip", "install", "-q", *what]):
             return
         run.step(f"{name}: run", [python, "-W", "error", ROOT / "examples" / "quickstart.py"])
+        _try_import(run, name, python, folder)
         told = subprocess.run([python, "-m", "pyloop", "-V"], capture_output=True, text=True, cwd=folder)
         if told.stdout.split(",")[0] != f"pyloop {version}":
             run.missed([f"{name}: version"], f"is {told.stdout.strip() or told.stderr[-200:]!r}")
+
+
+def _try_import(run: Run, name: str, python: Path, folder: str) -> None:
+    """A program that uses asyncio must not wait for pyloop before it begins."""
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
+    costs = []
+    for _ in range(IMPORTS):
+        ran = subprocess.run(
+            [python, "-c", IMPORT], capture_output=True, text=True, cwd=folder, env=environment
+        )
+        costs.append(float(ran.stdout) if not ran.returncode else math.inf)
+    note = f"{min(costs) * 1e3:.1f} ms after asyncio's, {IMPORT_COST * 1e3:.0f} at most"
+    run.results.append(Result(f"{name}: import", ok=min(costs) <= IMPORT_COST, note=note))
 
 
 def said(version: str) -> str:

@@ -3,7 +3,7 @@
 //!
 //! An acceleration leans on something that no document promises. So each has a **probe**, which tries it on objects
 //! that nobody else has, and a **plain path**, which does the same by public means. `settle` runs the probes once, when
-//! the module is made, in the order of its body. A probe that fails means slower, never an import that fails.
+//! the module is made, in the order of its body; `tls` is tried at the first encrypted connection. A probe that fails means slower, never an import that fails.
 //! `PYLOOP_ACCEL=none` switches all of them off, `PYLOOP_ACCEL=-pool,-collector` those two; `pyloop.accelerations()`
 //! tells what came of it.
 //!
@@ -33,6 +33,8 @@ mod switch;
 #[cfg(feature = "loop")]
 pub mod tls;
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -51,6 +53,12 @@ struct Asked {
 
 impl Asked {
     const VARIABLE: &str = "PYLOOP_ACCEL";
+
+    /// What it asked for when somebody first wanted to know: what comes late goes by the same.
+    fn once() -> &'static Self {
+        static ASKED: OnceLock<Asked> = OnceLock::new();
+        ASKED.get_or_init(Self::read)
+    }
 
     fn read() -> Self {
         let value = std::env::var_os(Self::VARIABLE).unwrap_or_default();
@@ -155,8 +163,7 @@ static FUNCTION_CALLS: Acceleration = Acceleration::new("function_calls");
 #[cfg(not(feature = "loop"))]
 static PROCESSOR_CLOCK: Acceleration = Acceleration::new("processor_clock");
 
-/// Try each acceleration, once a process. The ones of Python's side follow when `pyloop._accel` is imported
-/// (`settle_by_name`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
+/// Try each acceleration, once a process. The ones of the Python half follow (`_settle_acceleration`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
 ///
 /// # Errors
 /// The RuntimeWarning about an unknown name in PYLOOP_ACCEL, where warnings are errors.
@@ -165,7 +172,7 @@ pub fn settle(py: Python<'_>) -> PyResult<()> {
     if SETTLED.set(py, ()).is_err() {
         return Ok(());
     }
-    let asked = Asked::read();
+    let asked = Asked::once();
     let refused = |known: &Acceleration| asked.refuses(known.name);
     layout::LAYOUT.settle(py, refused(&layout::LAYOUT), || layout::probe(py));
     // It writes instances where `layout` has found their values to be.
@@ -210,36 +217,37 @@ fn install_late<T: pool::Pooled>(py: Python<'_>) {
     pool::install::<T>(py);
 }
 
-/// `pyloop._accel` has tried one of its own: None, or why not.
+/// The Python half has tried one of its own: None, or why not. Whether it is on.
 #[cfg(feature = "loop")]
 #[pyfunction]
 #[pyo3(signature = (name, why))]
-pub fn _settle_acceleration(py: Python<'_>, name: &str, why: Option<String>) {
-    if let Some(known) = ALL.iter().find(|known| known.name == name) {
-        known.settle(py, Asked::read().refuses(name), || why.map_or(Ok(()), |why| Err(why.into())));
-    }
+pub fn _settle_acceleration(py: Python<'_>, name: &str, why: Option<String>) -> bool {
+    let known = ALL.iter().find(|known| known.name == name);
+    known.is_some_and(|known| {
+        known.settle(py, Asked::once().refuses(name), || why.map_or(Ok(()), |why| Err(why.into())));
+        known.is_on()
+    })
 }
 
 /// Whether PYLOOP_ACCEL leaves an acceleration on.
 #[cfg(feature = "loop")]
 #[pyfunction]
 pub fn _acceleration_is_wanted(name: &str) -> bool {
-    !Asked::read().refuses(name)
+    !Asked::once().refuses(name)
 }
 
-/// How many accelerations are on, and how many are off.
+/// How many accelerations are on, and how many are off. One that has not been tried yet is neither.
 #[cfg(feature = "loop")]
-pub fn count() -> (usize, usize) {
+pub fn count(py: Python<'_>) -> (usize, usize) {
     let on = ALL.iter().filter(|known| known.is_on()).count();
-    (on, ALL.len() - on)
+    let off = ALL.iter().filter(|known| known.is_off(py)).count();
+    (on, off)
 }
 
-/// What came of each acceleration: `{name: "on"}` or `{name: "off: <why>"}`, in the order in which they were tried.
-///
-/// `PYLOOP_ACCEL` in the environment switches them off before pyloop is imported: `none`, or `-name,-name`.
+/// What came of each acceleration so far; `pyloop.accelerations` has the last one tried before.
 #[cfg(feature = "loop")]
 #[pyfunction]
-pub fn accelerations(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+pub fn _accelerations(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     let all = pyo3::types::PyDict::new(py);
     for known in ALL {
         all.set_item(known.name, known.looks(py))?;

@@ -41,6 +41,12 @@ impl Acceleration {
         self.on.load(Ordering::Relaxed)
     }
 
+    /// It was tried, or not wanted, and is not on.
+    #[cfg(feature = "loop")]
+    pub(super) fn is_off(&self, py: Python<'_>) -> bool {
+        !self.is_on() && self.why.get(py).is_some()
+    }
+
     /// Switch it off for good: what was done so far stays valid.
     #[cold]
     pub fn turn_off(&self, py: Python<'_>, why: Why) {

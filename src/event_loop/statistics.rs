@@ -60,7 +60,7 @@ pub(super) fn of<'py>(py: Python<'py>, state: &LoopState, watch: Option<Arc<Watc
     all.set_item("descriptors", descriptors)?;
     all.set_item("transports", transports)?;
     all.set_item("pooled", pooled(py))?;
-    let (on, off) = accel::count();
+    let (on, off) = accel::count(py);
     all.set_item("accelerations_on", on)?;
     all.set_item("accelerations_off", off)?;
     Ok(all)
