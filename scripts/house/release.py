@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from house.steps import Result, Run
 DIST = ROOT / "dist"
 # The crates that are for others, in the order of their upload.
 CRATES = ("pyloop-macros", "pyloop")
-# The oldest C library that a wheel is built for, where zig is there to link with it (`ziglang` of PyPI).
+# The oldest C library that a wheel is built for: zig, of the packages in release.txt, has it to link with.
 MANYLINUX = "manylinux2014"
 # What `import pyloop` may cost after `import asyncio`, in seconds: the least of so many processes.
 IMPORT_COST, IMPORTS = 0.010, 20
@@ -36,7 +37,8 @@ def release(run: Run, found: list[Python]) -> int:
     run.results += [Result(name, ok=not why, note=why) for name, why in asked_of(ROOT, version)]
     shutil.rmtree(DIST, ignore_errors=True)
     first = found[0]
-    ready = [py.prepare(run, ["build"]) for py in found]
+    zig = sys.platform == "linux"
+    ready = [py.prepare(run, ["build", "release"] if zig and py is first else ["build"]) for py in found]
     if not all(ready):
         return run.summary()
     packages = [word for crate in CRATES for word in ("-p", crate)]
@@ -44,7 +46,7 @@ def release(run: Run, found: list[Python]) -> int:
     doc = rust_env(first)
     doc["RUSTDOCFLAGS"] = f"{doc.get('RUSTDOCFLAGS', '')} -D warnings".strip()
     run.step("cargo doc", ["cargo", "doc", "--locked", "--no-deps", *packages], doc)
-    if run.step("wheels", wheels_command(first, found, has_zig(first)), first.env(), minutes=60):
+    if run.step("wheels", wheels_command(first, found, zig), first.env(), minutes=60):
         for py in found:
             _try_wheel(run, py, version)
         _try_source(run, first, version)
@@ -71,10 +73,6 @@ def asked_of(root: Path, version: str) -> Iterator[tuple[str, str]]:
     yield "changelog", "" if dated else f"CHANGELOG.md has no line `## [{version}] - <date>`"
     yield "urls", "" if "urls" in project else "pyproject.toml has no [project.urls]: where is the project?"
     yield "repository", "" if "repository" in crate else "Cargo.toml has no `repository` in [package]"
-
-
-def has_zig(py: Python) -> bool:
-    return subprocess.run([py.exe, "-c", "import ziglang"], capture_output=True).returncode == 0
 
 
 def wheels_command(first: Python, found: list[Python], zig: bool) -> list[str]:
