@@ -27,10 +27,11 @@ from pyloop._transports import Transports
 
 if TYPE_CHECKING:
     from socket import _GetAddrInfoResult
-    from typing import Protocol
+    from typing import Protocol, type_check_only
 
     from pyloop.window import TaskInfo
 
+    @type_check_only
     class Observer(Protocol):
         """Who is told of each loop of this process (`pyloop.testing_plugin`)."""
 
