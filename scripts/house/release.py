@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -22,8 +21,6 @@ from house.steps import Result, Run
 DIST = ROOT / "dist"
 # The crates that are for others, in the order of their upload.
 CRATES = ("pyloop-macros", "pyloop")
-# The oldest C library that a wheel is built for: zig, of the packages in release.txt, has it to link with.
-MANYLINUX = "manylinux2014"
 # What `import pyloop` may cost after `import asyncio`, in seconds: the least of so many processes.
 IMPORT_COST, IMPORTS = 0.010, 20
 IMPORT = (
@@ -37,8 +34,7 @@ def release(run: Run, found: list[Python]) -> int:
     run.results += [Result(name, ok=not why, note=why) for name, why in asked_of(ROOT, version)]
     shutil.rmtree(DIST, ignore_errors=True)
     first = found[0]
-    zig = sys.platform == "linux"
-    ready = [py.prepare(run, ["build", "release"] if zig and py is first else ["build"]) for py in found]
+    ready = [py.prepare(run, ["build"]) for py in found]
     if not all(ready):
         return run.summary()
     packages = [word for crate in CRATES for word in ("-p", crate)]
@@ -46,7 +42,7 @@ def release(run: Run, found: list[Python]) -> int:
     doc = rust_env(first)
     doc["RUSTDOCFLAGS"] = f"{doc.get('RUSTDOCFLAGS', '')} -D warnings".strip()
     run.step("cargo doc", ["cargo", "doc", "--locked", "--no-deps", *packages], doc)
-    if run.step("wheels", wheels_command(first, found, zig), first.env(), minutes=60):
+    if run.step("wheels", wheels_command(first, found), first.env(), minutes=60):
         for py in found:
             _try_wheel(run, py, version)
         _try_source(run, first, version)
@@ -75,12 +71,10 @@ def asked_of(root: Path, version: str) -> Iterator[tuple[str, str]]:
     yield "repository", "" if "repository" in crate else "Cargo.toml has no `repository` in [package]"
 
 
-def wheels_command(first: Python, found: list[Python], zig: bool) -> list[str]:
+def wheels_command(first: Python, found: list[Python]) -> list[str]:
     """A source distribution, and from its content a wheel for each Python."""
     words = [str(first.venv / "bin" / "maturin"), "build", "--release", "--locked", "--sdist"]
     words += ["--out", str(DIST), "--target-dir", str(ROOT / "target" / "release-wheels")]
-    if zig:
-        words += ["--zig", "--compatibility", MANYLINUX]
     return [*words, "-i", *(str(py.exe) for py in found)]
 
 
