@@ -21,11 +21,18 @@ from house.steps import Result, Run
 DIST = ROOT / "dist"
 # The crates that are for others, in the order of their upload.
 CRATES = ("pyloop-macros", "pyloop")
-# What `import pyloop` may cost after `import asyncio`, in seconds: the least of so many processes.
-IMPORT_COST, IMPORTS = 0.010, 20
-IMPORT = (
-    "import asyncio, time; start = time.perf_counter(); import pyloop; print(time.perf_counter() - start)"
-)
+# What `import pyloop` may cost after `import asyncio`, in seconds of processor time (the least of so many
+# processes). Where a machine is slow, or others compute: a sixth of what asyncio takes.
+IMPORT_COST, IMPORTS, IMPORT_SHARE = 0.010, 20, 1 / 6
+IMPORT = """
+from time import process_time as clock
+times = [clock()]
+import asyncio
+times.append(clock())
+import pyloop
+times.append(clock())
+print(times[1] - times[0], times[2] - times[1])
+"""
 
 
 def release(run: Run, found: list[Python]) -> int:
@@ -110,14 +117,17 @@ def _try(run: Run, py: Python, name: str, what: list[str], version: str) -> None
 def _try_import(run: Run, name: str, python: Path, folder: str) -> None:
     """A program that uses asyncio must not wait for pyloop before it begins."""
     environment = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    costs = []
+    own, ours = [], []
     for _ in range(IMPORTS):
         ran = subprocess.run(
             [python, "-c", IMPORT], capture_output=True, text=True, cwd=folder, env=environment
         )
-        costs.append(float(ran.stdout) if not ran.returncode else math.inf)
-    note = f"{min(costs) * 1e3:.1f} ms after asyncio's, {IMPORT_COST * 1e3:.0f} at most"
-    run.results.append(Result(f"{name}: import", ok=min(costs) <= IMPORT_COST, note=note))
+        took = [float(word) for word in ran.stdout.split()] if not ran.returncode else [math.inf] * 2
+        own.append(took[0])
+        ours.append(took[1])
+    note = f"{min(ours) * 1e3:.1f} ms after asyncio's {min(own) * 1e3:.1f}"
+    most = max(IMPORT_COST, min(own) * IMPORT_SHARE)
+    run.results.append(Result(f"{name}: import", ok=min(ours) <= most < math.inf, note=note))
 
 
 def said(version: str) -> str:
