@@ -3,9 +3,9 @@
 //!
 //! An acceleration leans on something that no document promises. So each has a **probe**, which tries it on objects
 //! that nobody else has, and a **plain path**, which does the same by public means. `settle` runs the probes once, when
-//! the module is made, in the order of its body; `tls` is tried at the first encrypted connection. A probe that fails means slower, never an import that fails.
-//! `PYLOOP_ACCEL=none` switches all of them off, `PYLOOP_ACCEL=-pool,-collector` those two; `pyloop.accelerations()`
-//! tells what came of it.
+//! the module is made, in the order of its body; `tls` is tried at the first encrypted connection. A probe that fails
+//! means slower, never an import that fails. `PYLOOP_ACCEL=none` switches all of them off, `PYLOOP_ACCEL=-pool,-collector`
+//! those two; `pyloop.accelerations()` tells what came of it.
 //!
 //! Everything here runs with the GIL held.
 
@@ -163,7 +163,8 @@ static FUNCTION_CALLS: Acceleration = Acceleration::new("function_calls");
 #[cfg(not(feature = "loop"))]
 static PROCESSOR_CLOCK: Acceleration = Acceleration::new("processor_clock");
 
-/// Try each acceleration, once a process. The ones of the Python half follow (`_settle_acceleration`). An extension module, which has a copy of this crate, does so when it makes its first awaitable.
+/// Try each acceleration, once a process. The ones of the Python half follow (`_settle_acceleration`). An extension
+/// module, which has a copy of this crate, does so when it makes its first awaitable.
 ///
 /// # Errors
 /// The RuntimeWarning about an unknown name in PYLOOP_ACCEL, where warnings are errors.
