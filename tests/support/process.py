@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -90,9 +91,14 @@ def forked[**P](test: Callable[P, None]) -> Callable[P, None]:
             finally:
                 os._exit(0)
         os.close(theirs)
-        with open(ours) as pipe:
-            failed = pipe.read()
-        _, status = os.waitpid(child, 0)
+        try:
+            with open(ours) as pipe:
+                failed = pipe.read()
+        except BaseException:  # the child has no alarm of its own
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            _, status = os.waitpid(child, 0)
         assert (failed, status) == ("", 0), failed
 
     return run
