@@ -144,6 +144,7 @@ fn add_importable(module: &Bound<'_, PyModule>, part: Bound<'_, PyModule>) -> Py
 #[pymodule(gil_used = true)]
 pub fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    py::exit::outlast();
     py::require_main_interpreter(py)?;
     accel::settle(py)?;
     rt::background::count_forks();

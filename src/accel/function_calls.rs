@@ -16,6 +16,7 @@ use crate::py::answer::owned;
 use crate::py::call::Object;
 use crate::py::direct::Args;
 use crate::py::error;
+use crate::py::exit::outlast;
 
 pub static FUNCTION_CALLS: Acceleration = Acceleration::new("function_calls");
 
@@ -70,7 +71,10 @@ unsafe extern "C" fn enter<E: Entry>(
         match taken {
             Ok(Some(value)) => value.into_ptr(),
             Ok(None) => match E::entered().get(py) {
-                Some(entered) => (entered.usual)(function, values, flagged, names),
+                Some(entered) => {
+                    outlast();
+                    (entered.usual)(function, values, flagged, names)
+                }
                 None => std::ptr::null_mut(),
             },
             Err(failed) => {

@@ -20,6 +20,7 @@ use pyo3::types::{PyList, PyType};
 use super::layout::{Derived, Layout, Scratch, Values, layout_of};
 use super::{Acceleration, Probed, expect, raised};
 use crate::py::cell::GilCell;
+use crate::py::exit::outlast;
 use crate::py::{call, depth, error};
 
 pub static POOL: Acceleration = Acceleration::new("pool");
@@ -184,6 +185,7 @@ unsafe fn free<T: Pooled>(object: *mut ffi::PyObject) {
         let Some(known) = pool.known.get(py).filter(pooled) else {
             // Or a Python subclass.
             if let Some(inner) = pool.inner.get(py) {
+                outlast();
                 inner(object);
             }
             return;

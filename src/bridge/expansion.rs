@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::awaitable::RustFuture;
 use super::into_py::{self, Converted};
 use crate::py::error;
+use crate::py::exit::outlast;
 use crate::rt::background;
 
 pub use pyo3::{Bound, Py, PyAny, PyClass, PyResult, Python};
@@ -27,7 +28,7 @@ pub fn init_background(current_thread: bool, workers: usize) {
     if workers > 0 {
         builder.worker_threads(workers);
     }
-    builder.enable_all();
+    builder.enable_all().on_thread_start(outlast);
     background::init(builder);
 }
 

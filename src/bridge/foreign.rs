@@ -40,12 +40,13 @@ pub(super) fn resumed(slf: &Bound<'_, RustFuture>) -> Slim<Option<SlimOutput>> {
 
 /// Poll for a task of another class, or for whoever drives it by hand.
 pub(super) fn poll(slf: &Bound<'_, RustFuture>) -> Slim<Poll<SlimOutput>> {
+    outlast();
     require_main_for_futures(slf.py())?;
     slf.get().check_awaiter(slf.py())?;
     local::sweep(slf.py());
     let waiters = ForeignWaiters::new();
     let waker = Waker::from(Arc::clone(&waiters));
-    let polled = outlast(|| slf.get().poll(slf.py(), &Current::outside(&waker)))?;
+    let polled = slf.get().poll(slf.py(), &Current::outside(&waker))?;
     if polled.is_pending() {
         arm(slf, waiters)?;
     }

@@ -133,6 +133,7 @@ pub(super) fn enter() {
 /// Poll the local tasks of this thread.
 #[pyfunction]
 fn drive() {
+    outlast();
     let begun = LOCAL.with_borrow_mut(|local| {
         let local = local.as_mut().filter(|local| !local.is_inherited())?;
         let begins = !std::mem::replace(&mut local.driven, true);
@@ -142,7 +143,7 @@ fn drive() {
     let waker = Waker::from(driver);
     let never = poll_fn(|_| Poll::<()>::Pending);
     let poll = || pin!(set.run_until(never)).poll(&mut Context::from_waker(&waker));
-    let polled = error::catch_panic_slim(|| outlast(|| here(|here| poll_inside(here, enter, poll))));
+    let polled = error::catch_panic_slim(|| here(|here| poll_inside(here, enter, poll)));
     LOCAL.with_borrow_mut(|local| {
         if let Some(local) = local {
             local.driven = false;

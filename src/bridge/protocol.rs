@@ -17,6 +17,7 @@ use super::waiters::ForeignWaiters;
 use crate::accel::stop_iteration;
 use crate::py::call::Object;
 use crate::py::error::Slim;
+use crate::py::exit::outlast;
 use crate::py::iter::{Await, Next, Resume, Sent};
 use crate::py::{api, error, iter, names, refs};
 
@@ -297,6 +298,7 @@ impl RustFuture {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| {
             let foreign = self.state.with(py, |state| state.foreign.take());
             if let Some(waiters) = foreign.and_then(|foreign| foreign.waiters) {

@@ -27,7 +27,7 @@ use crate::io::watch::Watch;
 use crate::io::watched::Side;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
-use crate::py::context;
+use crate::py::{context, exit::outlast};
 use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
 use crate::sched::replaced::Name;
@@ -533,6 +533,7 @@ impl Loop {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| drop(self.task_factory.take(py)));
     }
 }

@@ -173,7 +173,7 @@ impl Future {
         let context = if shared { context::copy(&context)? } else { context };
         let keywords = PyDict::new(py);
         keywords.set_item(pyo3::intern!(py, "context"), context)?;
-        outlast(|| event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords).map(drop))
+        event_loop.try_call_method_with(pyo3::intern!(py, "call_soon"), args, &keywords).map(drop)
     }
 
     /// The error that a cancelled future raises: made anew each time, but for the one a task ended with.
@@ -577,6 +577,7 @@ impl Future {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| drop(self.state.take(py)));
     }
 }

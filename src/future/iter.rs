@@ -11,6 +11,7 @@ use crate::accel::slots;
 use crate::accel::stop_iteration;
 use crate::py::cell::GilCell;
 use crate::py::error::Slim;
+use crate::py::exit::outlast;
 use crate::py::iter::{Await, Next, Sent, thrown};
 
 impl Await for Future {
@@ -155,6 +156,7 @@ impl FutureIter {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| drop(self.future.take(py)));
     }
 }

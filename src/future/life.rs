@@ -7,7 +7,9 @@ use super::class::Future;
 use super::state::{Outcome, State};
 use crate::accel::pool::{self, Pooled, has_pool};
 use crate::py::error;
+use crate::py::exit::outlast;
 use crate::py::finalize::{Finalize, Inner};
+use crate::py::refs::is_shared;
 use crate::sched::LoopState;
 
 /// A future of a loop of ours (`loop.create_future()`).
@@ -32,8 +34,17 @@ impl Pooled for Future {
         }
         match outcome {
             Outcome::Pending | Outcome::Cancelled => {}
-            Outcome::Result(value) => value.drop_ref(py),
-            Outcome::Failed(failure) => Python::attach(|_| drop(failure)),
+            Outcome::Result(value) => {
+                // Its `__del__` may run, if it has one.
+                if !is_shared(value.bind(py)) {
+                    outlast();
+                }
+                value.drop_ref(py);
+            }
+            Outcome::Failed(failure) => {
+                outlast();
+                Python::attach(|_| drop(failure));
+            }
         }
         if rare.is_some() || !matches!(waiters, Waiters::None) {
             Python::attach(|_| drop((waiters, rare)));

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::py::call::Object;
+use crate::py::call::{Number, Object};
 use crate::py::error;
+use crate::py::exit::outlast;
 use crate::rt::block_on::refuse_to_block;
 
 /// How long the main thread sleeps between two looks for signals: nothing but Python's flag tells it of one.
@@ -23,9 +24,10 @@ const SIGNALS: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// RuntimeError on a thread whose event loop runs, naming `instead`; TimeoutError; what a signal handler raises.
-pub fn wait<F: Future>(py: Python<'_>, instead: &str, timeout: Option<f64>, future: F) -> PyResult<F::Output> {
+pub fn wait<F: Future>(py: Python<'_>, instead: &str, timeout: Option<Number>, future: F) -> PyResult<F::Output> {
     refuse_to_block(py, || format!("use `{instead}`, or call it in another thread (asyncio.to_thread)"))?;
-    let end = deadline(timeout)?;
+    let end = deadline(timeout.map(|Number(seconds)| seconds))?;
+    outlast();
     let main = {
         let threading = py.import(pyo3::intern!(py, "threading"))?;
         let main = threading.try_call_method(pyo3::intern!(py, "main_thread"), ())?;

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::virtual_sleep::Sleeping;
 use crate::bridge::RustFuture;
+use crate::py::call::Number;
 use crate::rt::driver_use::DriverUse;
 
 /// Complete after `seconds` with `result`, on tokio's timer (milliseconds, never early). Not positive: after one turn.
@@ -19,7 +20,8 @@ use crate::rt::driver_use::DriverUse;
 /// Raises ValueError for NaN.
 #[pyfunction]
 #[pyo3(signature = (seconds, result = None))]
-pub fn sleep(seconds: f64, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
+pub fn sleep(seconds: Number, result: Option<Py<PyAny>>) -> PyResult<RustFuture> {
+    let Number(seconds) = seconds;
     if seconds.is_nan() {
         return Err(PyValueError::new_err("Invalid delay: NaN (not a number)"));
     }

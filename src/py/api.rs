@@ -67,17 +67,3 @@ pub fn is_attached() -> bool {
 pub const fn since_3_14() -> bool {
     cfg!(Py_3_14)
 }
-
-/// Whether the interpreter is ending, or has ended. For any thread, with or without the GIL.
-#[cfg(all(target_os = "linux", not(Py_3_14)))]
-pub fn is_finalizing() -> bool {
-    #[cfg(not(Py_3_13))]
-    unsafe extern "C" {
-        #[link_name = "_Py_IsFinalizing"]
-        fn is_finalizing() -> std::ffi::c_int;
-    }
-    #[cfg(Py_3_13)]
-    use ffi::Py_IsFinalizing as is_finalizing;
-    // SAFETY: both may be asked at any time, without the GIL.
-    unsafe { is_finalizing() != 0 || ffi::Py_IsInitialized() == 0 }
-}

@@ -3,6 +3,7 @@
 
 use super::call::Object;
 use super::error;
+use super::exit::outlast;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -52,7 +53,10 @@ static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
 pub fn asyncio(py: Python<'_>) -> PyResult<&'static Asyncio> {
     match ASYNCIO.get(py) {
         Some(names) => Ok(names),
-        None => ASYNCIO.get_or_try_init(py, || Asyncio::import(py)),
+        None => {
+            outlast();
+            ASYNCIO.get_or_try_init(py, || Asyncio::import(py))
+        }
     }
 }
 

@@ -58,6 +58,7 @@ pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
             unsafe { ffi::PyEval_SaveThread() };
         }
     }
+    outlast();
     // SAFETY: the token says that the GIL is held, so there is a state, and it is this thread's own.
     let state = State(unsafe { ffi::PyThreadState_Get() });
     py.detach(move || {
@@ -65,13 +66,14 @@ pub fn hold_while<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
         // SAFETY: `detach` has just released exactly this state on this thread.
         unsafe { ffi::PyEval_RestoreThread(state.0) };
         let _release = Release(HOLDS_GIL.replace(true));
-        outlast(f)
+        f()
     })
 }
 
 /// Run `f` with the GIL, in a thread that may be anybody's; not at all at the end of the interpreter.
 pub fn attach_anywhere<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
-    outlast(|| Python::try_attach(f))
+    outlast();
+    Python::try_attach(f)
 }
 
 /// A pointer that only looks as if it went to another thread (`detach` asks for `Send`).

@@ -10,9 +10,10 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
-use pyo3::{BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
+use pyo3::{Borrowed, BoundObject, IntoPyObject, IntoPyObjectExt, PyTypeCheck};
 
 use super::answer::{answered, fetch, owned};
+use super::exit::outlast;
 
 type Pointer = *mut ffi::PyObject;
 
@@ -124,6 +125,18 @@ pub trait Object<'py> {
     ) -> PyResult<Bound<'py, PyAny>>;
 }
 
+/// A parameter that takes what `float()` takes of numbers.
+#[derive(Debug)]
+pub struct Number(pub f64);
+
+impl<'py> FromPyObject<'_, 'py> for Number {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.try_float().map(Self)
+    }
+}
+
 /// What becomes a Python string: an interned one, best.
 pub trait Name<'py>: IntoPyObject<'py, Target = PyString> {}
 
@@ -135,6 +148,7 @@ const AND_THE_ONE_BEFORE: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
 impl<'py> Object<'py> for Bound<'py, PyAny> {
     #[inline]
     fn try_getattr(&self, name: impl Name<'py>) -> PyResult<Bound<'py, PyAny>> {
+        outlast();
         let name = name.into_pyobject_or_pyerr(self.py())?;
         // SAFETY: the Bounds `self` and `name` hold their objects for the call, and the GIL. CPython answers with a new
         // reference, or with NULL and an exception, which is what `owned` takes.
@@ -150,6 +164,7 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     }
 
     fn try_setattr(&self, name: impl Name<'py>, value: impl IntoPyObject<'py>) -> PyResult<()> {
+        outlast();
         let name = name.into_pyobject_or_pyerr(self.py())?;
         let value = value.into_bound_py_any(self.py())?;
         // SAFETY: the Bounds `self`, `name` and `value` hold their objects for the call, and the GIL.
@@ -159,23 +174,27 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
 
     #[inline]
     fn try_is_truthy(&self) -> PyResult<bool> {
+        outlast();
         // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         answered(self.py(), unsafe { ffi::PyObject_IsTrue(self.as_ptr()) }).map(is_true)
     }
 
     fn try_repr(&self) -> PyResult<Bound<'py, PyString>> {
+        outlast();
         // SAFETY: the Bound `self` holds the object for the call, and the GIL. CPython answers with a new reference to
         // a string (it checks what `__repr__` gave), or with NULL and an exception.
         unsafe { owned(self.py(), ffi::PyObject_Repr(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_str(&self) -> PyResult<Bound<'py, PyString>> {
+        outlast();
         // SAFETY: the Bound `self` holds the object for the call, and the GIL. CPython answers with a new reference to
         // a string (it checks what `__str__` gave), or with NULL and an exception.
         unsafe { owned(self.py(), ffi::PyObject_Str(self.as_ptr())).map(|text| cast_into(text)) }
     }
 
     fn try_eq(&self, other: &Bound<'py, PyAny>) -> PyResult<bool> {
+        outlast();
         // SAFETY: the Bounds `self` and `other` hold their objects for the call, and the GIL.
         let answer = unsafe { ffi::PyObject_RichCompare(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) };
         // SAFETY: PyObject_RichCompare has answered with a new reference, or with NULL and an exception.
@@ -183,17 +202,20 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     }
 
     fn try_is_instance(&self, class: &Bound<'py, PyAny>) -> PyResult<bool> {
+        outlast();
         // SAFETY: the Bounds `self` and `class` hold their objects for the call, and the GIL.
         answered(self.py(), unsafe { ffi::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) }).map(is_true)
     }
 
     fn try_len(&self) -> PyResult<usize> {
+        outlast();
         // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         let length = unsafe { ffi::PyObject_Size(self.as_ptr()) };
         usize::try_from(length).map_err(|_negative| fetch(self.py()))
     }
 
     fn try_float(&self) -> PyResult<f64> {
+        outlast();
         // SAFETY: the Bound `self` holds the object for the call, and the GIL.
         let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
         // -1.0 may be an answer: then there is no exception.
@@ -203,6 +225,7 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
 
     #[inline]
     fn try_call(&self, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>> {
+        outlast();
         args.with(self.py(), |args| {
             let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
             // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them
@@ -222,6 +245,7 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
 
     #[inline]
     fn try_call_method(&self, name: impl Name<'py>, args: impl Arguments<'py>) -> PyResult<Bound<'py, PyAny>> {
+        outlast();
         let name = name.into_pyobject_or_pyerr(self.py())?;
         args.with(self.py(), |args| {
             args[0] = self.as_ptr();
@@ -253,6 +277,7 @@ unsafe fn call_with<'py>(
     args: &mut [Pointer],
     keywords: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    outlast();
     let count = (args.len() - 1) | AND_THE_ONE_BEFORE;
     // SAFETY: the caller holds the arguments, and gives the place before them away; the Bounds hold the callable and a
     // dictionary, and the GIL. CPython answers with a new reference, or with NULL and an exception.
@@ -292,6 +317,7 @@ pub fn create<'py>(
     args: &Bound<'py, PyTuple>,
     keywords: &Bound<'py, PyDict>,
 ) -> PyResult<(Bound<'py, PyAny>, PyResult<()>)> {
+    outlast();
     let py = class.py();
     let class = class.as_type_ptr();
     // SAFETY: the Bounds hold class and arguments for the calls, and the GIL. Every class that can be called has these two
@@ -315,6 +341,7 @@ pub fn call_all<'py>(
     args: &Bound<'py, PyTuple>,
     keywords: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    outlast();
     let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
     // SAFETY: the Bounds hold the callable, the tuple and the dictionary (or it is NULL) for the call, which gives a new
     // reference, or NULL with an exception set.
@@ -330,6 +357,7 @@ pub fn set_attribute(
     name: &Bound<'_, PyString>,
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
+    outlast();
     let value = value.map_or(std::ptr::null_mut(), |value| value.as_ptr());
     // SAFETY: the Bounds hold the object, the name and the value for the call; NULL means no value.
     let set = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) };
@@ -343,6 +371,7 @@ pub fn call_two<'py>(
     a: &Bound<'py, PyAny>,
     b: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    outlast();
     let args = [a.as_ptr(), b.as_ptr()];
     // SAFETY: the Bounds hold the callable and the two objects in `args` for the call, and the GIL. CPython answers
     // with a new reference, or with NULL and an exception.
@@ -360,6 +389,7 @@ pub fn call_method_with_keyword<'py, const N: usize>(
     keyword: &Bound<'py, PyTuple>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    outlast();
     const { assert!(N == 1 || N == 2) };
     // What is not filled is not looked at.
     let mut all = [object.as_ptr(); 4];

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use super::call::Object;
+use super::exit::outlast;
 
 pub use super::answer::{answered, fetch};
 
@@ -129,6 +130,7 @@ pub fn in_context(py: Python<'_>, raised: PyErr) -> PyErr {
 
 /// Report an error that nobody can be given (`sys.unraisablehook`).
 pub fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
+    outlast();
     error.write_unraisable(py, about);
 }
 

@@ -13,6 +13,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::call;
 use super::error::{self, PreserveError, unraisable};
+use super::exit::outlast;
 use super::refs::show;
 
 /// A class's own deallocator, kept behind the wrapped one.
@@ -29,6 +30,7 @@ pub trait Finalize: pyo3::PyClass<Frozen = True> + Sync {
 }
 
 unsafe extern "C" fn finalize<T: Finalize>(object: *mut ffi::PyObject) {
+    outlast();
     let last_look = |py: Python<'_>| {
         let _preserved = PreserveError::new(py);
         // SAFETY: this is the finalizer of `T` and its subclasses only; the object lives for the length of the call.
@@ -51,6 +53,7 @@ unsafe extern "C" fn dealloc<T: Finalize>(object: *mut ffi::PyObject) {
         let this = Borrowed::from_ptr(py, object);
         let this = call::cast::<T>(&this);
         if T::needs_finalizer(this) {
+            outlast();
             // Whoever keeps it must find it tracked.
             show(this.as_any());
             if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {

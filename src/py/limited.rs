@@ -134,15 +134,3 @@ pub fn since_3_14() -> bool {
     // SAFETY: a number that never changes.
     unsafe { ffi::Py_Version >= 0x030E_0000 }
 }
-
-/// As `api::is_finalizing`. CPython says that it ends and, next, that it is not initialized any more. The limited API has the
-/// second only; a thread that is ended in between waits for it.
-#[cfg(all(target_os = "linux", not(Py_3_14)))]
-pub fn is_finalizing() -> bool {
-    // SAFETY: it may be asked at any time, without the GIL.
-    let has_ended = || unsafe { ffi::Py_IsInitialized() == 0 };
-    has_ended() || {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        has_ended()
-    }
-}

@@ -2,6 +2,7 @@
 
 use super::call::Object;
 use super::cell::GilCell;
+use super::exit::outlast;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -46,6 +47,7 @@ fn of_subinterpreter(py: Python<'_>) -> PyResult<&'static Names> {
 
 impl Names {
     fn find(py: Python<'_>) -> PyResult<Self> {
+        outlast();
         let asyncio = py.import("asyncio")?;
         let class = |name: &str| -> PyResult<_> { Ok(asyncio.try_getattr(name)?.cast_into::<PyType>()?.unbind()) };
         Ok(Self {

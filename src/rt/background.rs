@@ -21,6 +21,7 @@ use super::wakes;
 use crate::py::api::is_attached;
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
+use crate::py::exit::outlast;
 use crate::py::{error, is_main_interpreter};
 
 /// How long the end of the interpreter waits for work that does not stop by itself (`spawn_blocking`).
@@ -176,7 +177,7 @@ fn find(at_last: bool) -> PyResult<&'static Handle> {
     }
     let default = || {
         let mut builder = Builder::new_multi_thread();
-        builder.enable_all().thread_name(NAME);
+        builder.enable_all().thread_name(NAME).on_thread_start(outlast);
         builder
     };
     // Kept for the children that this process may fork.

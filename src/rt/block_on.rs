@@ -6,6 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{background, inside};
+use crate::py::exit::outlast;
 use crate::py::names;
 
 /// Run `future` to its end and wait for it here, with the GIL released: for synchronous callers.
@@ -19,6 +20,7 @@ where
 {
     refuse_to_block(py, || "await the future, or run it in a helper thread (pyloop.run_in_thread)".to_owned())?;
     let handle = background::handle()?;
+    outlast();
     py.detach(|| Ok(handle.block_on(future)))
 }
 

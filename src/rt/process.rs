@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::py::attach::thread_ident;
+use crate::py::exit::outlast;
 
 /// How many forks lie between the process that loaded us and this one, from 1: what was made in another generation
 /// (runtimes, threads) does not work here.
@@ -148,6 +149,7 @@ impl Here {
     #[cold]
     fn assign(&self) -> ThreadNumber {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        outlast();
         self.ident.set(thread_ident());
         self.number.set(NEXT.fetch_add(1, Ordering::Relaxed));
         self.number.get()

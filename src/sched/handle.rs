@@ -13,6 +13,7 @@ use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::code_of::key_of_callable;
 use crate::py::error::Slim;
+use crate::py::exit::outlast;
 use crate::py::{context, error, refs, whole};
 
 /// A callback with its arguments.
@@ -469,6 +470,7 @@ impl Handle {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| drop(self.state.with(py, |state| state.callback.take())));
     }
 }

@@ -31,6 +31,7 @@ use crate::accel;
 use crate::py::attach::attach_anywhere;
 use crate::py::cell::GilCell;
 use crate::py::error;
+use crate::py::exit::outlast;
 use crate::rt::driver_use::{Counting, Uses};
 use crate::rt::inside::{Driving, is_inside_runtime};
 use crate::rt::process::{ProcessBound, generation};
@@ -108,6 +109,7 @@ impl Engine {
             .enable_io()
             .enable_time()
             .thread_name("pyloop-blocking")
+            .on_thread_start(outlast)
             .on_thread_park(park)
             .on_thread_unpark(unpark)
             .build()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyFloat, PyTuple};
 
 use super::entry::Entry;
 use super::handle::{Handle, Parts, check_callback};
@@ -14,6 +14,8 @@ use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::accel::collector::Hidden;
 use crate::core::ready::Lane;
+use crate::py::call::Object;
+use crate::py::exit::outlast;
 
 /// The loop's clock, in seconds.
 #[inline]
@@ -97,6 +99,7 @@ pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py
 #[cold]
 fn give_way(state: &Bound<'_, LoopState>) {
     if !state.get().shared.runs_here() {
+        outlast();
         state.py().detach(|| thread::sleep(AWAY));
     }
 }
@@ -122,7 +125,10 @@ pub fn call_later<'py>(
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
-    let delay: f64 = delay.extract()?;
+    let delay = match delay.cast_exact::<PyFloat>() {
+        Ok(delay) => delay.value(),
+        Err(_) => delay.try_float()?,
+    };
     call_at(state, time(state) + delay, None, parts)
 }
 

@@ -29,6 +29,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::attach::thread_ident;
 use crate::py::cell::{GilCell, GilValue};
 use crate::py::error;
+use crate::py::exit::outlast;
 
 /// A loop's pending tasks, which it keeps alive; each knows its place.
 #[derive(Debug, Default)]
@@ -156,6 +157,7 @@ impl LoopState {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| self.drop_all(py));
     }
 

@@ -18,6 +18,7 @@ use crate::core::timeline::{By, Kind, NAMELESS, Name, Record, Timeline};
 use crate::core::times::Slept;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
+use crate::py::exit::outlast;
 
 /// When it began, in ticks; 0: there is none.
 static SINCE: AtomicU64 = AtomicU64::new(0);
@@ -151,6 +152,7 @@ pub(crate) fn _trace_end(py: Python<'_>, write: Option<&Bound<'_, PyAny>>) -> Py
     if let Some(write) = write {
         let write = write.clone().unbind();
         // A long one takes a while to write: others may have the GIL meanwhile, but for the calls.
+        outlast();
         py.detach(|| {
             trace.timeline.write(now, std::process::id(), env!("CARGO_PKG_VERSION"), |piece: &str| {
                 Python::attach(|py| write.bind(py).try_call((PyBytes::new(py, piece.as_bytes()),)).map(drop))

@@ -20,6 +20,7 @@ use crate::py::asyncio::asyncio;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::direct::{self, Args, Direct, keeps_usual};
+use crate::py::exit::outlast;
 use crate::py::finalize::Finalize;
 use crate::py::{api, call, context, depth, whole};
 use crate::sched::LoopState;
@@ -441,6 +442,7 @@ impl Task {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| {
             // What it waits for goes now: a late wake has nothing to do with it any more.
             if let Some(shared) = self.shared.get() {

@@ -47,7 +47,7 @@ pub(super) fn schedule(task: &Bound<'_, Task>) -> PyResult<()> {
             state.wake_if_away();
             Ok(())
         }
-        None => outlast(|| named::schedule(task, &task.as_super().get().event_loop(py)?, STEPS)),
+        None => named::schedule(task, &task.as_super().get().event_loop(py)?, STEPS),
     }
 }
 
@@ -208,15 +208,13 @@ fn schedule_next(task: &Bound<'_, Task>, stepped: Slim<Option<Lane>>) -> PyResul
 /// tasks.
 fn step_elsewhere(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
-    // All of it: the loop's `call_soon` is Python's, too, and what it was given is dropped after it.
-    outlast(|| {
-        let names = asyncio(py)?;
-        let event_loop = task.as_super().get().event_loop(py)?;
-        call::call_two(names.enter_task.bind(py), &event_loop, task.as_any())?;
-        let stepped = schedule_next(task, one_step(task, names, &event_loop, None));
-        let left = call::call_two(names.leave_task.bind(py), &event_loop, task.as_any()).map(drop);
-        stepped.and(left)
-    })
+    outlast();
+    let names = asyncio(py)?;
+    let event_loop = task.as_super().get().event_loop(py)?;
+    call::call_two(names.enter_task.bind(py), &event_loop, task.as_any())?;
+    let stepped = schedule_next(task, one_step(task, names, &event_loop, None));
+    let left = call::call_two(names.leave_task.bind(py), &event_loop, task.as_any()).map(drop);
+    stepped.and(left)
 }
 
 /// The first step of an eager task, inside the step of whoever made it.

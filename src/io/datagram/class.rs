@@ -21,6 +21,7 @@ use crate::io::transport::{self, Stage};
 use crate::io::watch::Watch;
 use crate::py::cell::GilCell;
 use crate::py::direct::{Args, Direct, keeps_usual};
+use crate::py::exit::outlast;
 use crate::sched::LoopState;
 
 /// What a transport is made of.
@@ -254,6 +255,7 @@ impl Datagrams {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| {
             let gone = self.state.with(py, |state| {
                 let datagrams = (std::mem::take(&mut state.arrived), state.waiting.clear());

@@ -27,6 +27,7 @@ use crate::py::api;
 use crate::py::call::Object;
 use crate::py::cell::GilCell;
 use crate::py::error::{self, PreserveError, Slim};
+use crate::py::exit::outlast;
 use crate::py::iter::{self, Await, Next, Resume, Sent};
 
 /// What is called when a call is for the method itself: its coroutine.
@@ -418,6 +419,7 @@ impl StreamCall {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| self.let_go(py));
     }
 }

@@ -20,6 +20,7 @@ use crate::io::watch::Watch;
 use crate::py::asyncio::asyncio;
 use crate::py::call::{self, Object};
 use crate::py::cell::{GilCell, GilValue};
+use crate::py::exit::outlast;
 use crate::py::{context, error, whole};
 use crate::sched::LoopState;
 
@@ -213,6 +214,7 @@ impl Listener {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| drop(self.listening.take(py)));
     }
 }

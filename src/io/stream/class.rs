@@ -24,6 +24,7 @@ use crate::io::sock_plain::ReceiveBuffer;
 use crate::io::watch::Watch;
 use crate::py::cell::GilCell;
 use crate::py::direct::{Args, Direct, keeps_usual};
+use crate::py::exit::outlast;
 use crate::sched::LoopState;
 
 /// What a transport is made of.
@@ -346,6 +347,7 @@ impl Stream {
     }
 
     fn __clear__(&self) {
+        outlast();
         Python::attach(|py| {
             let gone = self.state.with(py, |state| (state.objects.take(), state.reason.take(), state.outgoing.clear()));
             drop(gone);

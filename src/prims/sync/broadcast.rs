@@ -15,6 +15,7 @@ use super::item::{SharedItem, dropping_later};
 use super::store::{Kept, Store};
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
+use crate::py::call::Number;
 use crate::py::cell::GilCell;
 
 /// The sending end of a broadcast.
@@ -190,7 +191,7 @@ impl BroadcastReceiver {
     ///
     /// Raises Lagged, Closed, TimeoutError, RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
-    fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn blocking_recv(&self, py: Python<'_>, timeout: Option<Number>) -> PyResult<Py<PyAny>> {
         blocking::wait(py, "await recv()", timeout, recv(Arc::clone(&self.slot)))??.object(py)
     }
 

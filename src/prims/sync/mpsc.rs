@@ -24,6 +24,7 @@ use super::item::Item;
 use super::store::Store;
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
+use crate::py::call::Number;
 use crate::py::cell::GilCell;
 
 /// tokio's sending half.
@@ -204,7 +205,7 @@ impl Sender {
     ///
     /// Raises Closed, TimeoutError (nothing was sent), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (item, /, timeout = None))]
-    fn blocking_send(&self, py: Python<'_>, item: Py<PyAny>, timeout: Option<f64>) -> PyResult<()> {
+    fn blocking_send(&self, py: Python<'_>, item: Py<PyAny>, timeout: Option<Number>) -> PyResult<()> {
         let room = blocking::wait(py, "await send()", timeout, self.tx(py)?.room())??;
         Ok(room.send(self.item(py, item))?)
     }
@@ -344,7 +345,7 @@ impl Receiver {
     ///
     /// Raises Closed, TimeoutError (nothing is lost), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
-    fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn blocking_recv(&self, py: Python<'_>, timeout: Option<Number>) -> PyResult<Py<PyAny>> {
         blocking::wait(py, "await recv()", timeout, Arc::clone(&self.queue).recv())??.into_object(py)
     }
 

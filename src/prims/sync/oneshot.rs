@@ -17,6 +17,7 @@ use super::item::Item;
 use super::store::Store;
 use crate::bridge::RustFuture;
 use crate::prims::blocking;
+use crate::py::call::Number;
 use crate::py::cell::GilCell;
 
 /// The value will not come, or came already.
@@ -156,7 +157,7 @@ impl OneshotReceiver {
     ///
     /// Raises Closed, TimeoutError (nothing is lost), RuntimeError on the thread of a running event loop.
     #[pyo3(signature = (timeout = None))]
-    fn blocking_recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn blocking_recv(&self, py: Python<'_>, timeout: Option<Number>) -> PyResult<Py<PyAny>> {
         blocking::wait(py, "await recv()", timeout, Arc::clone(&self.slot).recv())??.into_object(py)
     }
 
