@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import selectors
 import sys
 import threading
 import time
@@ -97,13 +98,20 @@ def leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
     if isinstance(loop, asyncio.SelectorEventLoop):
         found += [f"pending handle: {handle!r}" for handle in inside._ready if not handle.cancelled()]
         found += [f"pending timer: {handle!r}" for handle in inside._scheduled if not handle.cancelled()]
-        found += [f"watched: {key}" for key in inside._selector.get_map().values() if key.fd != own]
+        keys = inside._selector.get_map().values()
+        found += [f"watched: {key}" for key in keys if key.fd != own and not _is_bell(key)]
     elif hasattr(loop, "_watched"):
         ready, timers = inside._waiting()
         found += [f"pending handle: {handle!r}" for handle in ready]
         found += [f"pending timer: {handle!r}" for handle in timers]
         found += [f"watched: {fd}" for fd, _ in inside._watched() if fd != own]
     return found
+
+
+def _is_bell(key: selectors.SelectorKey) -> bool:
+    """Whether Rust futures wake the loop by this descriptor: it is the loop's, and closed with it."""
+    reader, _ = key.data
+    return reader is not None and type(reader._callback).__module__ == "pyloop._native"
 
 
 class Resources:

@@ -2,8 +2,8 @@
 //!
 //! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
 //! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
-//! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `advance` (one poll
-//! further), `protocol` (what Python sees), `pooled` (the same, faster); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime`
+//! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `foreign_loop` (wakes of
+//! other loops), `advance` (one poll further), `protocol` (what Python sees), `pooled` (the same, faster); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime`
 //! (the API), `expansion` (what the attribute expands to).
 //! Python in Rust: `from_py`, `calls` (functions), `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
 //! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
@@ -21,6 +21,7 @@ pub(crate) mod capsule;
 pub mod cx;
 pub mod expansion;
 mod foreign;
+pub(crate) mod foreign_loop;
 mod from_py;
 mod holding;
 mod in_runtime;
@@ -36,7 +37,6 @@ mod run;
 #[cfg(feature = "loop")]
 pub mod step;
 mod stream;
-mod threadsafe;
 mod waiters;
 #[cfg(feature = "loop")]
 pub mod waker;

@@ -12,12 +12,10 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::callback_waker;
+use super::foreign_loop::{ForeignLoop, Woken, send};
 use super::link::NativeLoop;
-use super::threadsafe;
 use crate::py::call::{self, Object};
 use crate::py::cell::GilCell;
-use crate::py::refs::WeakRef;
-use crate::rt::wakes::Woken;
 
 /// The name of the keyword of `call_soon`.
 static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
@@ -52,7 +50,7 @@ impl ForeignWaiters {
         let waker = match NativeLoop::of(event_loop) {
             Some(_) => callback_waker(event_loop, Bound::new(py, FireCall(waiters))?.into_any()),
             // No object is made for a call in Python.
-            None => Waker::from(Arc::new(Fire { event_loop: WeakRef::of(event_loop), waiters })),
+            None => Waker::from(Arc::new(Fire { event_loop: ForeignLoop::of(event_loop), waiters })),
         };
         self.target.register(&waker);
         if self.woken.load(Ordering::SeqCst) {
@@ -145,12 +143,12 @@ impl ForeignWaiters {
 
 /// What has a loop that is not ours call the callbacks.
 struct Fire {
-    event_loop: WeakRef,
+    event_loop: Arc<ForeignLoop>,
     waiters: Arc<ForeignWaiters>,
 }
 
 impl Woken for Fire {
-    fn event_loop(&self) -> &WeakRef {
+    fn event_loop(&self) -> &Arc<ForeignLoop> {
         &self.event_loop
     }
 
@@ -161,11 +159,11 @@ impl Woken for Fire {
 
 impl Wake for Fire {
     fn wake(self: Arc<Self>) {
-        threadsafe::send(self);
+        send(self);
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        threadsafe::send(Arc::<Self>::clone(self));
+        send(Arc::<Self>::clone(self));
     }
 }
 

@@ -10,13 +10,11 @@ use std::task::Wake;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 
-use super::threadsafe;
+use super::foreign_loop::{self, ForeignLoop, Woken};
 use crate::core::inbox::Sent;
 use crate::py::attach::Address;
 use crate::py::cell::GilValue;
 use crate::py::error;
-use crate::py::refs::WeakRef;
-use crate::rt::wakes::Woken;
 use crate::sched::hooks::WakeTask;
 use crate::sched::{Deliver, LoopShared, LoopState};
 
@@ -32,8 +30,8 @@ pub struct WakeSteps {
 pub enum WakeRoute {
     /// A loop of ours: through its inbox.
     Ours(Arc<LoopShared>),
-    /// Any other loop: `call_soon_threadsafe(step)`, which needs the GIL.
-    Other(WeakRef),
+    /// Any other loop.
+    Other(Arc<ForeignLoop>),
     /// No loop: wakes go nowhere.
     Nowhere,
 }
@@ -95,7 +93,7 @@ impl Wake for TaskShared {
                 let shared = Arc::clone(shared);
                 shared.send(self);
             }
-            WakeRoute::Other(_) => threadsafe::send(self),
+            WakeRoute::Other(_) => foreign_loop::send(self),
             WakeRoute::Nowhere => {}
         }
     }
@@ -108,7 +106,7 @@ impl Wake for TaskShared {
 }
 
 impl Woken for TaskShared {
-    fn event_loop(&self) -> &WeakRef {
+    fn event_loop(&self) -> &Arc<ForeignLoop> {
         match &self.route {
             WakeRoute::Other(event_loop) => event_loop,
             _ => unreachable!("only a task of another loop is sent there"),

@@ -17,7 +17,6 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::process::{self, generation};
-use super::wakes;
 use crate::py::api::is_attached;
 use crate::py::attach::attach_anywhere;
 use crate::py::call::Object;
@@ -98,12 +97,10 @@ thread_local! {
 /// A fork is about to happen: no other thread has the lock then, as none will be in the child to give it back.
 extern "C" fn hold() {
     HELD.set(Some(slot()));
-    wakes::hold();
 }
 
 /// The fork has happened.
 extern "C" fn give_back() {
-    wakes::give_back();
     drop(HELD.take());
 }
 

@@ -3,7 +3,6 @@
 
 mod after;
 mod alarm;
-mod bell;
 pub mod clock;
 pub mod counters;
 mod dispatch;

@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use futures::task::AtomicWaker;
 use pyo3::prelude::*;
 
-use super::bell::Bell;
 use super::here::{run_here, running_here};
 use super::state::LoopState;
 use crate::core::inbox::{Away, Inbox};
 use crate::core::lifecycle::Lifecycle;
 use crate::core::times::Times;
+use crate::rt::bell::Bell;
 use crate::rt::process::{ThreadNumber, generation, this_thread};
 
 /// Something that another thread (or a waker) handed in, carried out by the loop's thread with the GIL held.
@@ -127,7 +127,7 @@ impl LoopShared {
             self.called.fetch_add(1, Ordering::Relaxed);
         }
         match away {
-            Some(Away::ForBell) => self.bell.ring(),
+            Some(Away::ForBell) => drop(self.bell.ring()),
             Some(Away::ForWaker) => self.waker.wake(),
             None => {}
         }

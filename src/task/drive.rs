@@ -13,6 +13,7 @@ use super::registry;
 use super::state::Wait;
 use crate::accel::collector::Hidden;
 use crate::bridge::cx::{self, Lender};
+use crate::bridge::foreign_loop::ForeignLoop;
 use crate::bridge::step::{Stepped, step};
 use crate::bridge::waker::{TaskShared, WakeRoute, WakeSteps};
 use crate::core::ready::Lane;
@@ -24,7 +25,6 @@ use crate::py::attach::Address;
 use crate::py::call::Object;
 use crate::py::error::Slim;
 use crate::py::exit::outlast;
-use crate::py::refs::WeakRef;
 use crate::py::{call, context, depth, error, names, whole};
 use crate::sched::entry::Entry;
 use crate::sched::handle::Parts;
@@ -349,7 +349,7 @@ fn one_step(
 #[cold]
 fn share_elsewhere(task: &Bound<'_, Task>, event_loop: &Bound<'_, PyAny>) {
     task.get().shared.get_or_init(|| {
-        let route = WakeRoute::Other(WeakRef::of(event_loop));
+        let route = WakeRoute::Other(ForeignLoop::of(event_loop));
         TaskShared::new(route, Address::of(task.as_any()), &FROM_RUST)
     });
 }

@@ -1,4 +1,5 @@
-//! The bell of a loop that sleeps in its own poller: any thread rings it, without the GIL, and the sleep ends.
+//! The bell of a loop that sleeps in a poller: any thread rings it, without the GIL, and the sleep ends. The poller is our
+//! own, which looks for edges, or that of a loop of another kind, which looks for what can be read.
 //!
 //! The lock is held for one system call that does not wait. It keeps a late ring from a descriptor that the loop has closed,
 //! and whose number is somebody else's by then.
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// None: not made yet, or closed.
 #[derive(Debug, Default)]
-pub(super) struct Bell(Mutex<Option<OwnedFd>>);
+pub struct Bell(Mutex<Option<OwnedFd>>);
 
 #[cfg(target_os = "linux")]
 impl Bell {
@@ -19,7 +20,7 @@ impl Bell {
     ///
     /// # Errors
     /// The process or the system has no descriptor, or no memory, left for it.
-    pub(super) fn hang(&self) -> io::Result<RawFd> {
+    pub fn hang(&self) -> io::Result<RawFd> {
         let mut bell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bell) = &*bell {
             return Ok(bell.as_raw_fd());
@@ -34,12 +35,23 @@ impl Bell {
         Ok(bell.insert(made).as_raw_fd())
     }
 
-    /// Nobody reads what is written: each write is a new edge for the poller, and there is room for 2^64 of them.
-    pub(super) fn ring(&self) {
-        if let Some(bell) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+    /// Each write is a new edge for the poller, and there is room for 2^64 of them. False: there is no bell.
+    pub fn ring(&self) -> bool {
+        let bell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = &*bell {
             let once = 1_u64;
             // SAFETY: the descriptor is open, and the eight bytes are there.
             unsafe { libc::write(bell.as_raw_fd(), (&raw const once).cast(), size_of::<u64>()) };
+        }
+        bell.is_some()
+    }
+
+    /// Take back all rings so far: there is nothing to be read until the next.
+    pub fn hush(&self) {
+        if let Some(bell) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let mut rings = 0_u64;
+            // SAFETY: the descriptor is open and does not block, and there is room for the eight bytes.
+            unsafe { libc::read(bell.as_raw_fd(), (&raw mut rings).cast(), size_of::<u64>()) };
         }
     }
 }
@@ -47,17 +59,21 @@ impl Bell {
 #[cfg(not(target_os = "linux"))]
 impl Bell {
     /// # Errors
-    /// Always: no loop sleeps in its poller here.
-    pub(super) fn hang(&self) -> io::Result<RawFd> {
+    /// Always: there is no eventfd here.
+    pub fn hang(&self) -> io::Result<RawFd> {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    pub(super) fn ring(&self) {}
+    pub fn ring(&self) -> bool {
+        false
+    }
+
+    pub fn hush(&self) {}
 }
 
 impl Bell {
-    /// The loop is closed.
-    pub(super) fn take_down(&self) {
+    /// The loop is closed, or does not listen any more.
+    pub fn take_down(&self) {
         drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
