@@ -2,6 +2,7 @@
 
     pytest tests                     both
     pytest tests --loops asyncio     the oracle alone (also PYLOOP_TEST_LOOPS=asyncio)
+    pytest tests --loops pyloop      pyloop alone, and its awaitables on both
 
 A test that is about pyloop alone takes `pyloop_loop` or `pyloop_factory`. What a test may leave behind is
 said in `pyloop/_leaks.py`; the fixtures `handled`, `logged` and `unraisable` collect what a test provokes on
@@ -30,6 +31,8 @@ from support.guard import Context, Guard
 from support.loops import Loop, LoopFactory, Run
 from support.patience import PATIENCE
 
+# What these folders are about is pyloop's on any loop.
+AWAITABLES = "awaitables", "sync"
 _stderr = 2
 
 
@@ -69,7 +72,10 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loop_kind" in metafunc.fixturenames:
-        metafunc.parametrize("loop_kind", loops.kinds(metafunc.config))
+        kinds = loops.kinds(metafunc.config)
+        if metafunc.definition.path.parent.name in AWAITABLES and "pyloop" in kinds:
+            kinds = list(loops.KINDS)
+        metafunc.parametrize("loop_kind", kinds)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
