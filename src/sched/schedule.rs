@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::entry::Entry;
 use super::handle::{Handle, Parts, check_callback};
@@ -14,7 +14,7 @@ use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 use crate::accel::collector::Hidden;
 use crate::core::ready::Lane;
-use crate::py::call::Object;
+use crate::py::call::number;
 use crate::py::exit::outlast;
 
 /// The loop's clock, in seconds.
@@ -125,11 +125,7 @@ pub fn call_later<'py>(
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
-    let delay = match delay.cast_exact::<PyFloat>() {
-        Ok(delay) => delay.value(),
-        Err(_) => delay.try_float()?,
-    };
-    call_at(state, time(state) + delay, None, parts)
+    call_at(state, time(state) + number(delay)?, None, parts)
 }
 
 /// `given` is what `when` was made of, if that was no float.
