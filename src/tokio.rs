@@ -71,8 +71,8 @@ where
     crate::bridge::future_into_py(py, fut)
 }
 
-/// [`spawn_into_py`](crate::spawn_into_py), with `PyErr` for an error: what this crate's `future_into_py` is not, a future that
-/// runs on the runtime's threads.
+/// [`spawn_into_py`](crate::spawn_into_py), with `PyErr` for an error: what this crate's `future_into_py` is not, a
+/// future that runs on the runtime's threads.
 ///
 /// # Errors
 /// MemoryError.
@@ -91,8 +91,8 @@ pub struct BackgroundRuntime(::tokio::runtime::Handle);
 
 impl BackgroundRuntime {
     fn of(handle: &'static ::tokio::runtime::Handle) -> &'static Self {
-        // SAFETY: a `BackgroundRuntime` is a `Handle`, and laid out as one (`transparent`); the reference is a shared one of
-        // the same length.
+        // SAFETY: a `BackgroundRuntime` is a `Handle`, and laid out as one (`transparent`); the reference is a shared
+        // one of the same length.
         unsafe { &*std::ptr::from_ref(handle).cast::<Self>() }
     }
 
@@ -101,8 +101,9 @@ impl BackgroundRuntime {
         &self.0
     }
 
-    /// Run `future` to its end and wait for it here. It is polled with the GIL held, if this thread has it, so it need not
-    /// be `Send`; the GIL is released while there is nothing to poll. [`block_on`](crate::block_on) releases it throughout.
+    /// Run `future` to its end and wait for it here. It is polled with the GIL held, if this thread has it, so it need
+    /// not be `Send`; the GIL is released while there is nothing to poll. [`block_on`](crate::block_on) releases it
+    /// throughout.
     ///
     /// # Panics
     /// Where `block_on` is an error: on a thread that runs an event loop or a tokio runtime.

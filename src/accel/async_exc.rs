@@ -39,7 +39,8 @@ pub fn may_wait(py: Python<'_>) -> bool {
 pub(super) fn probe(py: Python<'_>) -> Probed {
     let exception = PyException::new_err(()).into_value(py);
     let ident = attach::thread_ident() as std::ffi::c_long;
-    // SAFETY: the GIL is held; CPython takes a reference of its own, and gives it back when the exception is called off.
+    // SAFETY: the GIL is held; CPython takes a reference of its own, and gives it back when the exception is called
+    // off.
     let ask = |exception| unsafe { ffi::PyThreadState_SetAsyncExc(ident, exception) };
     expect(ask(exception.as_ptr()) == 1, "this thread takes no exceptions from others")?;
     let waits = |&offset: &usize| word(py, offset) == exception.as_ptr() as usize;

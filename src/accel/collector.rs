@@ -1,24 +1,25 @@
 //! The cycle collector, told what it need not look at.
 //!
 //! A loop that runs is alive, and so is what waits in its queues. Looking through thousands of waiting handles in each
-//! young collection is a quarter of what a callback costs, so a handle made while its loop runs is hidden, and so is the
-//! tuple of its arguments, until it has run or is cancelled (and somebody else holds it) or outlives the run. A pending
-//! task of a running loop is kept alive by it: it is hidden too, with its coroutine, its context and the future it waits
-//! for, until it is done or outlives the run; among very many, so is what its coroutine awaits, until its second step.
-//! Looking through a million of them again and again was four fifths of what such a task cost. CPython does the same to
-//! tuples and dictionaries that cannot be part of a cycle.
+//! young collection is a quarter of what a callback costs, so a handle made while its loop runs is hidden, and so is
+//! the tuple of its arguments, until it has run or is cancelled (and somebody else holds it) or outlives the run. A
+//! pending task of a running loop is kept alive by it: it is hidden too, with its coroutine, its context and the future
+//! it waits for, until it is done or outlives the run; among very many, so is what its coroutine awaits, until its
+//! second step. Looking through a million of them again and again was four fifths of what such a task cost. CPython
+//! does the same to tuples and dictionaries that cannot be part of a cycle.
 //!
 //! What this rests on:
 //!
 //! 1. An object is hidden by a `Hidden` alone, or born hidden (`create_hidden`). Anybody may show it.
 //! 2. A `Hidden` holds a reference. So an object that it hides is not freed meanwhile.
-//! 3. A `Hidden` that goes shows its object before it lets go of it. CPython's deallocators of coroutines, generators and
-//!    contexts unlink the object without asking whether it is linked. Those of tuples and of our own classes ask: when
+//! 3. A `Hidden` that goes shows its object before it lets go of it. CPython's deallocators of coroutines, generators
+//!    and contexts unlink the object without asking whether it is linked. Those of tuples and of our own classes ask:
+//!    when
 //!    the reference is the last one, these are freed as they are.
 //! 4. Only objects of known classes are hidden: CPython's own coroutines, generators, contexts and tuples (exactly
 //!    these, none has a subclass here), and our own classes.
-//! 5. What hides an object is held, directly or not, by a loop that runs; the end of the run shows all of it. So nothing
-//!    that could be garbage is hidden for longer than a run.
+//! 5. What hides an object is held, directly or not, by a loop that runs; the end of the run shows all of it. So
+//!    nothing that could be garbage is hidden for longer than a run.
 //!
 //! Plain path: nothing is hidden.
 

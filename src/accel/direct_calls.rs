@@ -1,9 +1,9 @@
 //! Whether anybody may have put a function of their own in the place of one that asyncio calls by its name.
 //!
-//! asyncio looks `loop.call_soon` up for each step of a task, and `handle._run` for each callback. Our loop goes past these
-//! names as long as what is found there is its own, or CPython's (`sched::replaced`). CPython tells when a class changes, or
-//! one of its bases: the loops' and the handles' are watched (`PyType_Watch`), and a change makes every loop look again. So
-//! is the dictionary of the module `time`, whose `monotonic` is asyncio's clock (`PyDict_Watch`).
+//! asyncio looks `loop.call_soon` up for each step of a task, and `handle._run` for each callback. Our loop goes past
+//! these names as long as what is found there is its own, or CPython's (`sched::replaced`). CPython tells when a class
+//! changes, or one of its bases: the loops' and the handles' are watched (`PyType_Watch`), and a change makes every
+//! loop look again. So is the dictionary of the module `time`, whose `monotonic` is asyncio's clock (`PyDict_Watch`).
 //!
 //! Plain path: by name, each time.
 

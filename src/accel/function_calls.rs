@@ -1,8 +1,8 @@
 //! Functions of asyncio's that are entered here: the object, its class and all that can be asked of it stay, and a call
 //! comes to us first, which we take or hand on.
 //!
-//! CPython keeps in each function what a call of it enters (`PyFunction_SetVectorcall`), and goes there wherever it would
-//! have gone on to the function's code. A call that is handed on costs one call in C more than before.
+//! CPython keeps in each function what a call of it enters (`PyFunction_SetVectorcall`), and goes there wherever it
+//! would have gone on to the function's code. A call that is handed on costs one call in C more than before.
 //!
 //! Plain path: the functions.
 
@@ -59,8 +59,8 @@ unsafe extern "C" fn enter<E: Entry>(
     flagged: usize,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: only `put` hands this out, to one function, after it has set `entered`. CPython calls it with the GIL held, with
-    // that function and with the arguments of a vectorcall, which it holds for the call.
+    // SAFETY: only `put` hands this out, to one function, after it has set `entered`. CPython calls it with the GIL
+    // held, with that function and with the arguments of a vectorcall, which it holds for the call.
     unsafe {
         let py = Python::assume_attached();
         let count = ffi::PyVectorcall_NARGS(flagged).cast_unsigned();
@@ -113,8 +113,8 @@ fn put<E: Entry>(function: &Bound<'_, PyAny>) {
 pub fn call_usual<'py, E: Entry>(py: Python<'py>, args: &[&Bound<'py, PyAny>]) -> Option<PyResult<Bound<'py, PyAny>>> {
     let entered = E::entered().get(py)?;
     let values: Vec<_> = args.iter().map(|arg| arg.as_ptr()).collect();
-    // SAFETY: the Bounds hold the arguments for the call, and `entered` the function whose own entry this is. CPython answers
-    // with a new reference, or with NULL and an exception.
+    // SAFETY: the Bounds hold the arguments for the call, and `entered` the function whose own entry this is. CPython
+    // answers with a new reference, or with NULL and an exception.
     Some(unsafe {
         let called = (entered.usual)(entered.function.as_ptr(), values.as_ptr(), values.len(), std::ptr::null_mut());
         owned(py, called)
@@ -140,8 +140,8 @@ def keyword(): return number(1, more=3)
 for _ in range(100): plain(), two(), keyword()
 ";
 
-/// Code that CPython has specialised for the function, and code that it has not, comes to the entry; what that hands on comes
-/// to the function.
+/// Code that CPython has specialised for the function, and code that it has not, comes to the entry; what that hands on
+/// comes to the function.
 pub(super) fn probe(py: Python<'_>) -> Probed {
     let scope = PyDict::new(py);
     py.run(SCRATCH, Some(&scope), None).map_err(raised)?;

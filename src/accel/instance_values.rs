@@ -1,9 +1,9 @@
 //! Where an instance of a class without slots keeps its attributes: those of asyncio's streams are read in place.
 //!
 //! CPython 3.13 and later have them behind the instance, in the order in which the class has seen them first, until
-//! somebody replaces the dictionary or adds too much to it. In front of them stand four bytes: how many there is room for,
-//! how many there are, that they are here, and that they are valid. To look one up by its name costs 250 instructions;
-//! to feed a `StreamReader` eight of them are needed, and that it has no methods of its own.
+//! somebody replaces the dictionary or adds too much to it. In front of them stand four bytes: how many there is room
+//! for, how many there are, that they are here, and that they are valid. To look one up by its name costs 250
+//! instructions; to feed a `StreamReader` eight of them are needed, and that it has no methods of its own.
 //!
 //! Plain path: the attributes, by their names.
 
@@ -115,12 +115,13 @@ unsafe fn head(object: &Bound<'_, PyAny>, size: usize) -> Head {
 }
 
 impl<const NAMED: usize> Values<NAMED> {
-    /// The attributes that were asked for, without counts: for as long as no Python code runs. None: one of them is missing,
-    /// there are others than asyncio sets (methods, say), or nobody knows where they are.
+    /// The attributes that were asked for, without counts: for as long as no Python code runs. None: one of them is
+    /// missing, there are others than asyncio sets (methods, say), or nobody knows where they are.
     #[inline]
     pub fn held<'a, 'py>(&self, object: &'a Bound<'py, PyAny>) -> Option<[Borrowed<'a, 'py, PyAny>; NAMED]> {
         let size = self.size_of_valid(object)?;
-        // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the instance holds.
+        // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the
+        // instance holds.
         let value = |place: usize| unsafe { memory::held(object, place) };
         let known = self.all.iter().filter(|&&place| value(place).is_some()).count();
         if known != usize::from(size) {
@@ -143,7 +144,8 @@ impl<const NAMED: usize> Values<NAMED> {
     #[inline]
     fn value<'a, 'py>(&self, object: &'a Bound<'py, PyAny>, which: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.size_of_valid(object)?;
-        // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the instance holds.
+        // SAFETY: the values are valid, and there are enough of them for each place: NULL or an object that the
+        // instance holds.
         unsafe { memory::held(object, *self.named.get(which)?) }
     }
 
@@ -158,7 +160,8 @@ impl<const NAMED: usize> Values<NAMED> {
         (capacity >= self.least && embedded == 1 && valid == 1).then_some(size)
     }
 
-    /// Learn the places: of an instance that nobody else has, with all the attributes that asyncio sets, of these names.
+    /// Learn the places: of an instance that nobody else has, with all the attributes that asyncio sets, of these
+    /// names.
     fn learn(object: &Bound<'_, PyAny>, names: &[Bound<'_, PyString>], named: [&str; NAMED]) -> PyResult<Self> {
         let failed = |why: &str| PyRuntimeError::new_err(why.to_owned());
         let class = object.get_type();
@@ -208,8 +211,9 @@ impl<const NAMED: usize> Values<NAMED> {
     }
 }
 
-/// Find out where the attributes of asyncio's streams are: of a reader, a protocol and a writer that nobody else has, and that
-/// have all attributes which one can have. `scratch` makes instances of a class of no consequence, with the attribute `first`.
+/// Find out where the attributes of asyncio's streams are: of a reader, a protocol and a writer that nobody else has,
+/// and that have all attributes which one can have. `scratch` makes instances of a class of no consequence, with the
+/// attribute `first`.
 ///
 /// # Errors
 /// RuntimeError: why that cannot be relied on.

@@ -1,5 +1,5 @@
-//! What stands in for the accelerations in a build for many Pythons (`abi3`): their plain paths, as far as a client needs
-//! them. Nothing here knows anyone's insides, so nothing is tried and nothing can be switched off.
+//! What stands in for the accelerations in a build for many Pythons (`abi3`): their plain paths, as far as a client
+//! needs them. Nothing here knows anyone's insides, so nothing is tried and nothing can be switched off.
 
 use pyo3::prelude::*;
 use pyo3::{PyClass, PyClassInitializer};

@@ -1,11 +1,11 @@
-//! Layer 1, beside `py`: everything that knows CPython's or PyO3's insides, for speed. `docs/accelerations.md` has a row
-//! for each.
+//! Layer 1, beside `py`: everything that knows CPython's or PyO3's insides, for speed. `docs/accelerations.md` has a
+//! row for each.
 //!
 //! An acceleration leans on something that no document promises. So each has a **probe**, which tries it on objects
 //! that nobody else has, and a **plain path**, which does the same by public means. `settle` runs the probes once, when
 //! the module is made, in the order of its body; `tls` is tried at the first encrypted connection. A probe that fails
-//! means slower, never an import that fails. `PYLOOP_ACCEL=none` switches all of them off, `PYLOOP_ACCEL=-pool,-collector`
-//! those two; `pyloop.accelerations()` tells what came of it.
+//! means slower, never an import that fails. `PYLOOP_ACCEL=none` switches all of them off,
+//! `PYLOOP_ACCEL=-pool,-collector` those two; `pyloop.accelerations()` tells what came of it.
 //!
 //! Everything here runs with the GIL held.
 
@@ -96,8 +96,8 @@ pub static TASK_REGISTER: Acceleration = Acceleration::new("task_register");
 pub static CURRENT_TASK: Acceleration = Acceleration::new("current_task");
 /// A loop keeps what `BaseEventLoop.__init__` sets in slots (`pyloop._accel`). Off: in a dictionary.
 pub static LOOP_SLOTS: Acceleration = Acceleration::new("loop_slots");
-/// A loop sleeps in its own poller while nobody waits for tokio's driver, which takes that nobody else uses the tokio of this
-/// library. Off: it sleeps in the driver.
+/// A loop sleeps in its own poller while nobody waits for tokio's driver, which takes that nobody else uses the tokio
+/// of this library. Off: it sleeps in the driver.
 pub static OWN_SLEEP: Acceleration = Acceleration::new("own_sleep");
 
 /// In the order in which they are tried.

@@ -1,5 +1,5 @@
-//! Where a transport has its native part: it is read in place. To look `_stream` up by its name takes longer than to send
-//! what a callback has written, and is done several times a message.
+//! Where a transport has its native part: it is read in place. To look `_stream` up by its name takes longer than to
+//! send what a callback has written, and is done several times a message.
 //!
 //! Plain path: the attribute.
 
@@ -23,8 +23,8 @@ pub static OF_STREAM: Place = Place(PyOnceLock::new());
 pub static OF_DATAGRAMS: Place = Place(PyOnceLock::new());
 
 impl Place {
-    /// The native part of a transport, without a count: for as long as no Python code runs. None: it is to be looked up, as
-    /// that of a subclass is.
+    /// The native part of a transport, without a count: for as long as no Python code runs. None: it is to be looked
+    /// up, as that of a subclass is.
     #[inline(always)]
     pub fn held<'a, 'py>(&self, transport: &'a Bound<'py, PyAny>) -> Option<Borrowed<'a, 'py, PyAny>> {
         let (class, place) = self.0.get(transport.py())?;

@@ -71,8 +71,8 @@ struct Spare {
     keepers: usize,
 }
 
-// SAFETY: the memory is of instances that are gone, so that nobody else knows of it; a `GilCell` has it, which gives it to
-// nobody without the GIL, and any thread may allocate and free there.
+// SAFETY: the memory is of instances that are gone, so that nobody else knows of it; a `GilCell` has it, which gives it
+// to nobody without the GIL, and any thread may allocate and free there.
 unsafe impl Send for Spare {}
 
 /// The spare instances of one class.
@@ -160,8 +160,8 @@ fn allocate_plainly<T: Pooled>(py: Python<'_>, values: T::Values) -> PyResult<Bo
 }
 
 unsafe extern "C" fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
-    // SAFETY: a deallocator is called with the GIL held, with an object whose count has fallen to zero. That of a Python
-    // subclass has tracked it again for ours, and does nothing with it afterwards.
+    // SAFETY: a deallocator is called with the GIL held, with an object whose count has fallen to zero. That of a
+    // Python subclass has tracked it again for ours, and does nothing with it afterwards.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
         depth::deallocate(object, dealloc::<T>, free_apart::<T>, |object| free::<T>(object));
@@ -226,8 +226,8 @@ pub fn is_pooled<T: Pooled>(object: &Bound<'_, T>) -> bool {
     known.is_some_and(|known| known.class.as_ptr() == unsafe { ffi::Py_TYPE(object.as_ptr()) })
 }
 
-/// From now on every instance that goes is kept, until `keep_few`: what makes them by the hundred thousand and lets them
-/// go again would spend a fifth of its time on the kernel's pages.
+/// From now on every instance that goes is kept, until `keep_few`: what makes them by the hundred thousand and lets
+/// them go again would spend a fifth of its time on the kernel's pages.
 pub fn keep_all<T: Pooled>(py: Python<'_>) {
     T::pool().spare.with(py, |spare| spare.keepers += 1);
 }

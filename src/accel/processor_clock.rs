@@ -2,16 +2,16 @@
 
 use super::switch::{Acceleration, Probed};
 
-/// The counter of an x86-64 runs at one rate, whatever the processor does, and shows the same on each of them. Where it does,
-/// Linux goes by it: that is the probe. Off: the kernel's clock.
+/// The counter of an x86-64 runs at one rate, whatever the processor does, and shows the same on each of them. Where it
+/// does, Linux goes by it: that is the probe. Off: the kernel's clock.
 pub static PROCESSOR_CLOCK: Acceleration = Acceleration::new("processor_clock");
 
 /// What the counter shows, while the acceleration is on.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn counter() -> u64 {
-    // SAFETY: each x86-64 has the instruction; where a process is forbidden to use it, the kernel's clock does not go by it,
-    // and nobody comes here.
+    // SAFETY: each x86-64 has the instruction; where a process is forbidden to use it, the kernel's clock does not go
+    // by it, and nobody comes here.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 

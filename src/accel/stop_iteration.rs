@@ -33,8 +33,8 @@ enum Spare {
     Lent(Exception),
 }
 
-// SAFETY: a `Spare` is in a `GilValue` alone, which gives it to nobody without the GIL; under the GIL any thread may use
-// the object.
+// SAFETY: a `Spare` is in a `GilValue` alone, which gives it to nobody without the GIL; under the GIL any thread may
+// use the object.
 unsafe impl Send for Spare {}
 
 static SPARE: GilValue<Spare> = GilValue::new(Spare::None);
@@ -65,9 +65,9 @@ fn raise(value: Bound<'_, PyAny>, lend: bool) {
 #[inline]
 fn raise_in_place(value: Bound<'_, PyAny>, lend: bool) {
     let py = value.py();
-    // SAFETY: an exception that is ours alone or memory from its class's allocator, zeroed, as `BaseException.__new__` has
-    // it but for `args` and `value`, each of which gets a reference of its own (a spare one has `()` and NULL there). The
-    // reference that is raised is given away. Without memory CPython has set MemoryError.
+    // SAFETY: an exception that is ours alone or memory from its class's allocator, zeroed, as `BaseException.__new__`
+    // has it but for `args` and `value`, each of which gets a reference of its own (a spare one has `()` and NULL
+    // there). The reference that is raised is given away. Without memory CPython has set MemoryError.
     unsafe {
         let args = ffi::PyTuple_New(1);
         if args.is_null() {

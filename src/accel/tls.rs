@@ -1,13 +1,13 @@
-//! The TLS connection that an `ssl.SSLObject` has, as OpenSSL knows it: records are taken apart and made without CPython's
-//! methods around each.
+//! The TLS connection that an `ssl.SSLObject` has, as OpenSSL knows it: records are taken apart and made without
+//! CPython's methods around each.
 //!
-//! `SSLObject.read` and `write` give the GIL away and take it again for each record, make an exception to say that there is
-//! no more, and room for the largest answer: two thirds of what a short message costs. So the functions of the very
-//! library that CPython's `_ssl` is linked with are called directly, on the `SSL` that an object of `_ssl` has, which is
-//! found by experiment. CPython's methods go on working beside: both see the same connection.
+//! `SSLObject.read` and `write` give the GIL away and take it again for each record, make an exception to say that
+//! there is no more, and room for the largest answer: two thirds of what a short message costs. So the functions of the
+//! very library that CPython's `_ssl` is linked with are called directly, on the `SSL` that an object of `_ssl` has,
+//! which is found by experiment. CPython's methods go on working beside: both see the same connection.
 //!
-//! What is neither bytes nor "no more for now" is left to them: asked once more, OpenSSL gives the same answer, and CPython
-//! makes its exception of it.
+//! What is neither bytes nor "no more for now" is left to them: asked once more, OpenSSL gives the same answer, and
+//! CPython makes its exception of it.
 //!
 //! Plain path: asyncio's `SSLProtocol`, with CPython's methods.
 
@@ -29,7 +29,8 @@ use crate::py::openssl_bio::Bios;
 
 pub static TLS: Acceleration = Acceleration::new("tls");
 
-/// Where an object of `_ssl` has its OpenSSL part, in bytes: a `MemoryBIO` behind the head, a `_SSLSocket` one word further.
+/// Where an object of `_ssl` has its OpenSSL part, in bytes: a `MemoryBIO` behind the head, a `_SSLSocket` one word
+/// further.
 const IN_BIO: usize = size_of::<ffi::PyObject>();
 const IN_SOCKET: usize = IN_BIO + size_of::<usize>();
 
@@ -62,8 +63,8 @@ pub enum Read {
     Other,
 }
 
-/// The connection of an `ssl.SSLObject`. OpenSSL may call the program back (for the name that a client asks for, say), so
-/// nothing of the loop may be borrowed while a record is read or written.
+/// The connection of an `ssl.SSLObject`. OpenSSL may call the program back (for the name that a client asks for, say),
+/// so nothing of the loop may be borrowed while a record is read or written.
 #[pyclass(frozen, name = "_TlsSession", module = "pyloop._native")]
 pub struct Session {
     library: &'static Library,
@@ -79,21 +80,22 @@ unsafe impl Send for Session {}
 unsafe impl Sync for Session {}
 
 impl Session {
-    /// The connection of a `_ssl._SSLSocket`; None for an object of another class, or one without `MemoryBIO`s of its own.
+    /// The connection of a `_ssl._SSLSocket`; None for an object of another class, or one without `MemoryBIO`s of its
+    /// own.
     fn of(known: &'static Known, object: &Bound<'_, PyAny>) -> Option<Self> {
         let py = object.py();
         if !call::has_type(object, known.class.bind(py)) {
             return None;
         }
-        // SAFETY: the Bound holds the object, an instance of the class whose instances have been seen to have the pointer
-        // there.
+        // SAFETY: the Bound holds the object, an instance of the class whose instances have been seen to have the
+        // pointer there.
         let ssl = NonNull::new(unsafe { word(object, IN_SOCKET) } as *mut Ssl)?;
         let library = &known.library;
         // SAFETY: the object has it, and lives.
         let (incoming, outgoing) = unsafe { ((library.read_bio)(ssl.as_ptr()), (library.write_bio)(ssl.as_ptr())) };
-        // SAFETY: they are the connection's. The session keeps the object, and so the connection, until it has dropped the
-        // BIOs. The GIL is held whenever a function of OpenSSL's begins to run for the connection, which is asked for one
-        // thing at a time.
+        // SAFETY: they are the connection's. The session keeps the object, and so the connection, until it has dropped
+        // the BIOs. The GIL is held whenever a function of OpenSSL's begins to run for the connection, which is asked
+        // for one thing at a time.
         let bios = unsafe { Bios::open(library, ssl, [NonNull::new(incoming)?, NonNull::new(outgoing)?])? };
         Some(Self { library, ssl, bios, _object: object.clone().unbind() })
     }
@@ -180,7 +182,8 @@ impl Session {
     /// # Errors
     /// MemoryError.
     pub fn read_bytes<'py>(&self, py: Python<'py>, received: &[u8]) -> PyResult<(Option<Bound<'py, PyBytes>>, Read)> {
-        // Records are larger than what is in them; one that was there in part may need more room than what has come now.
+        // Records are larger than what is in them; one that was there in part may need more room than what has come
+        // now.
         let mut room = NewBytes::new(py, received.len().max(1))?;
         let end = self.read_into(py, received, &mut room)?;
         Ok((room.into_bytes()?, end))
@@ -195,8 +198,8 @@ impl Session {
         self.read_into(py, received, room)
     }
 
-    /// Make records of bytes, to the end of `records`: of how many bytes, which is all unless the connection has to receive
-    /// first.
+    /// Make records of bytes, to the end of `records`: of how many bytes, which is all unless the connection has to
+    /// receive first.
     #[inline]
     pub fn write(&self, _py: Python<'_>, bytes: &[u8], records: &mut Vec<u8>) -> usize {
         self.bios.collecting(records, || {
@@ -291,7 +294,8 @@ pub fn _tls_session<'py>(py: Python<'py>, ssl_object: &Bound<'py, PyAny>) -> PyR
     Session::of(known, &object).map(|session| Bound::new(py, session)).transpose()
 }
 
-/// Find out where the objects of `_ssl` have their parts: the `SSLObject` is a new client's, with these two `MemoryBIO`s.
+/// Find out where the objects of `_ssl` have their parts: the `SSLObject` is a new client's, with these two
+/// `MemoryBIO`s.
 ///
 /// # Errors
 /// RuntimeError: why the objects cannot be relied on.

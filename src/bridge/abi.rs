@@ -85,7 +85,7 @@ pub struct Api {
     /// waker has been woken meanwhile (the awaitable gave way), and outside of a step. One that is pending again in a
     /// step of the same number is iterated, not awaited.
     pub note_pending: unsafe extern "C" fn() -> u64,
-    /// Since 1.2 (GIL): the task whose step is running on this thread, borrowed for the length of that step; NULL outside
-    /// of a step of a pyloop task.
+    /// Since 1.2 (GIL): the task whose step is running on this thread, borrowed for the length of that step; NULL
+    /// outside of a step of a pyloop task.
     pub current_task: unsafe extern "C" fn() -> Object,
 }

@@ -1,5 +1,5 @@
-//! Taking an awaitable one poll further: with the waker of the step that runs, or by asyncio's protocol where no task of
-//! ours makes it.
+//! Taking an awaitable one poll further: with the waker of the step that runs, or by asyncio's protocol where no task
+//! of ours makes it.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -90,8 +90,8 @@ impl State {
         }
     }
 
-    /// A poll was pending in a step: it is about to be yielded to the task that makes the step. True: that has not taken
-    /// up what it was given before. Who resumes it while it is pending does not await it (`for`, `list()`).
+    /// A poll was pending in a step: it is about to be yielded to the task that makes the step. True: that has not
+    /// taken up what it was given before. Who resumes it while it is pending does not await it (`for`, `list()`).
     #[inline(always)]
     fn is_pending_again(&mut self, now: PendingIn) -> bool {
         self.awaiter = now.awaiter;
@@ -133,8 +133,8 @@ impl RustFuture {
         Self::from_body(name, Body::Seen(Box::pin(Slimmed(future))))
     }
 
-    /// From a future that waits and a function of what it gives; `held` is that function's, which the cycle collector sees
-    /// meanwhile. The two others hold nothing of Python's.
+    /// From a future that waits and a function of what it gives; `held` is that function's, which the cycle collector
+    /// sees meanwhile. The two others hold nothing of Python's.
     #[inline]
     pub(crate) fn holding<H: Traverse + Send + 'static, F: Future + Send + 'static>(
         name: &'static str,
@@ -184,8 +184,8 @@ impl RustFuture {
         Self::create(py, make).map(Bound::into_any)
     }
 
-    /// As a Python object. One that is not seen into is not tracked by the cycle collector, until `foreign` adds something
-    /// to it.
+    /// As a Python object. One that is not seen into is not tracked by the cycle collector, until `foreign` adds
+    /// something to it.
     ///
     /// # Errors
     /// MemoryError.
@@ -415,8 +415,8 @@ impl RustFuture {
         if self.begin(py) { Ok(()) } else { self.await_again(py) }
     }
 
-    /// CPython's `anext(iterator, default)` asks for the iterator anew in each of its steps, also to throw into it or to
-    /// close it. Who awaits gets it again, and who is no task: that drives it by hand, or closes it.
+    /// CPython's `anext(iterator, default)` asks for the iterator anew in each of its steps, also to throw into it or
+    /// to close it. Who awaits gets it again, and who is no task: that drives it by hand, or closes it.
     #[cold]
     fn await_again(&self, py: Python<'_>) -> PyResult<()> {
         let begun = |stage| matches!(stage, Stage::Idle | Stage::Dropped);

@@ -44,8 +44,8 @@ pub(super) trait Seen: Future<Output = SlimOutput> + Traverse + Send {}
 
 impl<F: Future<Output = Output> + Traverse + Send> Seen for Slimmed<F> {}
 
-/// The future inside: one that may move between threads (and that the cycle collector perhaps sees into), or one that must
-/// stay on its own.
+/// The future inside: one that may move between threads (and that the cycle collector perhaps sees into), or one that
+/// must stay on its own.
 pub(super) enum Body {
     Send(Pin<Box<dyn Future<Output = SlimOutput> + Send>>),
     Seen(Pin<Box<dyn Seen>>),

@@ -9,8 +9,8 @@ use super::foreign_loop::{ForeignLoop, Woken, send};
 use super::link::NativeLoop;
 use crate::py::call::Object;
 
-/// A waker that has `event_loop` call `callable()` each time it is woken. It does not keep the loop alive. Woken after the
-/// loop has gone or was closed, or at the end of the interpreter, it does nothing.
+/// A waker that has `event_loop` call `callable()` each time it is woken. It does not keep the loop alive. Woken after
+/// the loop has gone or was closed, or at the end of the interpreter, it does nothing.
 pub fn callback_waker(event_loop: &Bound<'_, PyAny>, callable: Bound<'_, PyAny>) -> Waker {
     let native = NativeLoop::of(event_loop).and_then(|native| native.callback(&callable));
     native.unwrap_or_else(|| {

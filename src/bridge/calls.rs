@@ -15,8 +15,8 @@ use crate::py::{api, require_main_for_futures};
 /// A Python function, plain or async, that Rust calls from any task and any thread, and awaits there.
 ///
 /// It belongs to the event loop that was current when it was made (as an argument of a Python function, say: it is
-/// `FromPyObject`), and is called on that loop's thread, in a copy of the context that was current then: each call has one
-/// of its own. What it gives is awaited there if it can be awaited. A clone is another handle to the same function.
+/// `FromPyObject`), and is called on that loop's thread, in a copy of the context that was current then: each call has
+/// one of its own. What it gives is awaited there if it can be awaited. A clone is another handle to the same function.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -68,9 +68,10 @@ impl Callback {
 
     /// The function, called with the items of a tuple: as a Rust future of what it returns, or of what it awaits.
     ///
-    /// The call is made by the first poll: at once, if that is on the loop's thread, else by a message to the loop, for which
-    /// nobody here takes the GIL ([`PyFuture::extracted`] has a Rust value made of the result in the same way). Dropping the future cancels the Python task, or takes the call back. An exception is the
-    /// future's error; a loop that is closed before it has called is a RuntimeError.
+    /// The call is made by the first poll: at once, if that is on the loop's thread, else by a message to the loop, for
+    /// which nobody here takes the GIL ([`PyFuture::extracted`] has a Rust value made of the result in the same way).
+    /// Dropping the future cancels the Python task, or takes the call back. An exception is the future's error; a loop
+    /// that is closed before it has called is a RuntimeError.
     pub fn call<A>(&self, args: A) -> PyFuture
     where
         A: for<'py> IntoPyObject<'py, Target = PyTuple> + Send + 'static,

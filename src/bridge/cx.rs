@@ -148,8 +148,8 @@ static LENT: RawWakerVTable = RawWakerVTable::new(clone, wake_by_ref, wake_by_re
 unsafe fn clone(data: *const ()) -> RawWaker {
     // SAFETY: the step whose waker this is; it is not given back while anybody may have it, and runs: a future has the
     // waker for the length of its poll, which is within the step (another thread, too, that it hands it to meanwhile).
-    // Of a poll that a greenlet was left in the step may have ended: then there is no lender, or another one, whose step
-    // runs.
+    // Of a poll that a greenlet was left in the step may have ended: then there is no lender, or another one, whose
+    // step runs.
     let waker = unsafe {
         let step = &*data.cast::<Step>();
         step.lender.get().map_or_else(|| Waker::noop().clone(), |lender| Waker::from(Arc::clone(lender.shared())))

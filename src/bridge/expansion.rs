@@ -1,5 +1,5 @@
-//! What `#[pyloop::awaitable]` expands to calls: the functions of `into_py` with the function's Python name, and what makes
-//! a Python function's result of what the function gives.
+//! What `#[pyloop::awaitable]` expands to calls: the functions of `into_py` with the function's Python name, and what
+//! makes a Python function's result of what the function gives.
 //!
 //! Some of it is chosen by the type: an inherent method is found before that of a trait, where its bounds hold.
 

@@ -1,8 +1,8 @@
 //! A loop of another kind (asyncio's own, uvloop): how a wake from any thread reaches it.
 //!
-//! What has been woken waits in a queue of the loop's. The first of a burst tells the loop: by a bell, which is a descriptor
-//! that the loop watches as `add_reader` has it watch any other. To ring it takes one system call and no GIL. A loop that
-//! has no `add_reader` is told by `call_soon_threadsafe`, on a thread that may wait for the GIL.
+//! What has been woken waits in a queue of the loop's. The first of a burst tells the loop: by a bell, which is a
+//! descriptor that the loop watches as `add_reader` has it watch any other. To ring it takes one system call and no
+//! GIL. A loop that has no `add_reader` is told by `call_soon_threadsafe`, on a thread that may wait for the GIL.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,8 +37,8 @@ pub struct ForeignLoop {
     bell: Bell,
     /// Once in its life the loop is asked to listen.
     asked: GilValue<bool>,
-    /// In a forked child nothing of its parent's is touched: its lock may be held by a thread that is not there, and its
-    /// bell is heard by the parent.
+    /// In a forked child nothing of its parent's is touched: its lock may be held by a thread that is not there, and
+    /// its bell is heard by the parent.
     generation: u32,
 }
 
@@ -132,7 +132,8 @@ impl ForeignLoop {
         std::mem::take(&mut *self.waiting()).burst
     }
 
-    /// Have the loop look, by `call_soon_threadsafe`. What waits for a loop that has gone or is closed waits for nothing.
+    /// Have the loop look, by `call_soon_threadsafe`. What waits for a loop that has gone or is closed waits for
+    /// nothing.
     fn ask(self: &Arc<Self>, py: Python<'_>) {
         let asked = match self.event_loop.get(py) {
             Some(event_loop) => {
@@ -166,8 +167,8 @@ impl ForeignLoop {
     }
 }
 
-/// Have the loop of `woken` call it soon; from any thread. One that has the GIL asks the loop at once: what it does next may
-/// count on it.
+/// Have the loop of `woken` call it soon; from any thread. One that has the GIL asks the loop at once: what it does
+/// next may count on it.
 pub(super) fn send(woken: Arc<dyn Woken>) {
     let this = Arc::clone(woken.event_loop());
     if this.generation != generation() {

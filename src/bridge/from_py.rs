@@ -34,7 +34,8 @@ use crate::py::{api, call, error, iter, names, require_main_for_futures};
 /// Its first poll starts the awaitable on the event loop that was current when the future was made (a task is started
 /// eagerly when that poll is made on the loop's own thread), later ones wait for it without the GIL. It may be awaited
 /// on any thread and any runtime. Dropping it cancels the Python task. A task that was cancelled gives
-/// [`CancelledError`](crate::CancelledError); a loop that is closed before it has started the awaitable, a RuntimeError.
+/// [`CancelledError`](crate::CancelledError); a loop that is closed before it has started the awaitable, a
+/// RuntimeError.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -87,8 +88,8 @@ impl PyFuture {
         Self { inner: Arc::new(inner), started: false }
     }
 
-    /// Its result as a Rust value: extracted as an argument is, by the loop's thread. Who awaits it elsewhere need not take
-    /// the GIL for it.
+    /// Its result as a Rust value: extracted as an argument is, by the loop's thread. Who awaits it elsewhere need not
+    /// take the GIL for it.
     pub fn extracted<T>(self) -> Extracted<T>
     where
         T: for<'py> FromPyObjectOwned<'py> + Send + 'static,
@@ -235,8 +236,8 @@ impl TargetLoop {
         Self { native: NativeLoop::of(&event_loop), event_loop: WeakRef::of(&event_loop) }
     }
 
-    /// On the loop's thread: an exception of Python code that nobody waits for. What ends a run ends this one, by a callback
-    /// that raises it: it came in the middle of a Rust future's poll, which has no way out of the loop.
+    /// On the loop's thread: an exception of Python code that nobody waits for. What ends a run ends this one, by a
+    /// callback that raises it: it came in the middle of a Rust future's poll, which has no way out of the loop.
     fn tell(&self, py: Python<'_>, raised: PyErr, about: Option<&Bound<'_, PyAny>>) {
         if !error::ends_the_run(py, &raised) {
             return error::unraisable(py, raised, about);
@@ -355,8 +356,8 @@ impl Inner {
         }
     }
 
-    /// The first step of an eager task has raised what ends the run. Whoever waits is told when the loop runs again, as the
-    /// done callbacks of such a task are called then.
+    /// The first step of an eager task has raised what ends the run. Whoever waits is told when the loop runs again, as
+    /// the done callbacks of such a task are called then.
     fn end_the_run(self: &Arc<Self>, py: Python<'_>, raised: PyErr) {
         self.target.tell(py, raised.clone_ref(py), None);
         let this = Arc::clone(self);
@@ -526,8 +527,8 @@ impl DoneCall {
         }
     }
 
-    /// `id()` of the task whose step has started it, for who asks what awaits what: the Rust future that waits for it is
-    /// what that task awaits, unless it was handed on since. None: it was started elsewhere.
+    /// `id()` of the task whose step has started it, for who asks what awaits what: the Rust future that waits for it
+    /// is what that task awaits, unless it was handed on since. None: it was started elsewhere.
     #[getter]
     fn _awaiter(&self) -> Option<usize> {
         self.awaiter.map(NonZeroUsize::get)

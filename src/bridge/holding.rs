@@ -1,8 +1,8 @@
-//! Rust futures that the cycle collector sees into. What an `async` block has captured nobody can tell: so what a future
-//! of ours holds of Python's lies beside the one that waits, and goes to what is called at the end.
+//! Rust futures that the cycle collector sees into. What an `async` block has captured nobody can tell: so what a
+//! future of ours holds of Python's lies beside the one that waits, and goes to what is called at the end.
 //!
-//! `traverse` is called by the collector: no Python code, and nothing that a poll may be changing (the body's cell is in
-//! use then, and is not looked into).
+//! `traverse` is called by the collector: no Python code, and nothing that a poll may be changing (the body's cell is
+//! in use then, and is not looked into).
 
 use std::future::Future;
 use std::pin::Pin;

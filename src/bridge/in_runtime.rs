@@ -10,10 +10,10 @@ use super::local;
 use crate::rt::inside::{drop_inside, poll_inside};
 use crate::rt::process::here;
 
-/// `fut`, inside a tokio runtime wherever it is polled and dropped: the loop's own in a program that has the loop in it,
-/// else the background runtime, which is started by the first poll. It needs no set-up, and works on any thread and in a
-/// forked child. `tokio::spawn`, `tokio::task::spawn_local`, sockets and timers work in it, and its polls have tokio's
-/// cooperative budget.
+/// `fut`, inside a tokio runtime wherever it is polled and dropped: the loop's own in a program that has the loop in
+/// it, else the background runtime, which is started by the first poll. It needs no set-up, and works on any thread and
+/// in a forked child. `tokio::spawn`, `tokio::task::spawn_local`, sockets and timers work in it, and its polls have
+/// tokio's cooperative budget.
 ///
 /// For code that somebody else polls, as PyO3 does its own `async fn`:
 ///

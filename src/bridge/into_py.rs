@@ -30,8 +30,8 @@ use crate::rt::background;
 /// use [`send_future_into_py`]. Work that takes long between two awaits blocks the loop as Python code would: see
 /// [`spawn_into_py`] and [`spawn_blocking_into_py`].
 ///
-/// The result converts with `IntoPyObject`, the error with `Into<PyErr>` (an `io::Error` with [`io_error`](crate::io_error));
-/// a panic raises `PanicException`.
+/// The result converts with `IntoPyObject`, the error with `Into<PyErr>` (an `io::Error` with
+/// [`io_error`](crate::io_error)); a panic raises `PanicException`.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -83,12 +83,12 @@ where
     RustFuture::object(py, type_name::<F>(), Converted { future: fut })
 }
 
-/// [`send_future_into_py`] for a future that has Python objects with it: the cycle collector sees `held` while `fut` waits,
-/// then `finish` gets it with what `fut` gives.
+/// [`send_future_into_py`] for a future that has Python objects with it: the cycle collector sees `held` while `fut`
+/// waits, then `finish` gets it with what `fut` gives.
 ///
-/// What an `async` block or a closure has captured nobody can see. A Python object in there that refers to what awaits the
-/// future (an object that keeps the awaitable in an attribute, say) is never collected, nor is that. So neither `fut` nor
-/// `finish` should hold one.
+/// What an `async` block or a closure has captured nobody can see. A Python object in there that refers to what awaits
+/// the future (an object that keeps the awaitable in an attribute, say) is never collected, nor is that. So neither
+/// `fut` nor `finish` should hold one.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;

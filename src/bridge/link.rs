@@ -120,8 +120,8 @@ pub struct PendingIn {
     pub awaiter: Awaiter,
 }
 
-/// The task that awaits, by its address; None: no task does. Of a task that is gone another may have the address: it takes
-/// nothing away from anybody.
+/// The task that awaits, by its address; None: no task does. Of a task that is gone another may have the address: it
+/// takes nothing away from anybody.
 pub type Awaiter = Option<NonZeroUsize>;
 
 /// The current task: one of another class may have started eagerly in a step of ours.

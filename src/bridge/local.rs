@@ -102,10 +102,10 @@ pub fn can_spawn_local() -> bool {
     is_driving() || (!is_inside_runtime() && looped().unwrap_or(false))
 }
 
-/// Have this thread enter a tokio runtime for good, as the first future that it polls does: for code between two polls that
-/// looks for one (`Handle::current()`). The background runtime is started if it is not running, with its threads: so this
-/// is not for a module's import. It holds for this thread of this process, and no forked child. What others poll, as
-/// PyO3 does its own `async fn`, finds a runtime everywhere by [`in_runtime`](crate::in_runtime).
+/// Have this thread enter a tokio runtime for good, as the first future that it polls does: for code between two polls
+/// that looks for one (`Handle::current()`). The background runtime is started if it is not running, with its threads:
+/// so this is not for a module's import. It holds for this thread of this process, and no forked child. What others
+/// poll, as PyO3 does its own `async fn`, finds a runtime everywhere by [`in_runtime`](crate::in_runtime).
 ///
 /// # Errors
 /// OSError when the runtime cannot be started.

@@ -2,12 +2,12 @@
 //!
 //! Rust futures in Python, from below: `body` (the Rust future), `holding` (one that the cycle
 //! collector sees into), `owner` (the thread of one that is not `Send`), `waiters`
-//! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `foreign_loop` (wakes of
-//! other loops), `advance` (one poll further), `protocol` (what Python sees), `pooled` (the same, faster); `local` (`spawn_local`), `into_py`, `stream`, `in_runtime`
-//! (the API), `expansion` (what the attribute expands to).
-//! Python in Rust: `from_py`, `calls` (functions), `locals`, `run`. Other extension modules: `abi`, `capsule` (the loop's side),
-//! `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step and what its
-//! yield means), `waker` (a waker that names a task).
+//! (asyncio's callbacks), `awaitable` (its stages, one poll), `foreign` (under tasks of other classes), `foreign_loop`
+//! (wakes of other loops), `advance` (one poll further), `protocol` (what Python sees), `pooled` (the same, faster);
+//! `local` (`spawn_local`), `into_py`, `stream`, `in_runtime` (the API), `expansion` (what the attribute expands to).
+//! Python in Rust: `from_py`, `calls` (functions), `locals`, `run`. Other extension modules: `abi`, `capsule` (the
+//! loop's side), `link` (the client's). Stepping coroutines, for the loop: `cx` (the current step), `step` (one step
+//! and what its yield means), `waker` (a waker that names a task).
 
 pub(crate) mod abi;
 mod advance;

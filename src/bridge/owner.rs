@@ -1,5 +1,5 @@
-//! The thread that owns a future which is not `Send`: it alone polls and drops it. One that is let go of on another thread
-//! is sent back to its owner, or never dropped.
+//! The thread that owns a future which is not `Send`: it alone polls and drops it. One that is let go of on another
+//! thread is sent back to its owner, or never dropped.
 
 use std::collections::HashMap;
 use std::pin::Pin;

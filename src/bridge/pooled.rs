@@ -1,5 +1,5 @@
-//! `RustFuture` for the accelerations: its instances are pooled, its slots without PyO3's wrappers. A build for many Pythons
-//! (`abi3`) does without.
+//! `RustFuture` for the accelerations: its instances are pooled, its slots without PyO3's wrappers. A build for many
+//! Pythons (`abi3`) does without.
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;

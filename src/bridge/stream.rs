@@ -57,8 +57,8 @@ where
     Bound::new(py, RustStream { source: Arc::new(source) }).map(Bound::into_any)
 }
 
-/// [`stream_into_py`] for a stream that is not `Send`. It belongs to the thread that made it: asked for an item elsewhere it
-/// ends with RuntimeError, let go of elsewhere it comes home to be dropped.
+/// [`stream_into_py`] for a stream that is not `Send`. It belongs to the thread that made it: asked for an item
+/// elsewhere it ends with RuntimeError, let go of elsewhere it comes home to be dropped.
 ///
 /// ```no_run
 /// # use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Who waits for a Rust future by asyncio's protocol: the callbacks of a task of another class, which its loop is asked to
-//! call.
+//! Who waits for a Rust future by asyncio's protocol: the callbacks of a task of another class, which its loop is asked
+//! to call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! When the writes of a connection are gathered: of one that writes a message in several pieces, a head and a body say, so
-//! that each piece would be a system call and a packet of its own.
+//! When the writes of a connection are gathered: of one that writes a message in several pieces, a head and a body say,
+//! so that each piece would be a system call and a packet of its own.
 //!
 //! A connection learns it: two writes in one batch of callbacks say that the next callback in which it writes may bring
 //! several, too; a callback that brings one says the opposite. While it is *corked* its writes wait for the end of the

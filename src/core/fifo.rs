@@ -1,4 +1,5 @@
-//! A first-in-first-out queue in segments: it grows without moving what is in it, and gives its room back as it empties.
+//! A first-in-first-out queue in segments: it grows without moving what is in it, and gives its room back as it
+//! empties.
 //!
 //! Used by one thread at a time; it holds no lock of its own. A queue that fits into one segment is a `VecDeque`; a
 //! million entries are some five hundred of them, of which one is kept for the next when they have been taken out.

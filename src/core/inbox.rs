@@ -164,8 +164,8 @@ impl<T> Inbox<T> {
         self.filled.load(Ordering::SeqCst)
     }
 
-    /// Take the messages, oldest first, by swapping `into` (empty) in; `AT_ONCE` at most, as the loop has other things to
-    /// do, and threads may send faster than it looks at what they send.
+    /// Take the messages, oldest first, by swapping `into` (empty) in; `AT_ONCE` at most, as the loop has other things
+    /// to do, and threads may send faster than it looks at what they send.
     #[inline]
     pub fn take(&self, into: &mut VecDeque<T>) -> bool {
         if !self.may_have_some() {
@@ -226,8 +226,8 @@ mod loom_tests {
         });
     }
 
-    /// The loop sleeps by its bell, something else ends that, and it sleeps for its waker: a bell that is rung late does not
-    /// end this sleep, nor does it need to.
+    /// The loop sleeps by its bell, something else ends that, and it sleeps for its waker: a bell that is rung late
+    /// does not end this sleep, nor does it need to.
     #[test]
     fn loom_a_wake_ends_the_sleep_that_has_not_seen_the_message() {
         loom::model(|| {

@@ -1,5 +1,5 @@
-//! Whether a loop that has nothing to do waits for a moment before it sleeps: what it has asked of another thread may be back
-//! before it is asleep.
+//! Whether a loop that has nothing to do waits for a moment before it sleeps: what it has asked of another thread may
+//! be back before it is asleep.
 //!
 //! Numbers only, for the loop's thread: the clock, in nanoseconds, is the caller's, and so is the waiting. It begins
 //! after sleeps that one message has ended at once, several in a row, and ends with the first wait for nothing, or for
@@ -11,8 +11,8 @@
 //! | `Eager`   | looks for a message when it has nothing to do        | `Waiting`                                        |
 //! | `Waiting` | looks for a message                                  | `Eager` with one; `Sleeps` when the time is up   |
 //!
-//! Each wait for nothing doubles the number of short sleeps that the next one takes, and each message that was waited for
-//! halves it.
+//! Each wait for nothing doubles the number of short sleeps that the next one takes, and each message that was waited
+//! for halves it.
 
 /// A sleep that a message ends sooner was not worth it: to fall asleep and be woken takes 10 to 50 us.
 const SHORT: u64 = 100_000;
@@ -73,7 +73,8 @@ impl Linger {
         }
     }
 
-    /// So many messages have come, one at least. Of several that are on their way a sleep collects more than a look does.
+    /// So many messages have come, one at least. Of several that are on their way a sleep collects more than a look
+    /// does.
     #[inline(always)]
     pub fn got_messages(&mut self, count: usize) {
         if count > 1 {

@@ -1,6 +1,7 @@
 //! A record of what happened last: as many as there is room for, made once; then the oldest go.
 //!
-//! Guarded by its owner. Room that is never written to costs no memory, where the kernel gives pages at the first touch.
+//! Guarded by its owner. Room that is never written to costs no memory, where the kernel gives pages at the first
+//! touch.
 
 use std::collections::TryReserveError;
 

@@ -22,8 +22,8 @@ impl Shuffle {
         ((u128::from(self.next()) * limit as u128) >> 64) as usize
     }
 
-    /// Give each run of neighbours that have a key another order; what has none stays where it is. A run is put into the
-    /// order of its keys first: what comes out does not depend on the order in which it came.
+    /// Give each run of neighbours that have a key another order; what has none stays where it is. A run is put into
+    /// the order of its keys first: what comes out does not depend on the order in which it came.
     pub fn rearrange<T>(&mut self, items: &mut [(Option<u64>, T)]) {
         for run in items.chunk_by_mut(|one, next| one.0.is_some() && next.0.is_some()) {
             run.sort_by_key(|item| item.0);

@@ -7,8 +7,8 @@
 //! | asleep      | -         | -         | waits for the GIL | -          | -         |
 //! | waits       | -         | -         | -                 | busy       | -         |
 //!
-//! The loop's thread writes, and holds the GIL when it does, but for `woken`: that is one word. So whoever holds the GIL
-//! reads a whole picture from any thread. No call reads a clock: the caller gives the time, in nanoseconds.
+//! The loop's thread writes, and holds the GIL when it does, but for `woken`: that is one word. So whoever holds the
+//! GIL reads a whole picture from any thread. No call reads a clock: the caller gives the time, in nanoseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

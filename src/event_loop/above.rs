@@ -1,5 +1,6 @@
-//! Methods of asyncio's loops that somebody has replaced above ours: in `BaseEventLoop`, as tracers do. They are called, as
-//! if our classes had none of that name; what CPython's own, which they call in their turn, leaves behind is taken up.
+//! Methods of asyncio's loops that somebody has replaced above ours: in `BaseEventLoop`, as tracers do. They are
+//! called, as if our classes had none of that name; what CPython's own, which they call in their turn, leaves behind is
+//! taken up.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -75,8 +76,8 @@ pub(super) fn call_later<'py>(
     call::call_all(&event_loop.try_getattr(pyo3::intern!(py, "call_at"))?, &PyTuple::new(py, all)?, Some(&keywords))
 }
 
-/// `super().create_task(coro, **keywords)`, which makes our own tasks; `making` (None: there is a task factory) does not
-/// go through it.
+/// `super().create_task(coro, **keywords)`, which makes our own tasks; `making` (None: there is a task factory) does
+/// not go through it.
 #[cold]
 pub(super) fn create_task<'py>(
     event_loop: &Bound<'py, LoopState>,

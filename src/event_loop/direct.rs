@@ -11,8 +11,8 @@ use crate::py::direct::{self, Args, Direct, keeps_usual};
 use crate::sched::state::Making;
 use crate::task::{self, Task};
 
-/// `create_task(coro, **keywords)`: PyO3's method, then the first step of a task that starts eagerly, or the call of the
-/// task factory, or of what somebody has put into BaseEventLoop.
+/// `create_task(coro, **keywords)`: PyO3's method, then the first step of a task that starts eagerly, or the call of
+/// the task factory, or of what somebody has put into BaseEventLoop.
 struct CreateTask;
 
 impl Direct for CreateTask {

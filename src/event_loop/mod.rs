@@ -214,8 +214,8 @@ impl Loop {
         eager_start: Given<'py>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // The direct method calls this one, and goes on: with an eager task's first step, or with the factory, for which
-        // this gives the keywords, or with what somebody has put into BaseEventLoop, for which it gives them and more.
+        // The direct method calls this one, and goes on: with an eager task's first step, with the factory, for which
+        // this gives the keywords, or with what somebody has put into BaseEventLoop, for which it gives some more.
         let py = slf.py();
         let state = slf.as_super();
         let is_replaced = state.get().replaced.has(slf, Name::AboveCreateTask)?;

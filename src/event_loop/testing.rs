@@ -10,8 +10,8 @@ use crate::sched::entry::Entry;
 use crate::sched::handle::Handle;
 use crate::sched::virtual_time;
 
-/// Have the loop's clock stand still, and jump when the loop has had nothing to do for `threshold` seconds. `start`: what it
-/// shows, on a loop that has no timers.
+/// Have the loop's clock stand still, and jump when the loop has had nothing to do for `threshold` seconds. `start`:
+/// what it shows, on a loop that has no timers.
 ///
 /// # Errors
 /// RuntimeError: it does so already, or there are timers; ValueError for a time that is negative or no number.
@@ -86,8 +86,8 @@ fn _release_time(event_loop: &Bound<'_, Loop>) {
     event_loop.as_super().get().shared.release_time();
 }
 
-/// Have the tasks that are ready together make their steps in an order that follows from `seed`; None: in the order in which
-/// they became ready.
+/// Have the tasks that are ready together make their steps in an order that follows from `seed`; None: in the order in
+/// which they became ready.
 #[pyfunction]
 fn _shuffle_steps(event_loop: &Bound<'_, Loop>, seed: Option<u64>) {
     event_loop.as_super().get().order.set(event_loop.py(), seed.map(Shuffle::new));

@@ -95,9 +95,9 @@ fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     if made < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(made) }) }
 }
 
-/// The native part of a transport of datagrams. `sock`: with its family, if it is of Python's own class, so that the kernel is
-/// asked. `remote`: asyncio's `_address`, and whether the socket is connected. `rules`: what each datagram that waits counts
-/// for beside its bytes, and whether empty ones are sent.
+/// The native part of a transport of datagrams. `sock`: with its family, if it is of Python's own class, so that the
+/// kernel is asked. `remote`: asyncio's `_address`, and whether the socket is connected. `rules`: what each datagram
+/// that waits counts for beside its bytes, and whether empty ones are sent.
 #[pyfunction]
 pub fn new_datagrams<'py>(
     event_loop: &Bound<'py, Loop>,

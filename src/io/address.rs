@@ -1,4 +1,5 @@
-//! Addresses of sockets: as the kernel has them, and as Python's `socket` module gives and takes them. Loop thread, GIL held.
+//! Addresses of sockets: as the kernel has them, and as Python's `socket` module gives and takes them. Loop thread, GIL
+//! held.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
@@ -105,8 +106,8 @@ impl Address {
     /// Whether the kernel has written this very address.
     #[inline]
     pub fn is(&self, storage: &libc::sockaddr_storage, size: libc::socklen_t) -> bool {
-        // SAFETY: a storage is plain bytes, all of them written (the callers' begin as zeros), and no address of ours, whose size
-        // this one has, is longer than one.
+        // SAFETY: a storage is plain bytes, all of them written (the callers' begin as zeros), and no address of ours,
+        // whose size this one has, is longer than one.
         let other = || unsafe { std::slice::from_raw_parts((&raw const *storage).cast::<u8>(), size as usize) };
         self.size == size && self.bytes() == other()
     }
@@ -155,8 +156,8 @@ impl Address {
         py.import("os")?.try_getattr("fsdecode")?.try_call((PyBytes::new(py, &path[..end]),))
     }
 
-    /// What Python's `socket` takes for an address of this family, if it is written plainly: with numbers, as exact tuples,
-    /// strings and integers, and a path of ASCII. None: the socket's own methods know what to do, or to say.
+    /// What Python's `socket` takes for an address of this family, if it is written plainly: with numbers, as exact
+    /// tuples, strings and integers, and a path of ASCII. None: the socket's own methods know what to do, or to say.
     pub fn parse(family: c_int, address: &Bound<'_, PyAny>) -> Option<Self> {
         match family {
             libc::AF_INET => Self::parse_inet(address.cast_exact::<PyTuple>().ok()?),
@@ -238,8 +239,8 @@ impl Address {
 /// An IP address in the C library's words, which are Python's. `source`: the bytes of one of this family.
 fn text_of(py: Python<'_>, family: c_int, source: *const c_void) -> Bound<'_, PyString> {
     let mut room = [MaybeUninit::<c_char>::uninit(); TEXT];
-    // SAFETY: `source` is an address of this family (the callers'), and there is room for the longest text of one. The text
-    // ends with NUL, and is ASCII.
+    // SAFETY: `source` is an address of this family (the callers'), and there is room for the longest text of one. The
+    // text ends with NUL, and is ASCII.
     unsafe {
         let text = inet_ntop(family, source, room.as_mut_ptr().cast(), TEXT as libc::socklen_t);
         if text.is_null() {

@@ -1,7 +1,7 @@
 //! Layer 7, descriptors: `poller` (epoll or kqueue, nested in tokio's), `registrations` (what it is told, and when),
 //! `table` and `watched` (what is known of each descriptor), `watch` (who waits for which one), `sock` and `sock_plain`
-//! (the `sock_*` calls as Rust futures), `stream` (transports), `reader` (asyncio's streams above them), `descriptor` and
-//! `protocol_of` (which one an object is, and what kind of socket), `dns` (numeric addresses without a thread).
+//! (the `sock_*` calls as Rust futures), `stream` (transports), `reader` (asyncio's streams above them), `descriptor`
+//! and `protocol_of` (which one an object is, and what kind of socket), `dns` (numeric addresses without a thread).
 
 pub mod address;
 pub mod datagram;

@@ -67,7 +67,8 @@ pub struct Registration {
 pub struct Event {
     pub of: Registration,
     pub ready: Interest,
-    /// A receive that gets less than it asked for may have left something: the end of the stream, an error, urgent data.
+    /// A receive that gets less than it asked for may have left something: the end of the stream, an error, urgent
+    /// data.
     pub more_than_data: bool,
 }
 
@@ -178,8 +179,8 @@ const MORE_THAN_DATA: libc::c_int = libc::EPOLLRDHUP | libc::EPOLLPRI;
 
 #[cfg(target_os = "linux")]
 impl Poller {
-    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. False:
-    /// that registration is not the number's any more, and may live on.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known.
+    /// False: that registration is not the number's any more, and may live on.
     ///
     /// # Errors
     /// EBADF for a number that is no descriptor's, EPERM for what cannot be polled (a regular file), ENOMEM and ENOSPC.
@@ -300,8 +301,8 @@ impl Poller {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. True: no
-    /// registration of a number that was closed lives on.
+    /// Watch for this, as this registration. `before` is what the descriptor was watched for, as far as is known. True:
+    /// no registration of a number that was closed lives on.
     ///
     /// # Errors
     /// EBADF for a number that is no descriptor's, EINVAL for what cannot be polled, ENOMEM.

@@ -13,8 +13,8 @@ pub enum Short {
     DrainedUnlessMore,
     /// Another kind of stream, or another kernel than Linux.
     Unknown,
-    /// A pipe, or what is read like one: unknown. A writer with O_DIRECT makes packets, each of which ends a read, and a
-    /// terminal gives one line a read.
+    /// A pipe, or what is read like one: unknown. A writer with O_DIRECT makes packets, each of which ends a read, and
+    /// a terminal gives one line a read.
     Pipe,
 }
 

@@ -1,13 +1,13 @@
 //! What the kernel is told of the watched descriptors, and when. Guarded by the GIL; nothing here runs Python code.
 //!
 //! 1. **At any time** the kernel knows at least what is waited for.
-//! 2. **When the loop goes to sleep** it knows no more than that (`settle`). Between an event and the next sleep it may:
-//!    a `sock_recv` that waits again finds its registration, and a loop of such calls makes no system call for it.
+//! 2. **When the loop goes to sleep** it knows no more than that (`settle`). Between an event and the next sleep it
+//!    may: a `sock_recv` that waits again finds its registration, and a loop of such calls makes no system call for it.
 //! 3. **An event that nobody waits for** takes its registration back. Where that is impossible, because the number was
-//!    closed or is another file's while the file lives on elsewhere, the poller is made anew without it (`renew`). So it
-//!    is when events wake the loop and are gone when it looks: whoever has the file has been quicker.
-//! 4. **A wait that began without telling the kernel** tells it when it takes long (`check`): another file may have come
-//!    under the number (`dup2`), which nobody says.
+//!    closed or is another file's while the file lives on elsewhere, the poller is made anew without it (`renew`). So
+//!    it is when events wake the loop and are gone when it looks: whoever has the file has been quicker.
+//! 4. **A wait that began without telling the kernel** tells it when it takes long (`check`): another file may have
+//!    come under the number (`dup2`), which nobody says.
 //!
 //! A process that runs out of memory or descriptors hears of it where somebody asked for something. What only tidies up
 //! is tried again later.
@@ -28,8 +28,8 @@ use crate::rt::process::ProcessBound;
 use crate::sched::clock::clock;
 use crate::sched::handle::Handle;
 
-/// A wait is checked when it has taken one to two of these, in nanoseconds: long for a busy connection, short for whoever
-/// waits in vain.
+/// A wait is checked when it has taken one to two of these, in nanoseconds: long for a busy connection, short for
+/// whoever waits in vain.
 const CHECK_AFTER: u64 = 100_000_000;
 
 /// How long a turn may see nothing of what arrives, in nanoseconds.
@@ -41,8 +41,8 @@ const LOOKS_PER_CHECK: u32 = 64;
 /// To make the poller anew takes a system call for each registration: an event in vain pays for so many of them.
 const RENEWED_PER_EVENT: usize = 64;
 
-/// So many times in a row the loop may be woken and find nothing, while a registration that was not taken back may be the
-/// reason. Now and then it happens without: what a `sock_recv` takes just before the loop sleeps wakes it still.
+/// So many times in a row the loop may be woken and find nothing, while a registration that was not taken back may be
+/// the reason. Now and then it happens without: what a `sock_recv` takes just before the loop sleeps wakes it still.
 const WOKEN_FOR_NOTHING: u32 = 3;
 
 /// The poller, and its own registration with tokio.
@@ -63,8 +63,8 @@ impl Nested {
         let is_new = self.in_tokio.is_none();
         if is_new {
             let poller = Arc::clone(&self.poller);
-            // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for as long as
-            // the poller lives.
+            // SAFETY: the registration owns (a share of) the poller, whose descriptor is open and the same for as long
+            // as the poller lives.
             let made = unsafe { AsyncFd::register_with_interest(poller, TokioInterest::READABLE) };
             self.in_tokio = Some(ProcessBound::new(made.map_err(|failed| failed.into_parts().1)?));
         }
@@ -403,9 +403,9 @@ impl Registrations {
         self.is_watching() && clock() - self.looked_at >= LOOK_AFTER
     }
 
-    /// Whether the last look says that another one may find something before the loop has gone to sleep and come back. It
-    /// has found several; or it has found one, and without such a look the loop would have slept for no time at all (both
-    /// ends of a connection are on this loop, say).
+    /// Whether the last look says that another one may find something before the loop has gone to sleep and come back.
+    /// It has found several; or it has found one, and without such a look the loop would have slept for no time at all
+    /// (both ends of a connection are on this loop, say).
     pub fn expects_more(&self) -> bool {
         self.expects_more
     }

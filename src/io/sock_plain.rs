@@ -205,7 +205,8 @@ impl Bytes {
             Self::Own(bytes) => f(bytes.as_bytes(py)),
             // The buffer of nothing may have no address.
             Self::Buffer(buffer) if buffer.len_bytes() == 0 => f(&[]),
-            // SAFETY: the PyBuffer keeps the memory where it is, `len_bytes` long; what could write to it is Python code.
+            // SAFETY: the PyBuffer keeps the memory where it is, `len_bytes` long; what could write to it is Python
+            // code.
             Self::Buffer(buffer) => f(unsafe { slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }),
         }
     }
@@ -268,7 +269,8 @@ pub fn recv_into(watch: &Watch, sock: &Bound<'_, PyAny>, fd: RawFd, room: &PyBuf
     if watch.is_drained(sock, fd) {
         return Ok(Tried::Blocked);
     }
-    // SAFETY: the PyBuffer keeps the memory where it is, `size` long; the GIL is held, so Python code does not touch it.
+    // SAFETY: the PyBuffer keeps the memory where it is, `size` long; the GIL is held, so Python code does not touch
+    // it.
     let count = answered(unsafe { libc::recv(fd, room.buf_ptr(), size, libc::MSG_DONTWAIT) })?;
     let Some(count) = count else { return Ok(Tried::Blocked) };
     Ok(done(watch, sock, fd, (count, size), count.into_pyobject(py)?.into_any()))

@@ -89,7 +89,8 @@ impl<'py> Report<'py> {
     }
 }
 
-/// An exception came out of what is this callback on asyncio: it is for the exception handler, and the connection goes on.
+/// An exception came out of what is this callback on asyncio: it is for the exception handler, and the connection goes
+/// on.
 ///
 /// # Errors
 /// KeyboardInterrupt and SystemExit, which end the run.
@@ -151,8 +152,8 @@ pub fn wake(waiter: Option<Py<PyAny>>, py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the connection
-/// is over.
+/// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the
+/// connection is over.
 ///
 /// # Errors
 /// KeyboardInterrupt and SystemExit, which end the run; what the exception handler lets out.

@@ -102,7 +102,8 @@ impl Watch {
         })
     }
 
-    /// The descriptor that callbacks were added for by this object (`selectors._fileobj_lookup`, for one that is closed).
+    /// The descriptor that callbacks were added for by this object (`selectors._fileobj_lookup`, for one that is
+    /// closed).
     pub fn of_file(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
         let found = |all: &mut Registrations| all.iter().find(|(_, watched)| watched.is_file(object)).map(|(fd, _)| fd);
         self.registrations.with(object.py(), found)
@@ -294,7 +295,8 @@ impl Watch {
         self.registrations.with(py, |all| all.get(fd)?.transport(py).map(Bound::unbind))
     }
 
-    /// Queue the callbacks and wake the waiters of what is ready, as `look` finds it. True: look again in the next turn.
+    /// Queue the callbacks and wake the waiters of what is ready, as `look` finds it. True: look again in the next
+    /// turn.
     fn harvest(
         &self,
         py: Python<'_>,

@@ -173,7 +173,8 @@ impl Watched {
         Side::BOTH.into_iter().for_each(|side| self.take_waiters(side, wakers));
     }
 
-    /// Whether the registration is edge-triggered and was made for this socket object: no other has come under its number.
+    /// Whether the registration is edge-triggered and was made for this socket object: no other has come under its
+    /// number.
     pub fn is_kept_for(&self, sock: &Bound<'_, PyAny>) -> bool {
         if self.trigger() == Trigger::Level {
             return false;

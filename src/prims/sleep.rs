@@ -44,8 +44,8 @@ pub fn sleep(seconds: Number, result: Option<Py<PyAny>>) -> PyResult<RustFuture>
     Ok(RustFuture::holding("sleep", result, sleeping, finish))
 }
 
-/// To the back of the queue, as `asyncio.sleep(0)`. tokio's `yield_now` is woken after a look at the driver: a busy loop
-/// has many turns between two of them.
+/// To the back of the queue, as `asyncio.sleep(0)`. tokio's `yield_now` is woken after a look at the driver: a busy
+/// loop has many turns between two of them.
 async fn one_turn() {
     let mut yielded = false;
     poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! What a client needs of CPython's C API beyond its limited part. This is how it is done in a build for one Python; in one
-//! for many (`abi3`) `limited` stands in its place, with the same functions.
+//! What a client needs of CPython's C API beyond its limited part. This is how it is done in a build for one Python; in
+//! one for many (`abi3`) `limited` stands in its place, with the same functions.
 
 use std::ffi::CString;
 

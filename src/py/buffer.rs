@@ -70,7 +70,8 @@ impl Drop for View<'_> {
 /// TypeError for what has none; MemoryError.
 pub fn gathered<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = object.py();
-    // SAFETY: the Bound holds the object for the call. The function gives a new reference, or NULL with an exception set.
+    // SAFETY: the Bound holds the object for the call. The function gives a new reference, or NULL with an exception
+    // set.
     let view = unsafe { owned(py, ffi::PyMemoryView_FromObject(object.as_ptr()))? };
     Ok(view.try_call_method(pyo3::intern!(py, "tobytes"), ())?.cast_into::<PyBytes>()?)
 }

@@ -17,8 +17,8 @@ pub struct NoArgs {
 }
 
 impl NoArgs {
-    /// The method `name` of `native` for instances of `class`, which is derived from it. None: `native` or the method is not
-    /// what can be called like this.
+    /// The method `name` of `native` for instances of `class`, which is derived from it. None: `native` or the method
+    /// is not what can be called like this.
     ///
     /// # Errors
     /// AttributeError: there is no such method; what `native.__new__` raises.
@@ -42,9 +42,9 @@ impl NoArgs {
     #[inline]
     pub fn call<'py>(&self, object: &Bound<'py, PyAny>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let py = object.py();
-        // SAFETY: the object is an instance of `class`, and so of the builtin class that `find` has the function from: other
-        // bases are given to a class only if its instances stay what they are in memory. The function takes no arguments, as
-        // `find` has seen. The Bound holds the object for the call, and the GIL.
+        // SAFETY: the object is an instance of `class`, and so of the builtin class that `find` has the function from:
+        // other bases are given to a class only if its instances stay what they are in memory. The function takes no
+        // arguments, as `find` has seen. The Bound holds the object for the call, and the GIL.
         object
             .is_exact_instance(self.class.bind(py))
             .then(|| unsafe { owned(py, (self.function)(object.as_ptr(), ptr::null_mut())) })

@@ -250,7 +250,8 @@ impl<'py> Object<'py> for Bound<'py, PyAny> {
     }
 
     fn try_call_with(&self, args: impl Arguments<'py>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them to it.
+        // SAFETY: `Arguments::with` holds the arguments until this closure returns, and gives the place before them to
+        // it.
         args.with(self.py(), |args| unsafe { call_with(self, args, keywords) })?
     }
 
@@ -331,9 +332,9 @@ pub fn create<'py>(
     outlast();
     let py = class.py();
     let class = class.as_type_ptr();
-    // SAFETY: the Bounds hold class and arguments for the calls, and the GIL. Every class that can be called has these two
-    // slots, of these types; the first gives a new reference, or NULL with an exception. That is how CPython's `type`
-    // calls them (`type_call`), for an object of the class itself.
+    // SAFETY: the Bounds hold class and arguments for the calls, and the GIL. Every class that can be called has these
+    // two slots, of these types; the first gives a new reference, or NULL with an exception. That is how CPython's
+    // `type` calls them (`type_call`), for an object of the class itself.
     unsafe {
         let new = std::mem::transmute::<*mut c_void, ffi::newfunc>(ffi::PyType_GetSlot(class, ffi::Py_tp_new));
         let init = std::mem::transmute::<*mut c_void, ffi::initproc>(ffi::PyType_GetSlot(class, ffi::Py_tp_init));
@@ -354,8 +355,8 @@ pub fn call_all<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     outlast();
     let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
-    // SAFETY: the Bounds hold the callable, the tuple and the dictionary (or it is NULL) for the call, which gives a new
-    // reference, or NULL with an exception set.
+    // SAFETY: the Bounds hold the callable, the tuple and the dictionary (or it is NULL) for the call, which gives a
+    // new reference, or NULL with an exception set.
     unsafe { owned(callable.py(), ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), keywords)) }
 }
 
@@ -407,8 +408,8 @@ pub fn call_method_with_keyword<'py, const N: usize>(
     for (place, object) in all[1..].iter_mut().zip(args.into_iter().chain([value])) {
         *place = object.as_ptr();
     }
-    // SAFETY: the Bounds hold what is in `all` for the call, and the GIL: the receiver, `N` positional arguments, and one
-    // value for the one name in `keyword`. CPython answers with a new reference, or with NULL and an exception.
+    // SAFETY: the Bounds hold what is in `all` for the call, and the GIL: the receiver, `N` positional arguments, and
+    // one value for the one name in `keyword`. CPython answers with a new reference, or with NULL and an exception.
     unsafe {
         let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), all.as_ptr(), 1 + N, keyword.as_ptr());
         owned(object.py(), result)

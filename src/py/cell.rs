@@ -73,8 +73,8 @@ impl<T> GilCell<T> {
         self.with(py, mem::take)
     }
 
-    /// For `__traverse__`, which has no token but a visitor, that says as much: None when the cell is in use (nothing is
-    /// visited then, and what is not visited is not collected).
+    /// For `__traverse__`, which has no token but a visitor, that says as much: None when the cell is in use (nothing
+    /// is visited then, and what is not visited is not collected).
     pub fn peek_in_traverse<'a>(&'a self, _visit: &'a PyVisit<'_>) -> Option<&'a T> {
         // SAFETY: there is a visitor in traversals alone. The interpreter traverses with the GIL held and runs no code
         // meanwhile, and the flag says that no mutable reference exists.
@@ -86,8 +86,8 @@ impl<T> GilCell<T> {
 #[derive(Debug, Default)]
 pub struct GilValue<T: Copy>(Cell<T>);
 
-// SAFETY: every access takes a `Python` token, and this crate refuses to build for an interpreter without a GIL: accesses
-// never overlap in time.
+// SAFETY: every access takes a `Python` token, and this crate refuses to build for an interpreter without a GIL:
+// accesses never overlap in time.
 unsafe impl<T: Copy + Send> Sync for GilValue<T> {}
 
 impl<T: Copy> GilValue<T> {

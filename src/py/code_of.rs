@@ -1,5 +1,5 @@
-//! What a callable or a coroutine is told apart by when it is counted or timed, and what it is called: the code that runs.
-//! A bound method, a `functools.partial` and a closure are new objects each time; their code is not.
+//! What a callable or a coroutine is told apart by when it is counted or timed, and what it is called: the code that
+//! runs. A bound method, a `functools.partial` and a closure are new objects each time; their code is not.
 
 use std::ffi::c_void;
 
@@ -42,12 +42,14 @@ impl<'py> Code<'py> {
         let mut callable = callable.clone();
         for _ in 0..DEPTH {
             if callable.is_exact_instance_of::<PyFunction>() {
-                // SAFETY: a function, which the Bound holds, has a code object, and holds it: the reference is taken at once.
+                // SAFETY: a function, which the Bound holds, has a code object, and holds it: the reference is taken at
+                // once.
                 let code = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyFunction_GetCode(callable.as_ptr())) };
                 return code.map_or_else(|| Self::of_class(&callable), Self::of_object);
             }
             if is_method(&callable) {
-                // SAFETY: a bound method, which the Bound holds, has a function, and holds it: the reference is taken at once.
+                // SAFETY: a bound method, which the Bound holds, has a function, and holds it: the reference is taken
+                // at once.
                 let function = unsafe { Bound::from_borrowed_ptr_or_opt(py, PyMethod_Function(callable.as_ptr())) };
                 let Some(function) = function else { break };
                 callable = function;
@@ -121,7 +123,8 @@ pub fn key_of_callable(callable: &Bound<'_, PyAny>) -> Option<usize> {
         return Some(unsafe { ffi::PyFunction_GetCode(callable.as_ptr()) }.addr());
     }
     if is_method(callable) {
-        // SAFETY: a bound method, which the Bound holds, has a function, and holds it for as long as it is looked at here.
+        // SAFETY: a bound method, which the Bound holds, has a function, and holds it for as long as it is looked at
+        // here.
         let function = unsafe { Borrowed::from_ptr_or_opt(callable.py(), PyMethod_Function(callable.as_ptr())) }?;
         return if is_method(&function) { None } else { key_of_callable(&function) };
     }
@@ -140,9 +143,9 @@ pub fn key_of_coroutine(coroutine: &Bound<'_, PyAny>) -> Option<usize> {
     if cfg!(py_sys_config = "Py_DEBUG") || unsafe { ffi::PyCoro_CheckExact(coroutine.as_ptr()) } == 0 {
         return None;
     }
-    // SAFETY: the Bound holds the coroutine, which has a generator's fields; CPython's own `cr_code` asks in the same way. (Its
-    // debug build asserts that it is a generator.) The answer is a new reference. The coroutine has the code, too, whose
-    // address alone is taken.
+    // SAFETY: the Bound holds the coroutine, which has a generator's fields; CPython's own `cr_code` asks in the same
+    // way. (Its debug build asserts that it is a generator.) The answer is a new reference. The coroutine has the code,
+    // too, whose address alone is taken.
     unsafe {
         let code = PyGen_GetCode(coroutine.as_ptr());
         ffi::Py_XDECREF(code);

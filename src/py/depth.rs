@@ -1,13 +1,15 @@
 //! How deep calls and deallocators may nest.
 //!
-//! **Calls.** Native code that comes back to itself by way of Python (an eager task's first step makes an eager task) says so
-//! with `enter_call`, and gets a RecursionError where asyncio's would. CPython counts such calls, and from 3.14 on looks at
-//! the stack itself. Before that its count knows nothing of how large the frames are, so the stack is looked at here, too.
+//! **Calls.** Native code that comes back to itself by way of Python (an eager task's first step makes an eager task)
+//! says so with `enter_call`, and gets a RecursionError where asyncio's would. CPython counts such calls, and from 3.14
+//! on
+//! looks at the stack itself. Before that its count knows nothing of how large the frames are, so the stack is looked
+//! at here, too.
 //!
 //! **Deallocators.** What an object holds goes with it, and what that holds: of a chain of thousands each link would be
-//! freed by a deallocator inside of the last one's. CPython's containers have a "trashcan" for that, whose macros end in
-//! private functions; 3.14 has it for every object that the collector knows. Before that `deallocate` puts off what is too
-//! deep until enough of the deallocators have returned.
+//! freed by a deallocator inside of the last one's. CPython's containers have a "trashcan" for that, whose macros end
+//! in private functions; 3.14 has it for every object that the collector knows. Before that `deallocate` puts off what
+//! is too deep until enough of the deallocators have returned.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -141,8 +143,8 @@ mod dealloc {
     /// How many more may nest on one thread.
     const MORE: u32 = 32;
 
-    /// Of all threads together, guarded by the GIL: one thread's are more than a few as a rule. That is all that the free
-    /// path of an object looks at.
+    /// Of all threads together, guarded by the GIL: one thread's are more than a few as a rule. That is all that the
+    /// free path of an object looks at.
     static DEPTH: AtomicU32 = AtomicU32::new(0);
 
     /// What one thread has to do with it.
@@ -161,7 +163,8 @@ mod dealloc {
     /// many deallocators nest.
     ///
     /// # Safety
-    /// The GIL is held. The object's count is zero, the collector does not see it, and nobody does anything more with it.
+    /// The GIL is held. The object's count is zero, the collector does not see it, and nobody does anything more with
+    /// it.
     #[inline(always)]
     pub unsafe fn deallocate(
         object: *mut ffi::PyObject,

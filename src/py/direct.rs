@@ -1,12 +1,12 @@
 //! Methods that Python calls directly: without PyO3's wrapper around them.
 //!
-//! PyO3's wrapper counts itself in and out of a number that the *thread* has (how often it is attached). So nothing that
-//! is wrapped may be left in the middle by a greenlet: what runs meanwhile is counted wrong, up to an attached thread
-//! that PyO3 takes for one that is not. What runs a program's code for which that is usual stands before PyO3's method
-//! here. `accel::methods` has others do so for speed.
+//! PyO3's wrapper counts itself in and out of a number that the *thread* has (how often it is attached). So nothing
+//! that is wrapped may be left in the middle by a greenlet: what runs meanwhile is counted wrong, up to an attached
+//! thread that PyO3 takes for one that is not. What runs a program's code for which that is usual stands before PyO3's
+//! method here. `accel::methods` has others do so for speed.
 //!
-//! A direct method gets the arguments as CPython has them (METH_FASTCALL | METH_KEYWORDS). What it does not do itself it
-//! hands back: PyO3's method of the same name, which it stands before, then does the call.
+//! A direct method gets the arguments as CPython has them (METH_FASTCALL | METH_KEYWORDS). What it does not do itself
+//! it hands back: PyO3's method of the same name, which it stands before, then does the call.
 //!
 //! As PyO3 does not count a direct method as attached, a `Py<_>` that it drops on a thread of Python's own is dropped
 //! later: it drops `Bound`s.
@@ -39,8 +39,8 @@ pub struct Args<'a, 'py> {
 
 impl<'a, 'py> Args<'a, 'py> {
     /// # Safety
-    /// `values` are `count` objects, with a value for each of `names` (a tuple of strings, or null) behind them, and live for
-    /// `'a`.
+    /// `values` are `count` objects, with a value for each of `names` (a tuple of strings, or null) behind them, and
+    /// live for `'a`.
     #[inline(always)]
     pub unsafe fn new(
         py: Python<'py>,
@@ -84,7 +84,8 @@ impl<'a, 'py> Args<'a, 'py> {
         if self.names.is_null() {
             return Some(None);
         }
-        // SAFETY: the caller of the method gives a tuple of strings, with a value for each of them behind the positional ones.
+        // SAFETY: the caller of the method gives a tuple of strings, with a value for each of them behind the
+        // positional ones.
         unsafe {
             let known = ffi::PyTuple_GET_SIZE(self.names) == 1 && ffi::PyTuple_GET_ITEM(self.names, 0) == name.as_ptr();
             known.then(|| Some(Borrowed::from_ptr(self.py, *self.values.add(self.count))))
@@ -100,8 +101,8 @@ impl<'a, 'py> Args<'a, 'py> {
         if self.count <= first {
             return Ok(None);
         }
-        // SAFETY: nobody else knows the new tuple yet. Each of its items is set once, to an argument (which the caller of the
-        // method keeps alive) with a count of the tuple's own.
+        // SAFETY: nobody else knows the new tuple yet. Each of its items is set once, to an argument (which the caller
+        // of the method keeps alive) with a count of the tuple's own.
         unsafe {
             let tuple = ffi::PyTuple_New((self.count - first) as ffi::Py_ssize_t);
             let tuple = owned(self.py, tuple)?;
@@ -147,7 +148,8 @@ unsafe extern "C" fn entry<M: Direct>(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: only the descriptor made in `stand_before` has this: CPython calls it with the GIL held, after it has
-    // compared the class of `slf`, and with the arguments of METH_FASTCALL | METH_KEYWORDS, which it holds for the call.
+    // compared the class of `slf`, and with the arguments of METH_FASTCALL | METH_KEYWORDS, which it holds for the
+    // call.
     unsafe {
         let py = Python::assume_attached();
         let args = Args::new(py, values, count as usize, names);

@@ -64,8 +64,8 @@ pub fn os_error(failed: &std::io::Error) -> PyErr {
     }
 }
 
-/// An `io::Error` as Python's OSError, of the subclass for its number, with `errno` and `strerror`. One without a number
-/// (tokio's "early eof", say) has its own words alone, one that a `PyErr` was put into is that.
+/// An `io::Error` as Python's OSError, of the subclass for its number, with `errno` and `strerror`. One without a
+/// number (tokio's "early eof", say) has its own words alone, one that a `PyErr` was put into is that.
 ///
 /// Each function of this crate that takes a future's or a stream's error does this to an `io::Error`. Where `?` makes a
 /// [`PyErr`] of one, PyO3 makes it, with words and no number: there this is for `map_err`.
@@ -190,8 +190,8 @@ fn panic_error(payload: Box<dyn Any + Send>) -> PyErr {
     PanicException::new_err(message)
 }
 
-/// How tokio's panic begins for a `spawn_blocking` that no thread can be started for: to the process a shortage like any
-/// other, which Python's own threads tell by a RuntimeError.
+/// How tokio's panic begins for a `spawn_blocking` that no thread can be started for: to the process a shortage like
+/// any other, which Python's own threads tell by a RuntimeError.
 const NO_THREAD: &str = "OS can't spawn worker thread";
 
 /// Run the Python signal handlers of signals that have arrived (main thread; elsewhere a no-op).

@@ -18,8 +18,8 @@ pub use forced::outlast;
 
 /// From now on nobody ends this thread by force while it is in a function of ours.
 ///
-/// Nothing has to be done here: CPython 3.14 and later do not end threads, and where the C library's `pthread_exit` does
-/// not unwind the stack (macOS) the frames of Rust are never looked at again.
+/// Nothing has to be done here: CPython 3.14 and later do not end threads, and where the C library's `pthread_exit`
+/// does not unwind the stack (macOS) the frames of Rust are never looked at again.
 #[cfg(not(all(target_os = "linux", not(Py_3_14))))]
 #[inline(always)]
 pub fn outlast() {}

@@ -1,5 +1,5 @@
-//! What a client needs of CPython's C API beyond its limited part, in a build for many Pythons (`abi3`): by calls of Python,
-//! and by what is asked of the Python that is there. Stands in for `api`.
+//! What a client needs of CPython's C API beyond its limited part, in a build for many Pythons (`abi3`): by calls of
+//! Python, and by what is asked of the Python that is there. Stands in for `api`.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -81,8 +81,8 @@ pub fn frame<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     function.try_call(())?.try_getattr("gi_frame")
 }
 
-/// As `api::release`. PyO3's deallocators nest as deep as the objects do, of which each may hold the next: what is too deep
-/// is put off until the outermost has let go of what it had. `f` does not panic.
+/// As `api::release`. PyO3's deallocators nest as deep as the objects do, of which each may hold the next: what is too
+/// deep is put off until the outermost has let go of what it had. `f` does not panic.
 pub fn release(f: impl FnOnce() + 'static) {
     /// How many nest on one thread.
     const MOST: u32 = 32;
@@ -113,8 +113,8 @@ pub fn release(f: impl FnOnce() + 'static) {
     }
 }
 
-/// As `api::is_attached`. The function that CPython has for it is in no limited API, but in each CPython: it is looked up.
-/// Without it the answer is yes, which means that this thread takes the GIL where another could have.
+/// As `api::is_attached`. The function that CPython has for it is in no limited API, but in each CPython: it is looked
+/// up. Without it the answer is yes, which means that this thread takes the GIL where another could have.
 pub fn is_attached() -> bool {
     type Check = unsafe extern "C" fn() -> c_int;
     static CHECK: OnceLock<Option<Check>> = OnceLock::new();

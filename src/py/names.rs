@@ -140,7 +140,8 @@ pub fn invalid_state(py: Python<'_>, text: impl Into<String>) -> PyResult<PyErr>
 
 /// The module of that name, if it has been imported.
 pub fn imported<'py>(name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-    // SAFETY: the Bound holds the name, and the GIL; CPython gives a new reference, or null with an exception or without.
+    // SAFETY: the Bound holds the name, and the GIL; CPython gives a new reference, or null with an exception or
+    // without.
     unsafe {
         let found = Bound::from_owned_ptr_or_opt(name.py(), ffi::PyImport_GetModule(name.as_ptr()));
         if found.is_none() {

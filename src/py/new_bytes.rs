@@ -64,8 +64,8 @@ impl<'py> NewBytes<'py> {
         let py = self.bytes.py();
         let length = ffi::Py_ssize_t::try_from(size).map_err(|_| PyMemoryError::new_err(()))?;
         let mut bytes = std::mem::replace(&mut self.bytes, py.None().into_bound(py)).into_ptr();
-        // SAFETY: the only reference is given away, to bytes that nobody else knows; a new one comes back, or NULL with an
-        // exception set.
+        // SAFETY: the only reference is given away, to bytes that nobody else knows; a new one comes back, or NULL with
+        // an exception set.
         self.bytes = unsafe {
             _PyBytes_Resize(&raw mut bytes, length);
             owned(py, bytes)?

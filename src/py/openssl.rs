@@ -61,8 +61,8 @@ impl Library {
     /// What is missing.
     pub fn linked_with(path: &str) -> Result<Self, Cow<'static, str>> {
         let path = CString::new(path).map_err(|_| "a path with a NUL in it")?;
-        // SAFETY: `path` ends with NUL. What is loaded already is not loaded again, and is never unloaded: CPython keeps its
-        // extension modules.
+        // SAFETY: `path` ends with NUL. What is loaded already is not loaded again, and is never unloaded: CPython
+        // keeps its extension modules.
         let module = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
         let module = NonNull::new(module).ok_or("the ssl module is not loaded from a file")?;
         let find = |name: &'static CStr| -> Result<*mut c_void, Cow<'static, str>> {

@@ -1,9 +1,9 @@
 //! What a TLS connection receives from and sends to: `BIO`s of our own, in front of its two `MemoryBIO`s.
 //!
-//! OpenSSL's memory BIO copies what is put into it, writes zeros before it does, and grows by moving everything: for 100 KiB
-//! that costs more than to encrypt them. So while records are taken apart natively, they are read from where the kernel
-//! has put them; and while some are made, they are collected in a buffer that is sent as it is. At all other times what
-//! is asked of these BIOs is asked of the `MemoryBIO`s, as if they were not there.
+//! OpenSSL's memory BIO copies what is put into it, writes zeros before it does, and grows by moving everything: for
+//! 100 KiB that costs more than to encrypt them. So while records are taken apart natively, they are read from where
+//! the kernel has put them; and while some are made, they are collected in a buffer that is sent as it is. At all other
+//! times what is asked of these BIOs is asked of the `MemoryBIO`s, as if they were not there.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_long, c_void};
@@ -69,8 +69,8 @@ impl Bios {
     /// Put them there. None: it has other BIOs than `MemoryBIO`s; there is no memory.
     ///
     /// # Safety
-    /// The connection has these two BIOs, for receiving and sending, and lives as long as what is returned. No function of
-    /// OpenSSL's runs for it, now or when that is dropped.
+    /// The connection has these two BIOs, for receiving and sending, and lives as long as what is returned. No function
+    /// of OpenSSL's runs for it, now or when that is dropped.
     pub unsafe fn open(
         library: &'static Library,
         ssl: NonNull<Ssl>,
@@ -93,8 +93,8 @@ impl Bios {
             collected: Cell::new(ptr::null_mut()),
             has_outgoing: Cell::new(true),
         });
-        // SAFETY: the methods are whole. A BIO that is not given to the connection is freed. The connection has references to
-        // its BIOs: its own are kept by another, for `drop` to give back.
+        // SAFETY: the methods are whole. A BIO that is not given to the connection is freed. The connection has
+        // references to its BIOs: its own are kept by another, for `drop` to give back.
         unsafe {
             let reader = NonNull::new((library.bio_new)(methods.incoming.as_ptr()))?;
             let Some(writer) = NonNull::new((library.bio_new)(methods.outgoing.as_ptr())) else {
@@ -126,9 +126,9 @@ impl Deref for Bios {
 impl Drop for Bios {
     fn drop(&mut self) {
         let (library, ssl) = (self.library, self.ssl.as_ptr());
-        // SAFETY: the connection lives, says who made this. It takes its own BIOs, with the references that were kept, and
-        // lets go of ours, which nobody else has and which nobody calls any more. What they know is the Box that `open` has
-        // leaked.
+        // SAFETY: the connection lives, says who made this. It takes its own BIOs, with the references that were kept,
+        // and lets go of ours, which nobody else has and which nobody calls any more. What they know is the Box that
+        // `open` has leaked.
         unsafe {
             (library.set_read_bio)(ssl, self.incoming.as_ptr());
             (library.set_write_bio)(ssl, self.outgoing.as_ptr());
@@ -184,8 +184,8 @@ impl Ways {
         length == 0 || unsafe { (self.library.bio_write)(bio.as_ptr(), bytes.as_ptr().cast(), length) } == length
     }
 
-    /// Have `f` read from these bytes, after what is in `incoming`. What it leaves is put there. False: there was no memory
-    /// for that. `f` may run Python code, which receives nothing else for this connection.
+    /// Have `f` read from these bytes, after what is in `incoming`. What it leaves is put there. False: there was no
+    /// memory for that. `f` may run Python code, which receives nothing else for this connection.
     #[inline]
     pub fn reading<R>(&self, bytes: &[u8], f: impl FnOnce() -> R) -> (R, bool) {
         /// Nothing is read from the bytes when `f` is over, however that comes about.
@@ -234,8 +234,8 @@ impl Ways {
             return None;
         }
         let count = left.min(usize::try_from(size).unwrap_or(0));
-        // SAFETY: `reading` has been given `left` bytes there, and is under way; OpenSSL has room for `size` in `place`, which
-        // is its own.
+        // SAFETY: `reading` has been given `left` bytes there, and is under way; OpenSSL has room for `size` in
+        // `place`, which is its own.
         unsafe {
             ptr::copy_nonoverlapping(self.received.get(), place.cast::<u8>(), count);
             self.received.set(self.received.get().add(count));
@@ -279,8 +279,8 @@ fn methods(library: &'static Library) -> Option<&'static Methods> {
     LIBRARY.get_or_init(|| library);
     METHODS
         .get_or_init(|| {
-            // SAFETY: the name ends with NUL, and lives for ever, as the functions do, which are of the types that OpenSSL
-            // calls. What is not complete is not freed: nothing of ours runs without memory for these.
+            // SAFETY: the name ends with NUL, and lives for ever, as the functions do, which are of the types that
+            // OpenSSL calls. What is not complete is not freed: nothing of ours runs without memory for these.
             unsafe {
                 let incoming = NonNull::new((library.method_new)(SOURCE_SINK, c"pyloop incoming".as_ptr()))?;
                 let outgoing = NonNull::new((library.method_new)(SOURCE_SINK, c"pyloop outgoing".as_ptr()))?;

@@ -13,8 +13,8 @@ pub fn is_shared(object: &Bound<'_, PyAny>) -> bool {
 
 /// A reference that keeps nothing alive, where the object's class has weak references; else a plain one.
 ///
-/// For what Rust holds where the cycle collector cannot look: an event loop, say, which nobody else has any more and which
-/// runs for nobody.
+/// For what Rust holds where the cycle collector cannot look: an event loop, say, which nobody else has any more and
+/// which runs for nobody.
 #[derive(Debug)]
 pub enum WeakRef {
     Weak(Py<PyWeakrefReference>),

@@ -1,5 +1,5 @@
-//! What the loop asks of objects, and CPython's limited API does not answer: a client (`bridge` alone) asks none of it, and
-//! so may be built for many Pythons (`abi3`). What a client needs, too, is in `api`.
+//! What the loop asks of objects, and CPython's limited API does not answer: a client (`bridge` alone) asks none of it,
+//! and so may be built for many Pythons (`abi3`). What a client needs, too, is in `api`.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -60,8 +60,8 @@ pub fn has_method(
     function: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let found = object.try_getattr(name)?;
-    // SAFETY: the Bound `found` holds a bound method where its class says so, and that its function and its object, which are
-    // only compared.
+    // SAFETY: the Bound `found` holds a bound method where its class says so, and that its function and its object,
+    // which are only compared.
     unsafe {
         Ok(std::ptr::eq(ffi::Py_TYPE(found.as_ptr()), &raw const PyMethod_Type)
             && std::ptr::eq(PyMethod_Function(found.as_ptr()), function.as_ptr())
@@ -80,16 +80,16 @@ pub fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAn
     let new =
         unsafe { (*class.as_type_ptr()).tp_new }.ok_or_else(|| PyTypeError::new_err("cannot create instances"))?;
     let nothing = PyTuple::empty(py);
-    // SAFETY: the Bounds hold the class and the tuple for the call, and the GIL. A `tp_new` gives a new reference, or NULL with
-    // an exception set.
+    // SAFETY: the Bounds hold the class and the tuple for the call, and the GIL. A `tp_new` gives a new reference, or
+    // NULL with an exception set.
     unsafe { owned(py, new(class.as_type_ptr(), nothing.as_ptr(), std::ptr::null_mut())) }
 }
 
 /// `class.__bases__`, of a class that a program makes.
 #[inline]
 pub fn bases_of<'py>(class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
-    // SAFETY: the Bound holds the class, and the class the tuple of its bases, to which this adds a reference: the program
-    // may give the class others. The GIL is held.
+    // SAFETY: the Bound holds the class, and the class the tuple of its bases, to which this adds a reference: the
+    // program may give the class others. The GIL is held.
     unsafe { Bound::from_borrowed_ptr(class.py(), (*class.as_type_ptr()).tp_bases) }
 }
 
@@ -98,8 +98,8 @@ pub fn bases_of<'py>(class: &Bound<'py, PyType>) -> Bound<'py, PyAny> {
 /// # Errors
 /// SystemError for a class that is not ready.
 pub fn namespace_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
-    // SAFETY: the Bound holds the class for the call, and the GIL. CPython answers with a new reference to a dictionary, or
-    // with NULL.
+    // SAFETY: the Bound holds the class for the call, and the GIL. CPython answers with a new reference to a
+    // dictionary, or with NULL.
     unsafe { owned(class.py(), ffi::PyType_GetDict(class.as_type_ptr())).map(|namespace| cast_into(namespace)) }
 }
 

@@ -230,10 +230,10 @@ fn stop(py: Python<'_>) {
     }
 }
 
-/// What `atexit` has of ours. Its functions are called in the reverse order of their registration, and those of the program
-/// that were registered before may need the runtime. When all have been called `atexit` lets go of them, and Python is whole
-/// still: so the runtime is stopped when this is freed, once it has been called, or came too late for that. One that was
-/// only unregistered stops nothing.
+/// What `atexit` has of ours. Its functions are called in the reverse order of their registration, and those of the
+/// program that were registered before may need the runtime. When all have been called `atexit` lets go of them, and
+/// Python is whole still: so the runtime is stopped when this is freed, once it has been called, or came too late for
+/// that. One that was only unregistered stops nothing.
 #[pyclass(frozen, module = "pyloop._native")]
 struct AtExit(AtomicBool);
 
@@ -258,14 +258,15 @@ impl Drop for AtExit {
     }
 }
 
-/// The interpreter waits for Python's threads before it calls the functions of `atexit`, the main thread counted as ended.
+/// The interpreter waits for Python's threads before it calls the functions of `atexit`, the main thread counted as
+/// ended.
 fn is_ending(py: Python<'_>) -> PyResult<bool> {
     let main = py.import("threading")?.try_call_method("main_thread", ())?;
     Ok(!main.try_call_method("is_alive", ())?.try_is_truthy()?)
 }
 
-/// The runtime runs, and the main interpreter does not know yet that it has to stop it: a subinterpreter has started it,
-/// whose own end stops nothing.
+/// The runtime runs, and the main interpreter does not know yet that it has to stop it: a subinterpreter has started
+/// it, whose own end stops nothing.
 static UNREGISTERED: AtomicBool = AtomicBool::new(false);
 
 fn stop_at_exit(py: Python<'_>) -> PyResult<()> {

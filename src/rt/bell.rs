@@ -1,8 +1,8 @@
-//! The bell of a loop that sleeps in a poller: any thread rings it, without the GIL, and the sleep ends. The poller is our
-//! own, which looks for edges, or that of a loop of another kind, which looks for what can be read.
+//! The bell of a loop that sleeps in a poller: any thread rings it, without the GIL, and the sleep ends. The poller is
+//! our own, which looks for edges, or that of a loop of another kind, which looks for what can be read.
 //!
-//! The lock is held for one system call that does not wait. It keeps a late ring from a descriptor that the loop has closed,
-//! and whose number is somebody else's by then.
+//! The lock is held for one system call that does not wait. It keeps a late ring from a descriptor that the loop has
+//! closed, and whose number is somebody else's by then.
 
 use std::io;
 #[cfg(target_os = "linux")]

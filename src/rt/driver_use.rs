@@ -1,5 +1,5 @@
-//! Whether anybody waits for the driver of a loop's runtime: for tokio's timers, for a descriptor in its reactor, or, having
-//! given way (`yield_now`), for a look at it.
+//! Whether anybody waits for the driver of a loop's runtime: for tokio's timers, for a descriptor in its reactor, or,
+//! having given way (`yield_now`), for a look at it.
 //!
 //! A loop that knows that nobody does sleeps in its own poller (`sched::turn`). The futures of this crate say so by a
 //! [`DriverUse`]; who else may use the runtime, nobody knows, and no loop of a program with such code sleeps so

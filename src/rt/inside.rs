@@ -4,10 +4,11 @@
 //! A thread that polls a future outside of any runtime enters the background runtime for good: entering for each poll
 //! would cost as much as the poll, and Python code that runs there finds a runtime, too.
 //!
-//! What a runtime gives to each poll of its own is tokio's cooperative budget: after 128 things that were ready a future has
-//! to give way. A thread that has only entered one has no budget, and no public function of tokio's gives it one. But what
-//! takes the first unit of a budget holds the whole of it, and gives it back when it is dropped without use
-//! (`RestoreOnPending`): so one that was taken within a poll of tokio's is kept, and refills the budget before each of ours.
+//! What a runtime gives to each poll of its own is tokio's cooperative budget: after 128 things that were ready a
+//! future has to give way. A thread that has only entered one has no budget, and no public function of tokio's gives it
+//! one. But what takes the first unit of a budget holds the whole of it, and gives it back when it is dropped without
+//! use (`RestoreOnPending`): so one that was taken within a poll of tokio's is kept, and refills the budget before each
+//! of ours.
 
 use std::cell::Cell;
 use std::future::poll_fn;

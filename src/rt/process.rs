@@ -41,16 +41,17 @@ pub(super) fn count_forks(hold: extern "C" fn(), give_back: extern "C" fn()) {
     }
     GIVE_BACK.get_or_init(|| {
         // SAFETY: the handlers live as long as the process; in the child they do no more than write to atomics and give
-        // a lock back, which is async-signal-safe. A fork meanwhile is none that is counted: the caller is about to make
-        // what must not cross one.
+        // a lock back, which is async-signal-safe. A fork meanwhile is none that is counted: the caller is about to
+        // make what must not cross one.
         unsafe { libc::pthread_atfork(Some(hold), Some(give_back), Some(in_child)) };
         give_back
     });
 }
 
-/// A value that shares something with the kernel which a fork does not copy: a registration with an epoll, a runtime with
-/// its threads. The child's copy of the value must not be dropped: that would take away what the parent still uses, or
-/// wait for threads that the child does not have. So only the process that made it drops it; any other forgets it.
+/// A value that shares something with the kernel which a fork does not copy: a registration with an epoll, a runtime
+/// with its threads. The child's copy of the value must not be dropped: that would take away what the parent still
+/// uses, or wait for threads that the child does not have. So only the process that made it drops it; any other forgets
+/// it.
 #[derive(Debug)]
 pub struct ProcessBound<T> {
     value: ManuallyDrop<T>,

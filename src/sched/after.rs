@@ -68,8 +68,8 @@ impl After {
         batch.runs.then_some(batch.number)
     }
 
-    /// A connection writes in the batch that runs, for the first time in it or not. True: many do, so that what they write
-    /// is to be gathered.
+    /// A connection writes in the batch that runs, for the first time in it or not. True: many do, so that what they
+    /// write is to be gathered.
     #[inline]
     pub fn many_write(&self, py: Python<'_>, first: bool) -> bool {
         self.batch.update(py, |batch| {
@@ -78,8 +78,8 @@ impl After {
         })
     }
 
-    /// Have what the transport, whose native part this is, has gathered sent when the callback that runs has returned, or,
-    /// where many connections write, soon: when the batch ends, if it does not take long.
+    /// Have what the transport, whose native part this is, has gathered sent when the callback that runs has returned,
+    /// or, where many connections write, soon: when the batch ends, if it does not take long.
     pub fn uncork_later(&self, transport: &Bound<'_, PyAny>, native: &Bound<'_, PyAny>) {
         let py = transport.py();
         let corked = Corked { transport: transport.clone().unbind(), native: native.clone().unbind() };

@@ -1,8 +1,9 @@
 //! The alarm clock of a loop: wakes the turn for the earliest timer.
 //!
-//! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor, and in the loop's own
-//! poller, where it ends a sleep as well: to the nanosecond for the kernel, within some tens of microseconds for us. Elsewhere, and in a process that had no descriptor left for
-//! it, the alarm is tokio's `Sleep`, up to a millisecond late. Never early, either way.
+//! tokio's timer wheel ticks in milliseconds, so on Linux the alarm is a timerfd in tokio's reactor, and in the loop's
+//! own poller, where it ends a sleep as well: to the nanosecond for the kernel, within some tens of microseconds for
+//! us. Elsewhere, and in a process that had no descriptor left for it, the alarm is tokio's `Sleep`, up to a
+//! millisecond late. Never early, either way.
 //!
 //! It belongs to the loop's engine, which makes it before the first run and keeps it: a run that is under way needs no
 //! descriptor for a timer. Used by the thread that runs the loop, inside its runtime.

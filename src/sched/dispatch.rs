@@ -207,8 +207,8 @@ fn named_done(py: Python<'_>, done: DoneCallback) -> PyResult<Parts<'_>> {
     Ok(Parts { callable: done.callback.into_bound(py), args: Some(args), context: Some(context) })
 }
 
-/// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step is
-/// a callback, so this is for the exception handler, and the task stays as it is.
+/// What a step could not do (the awaited object failed, say; what the coroutine raises is the task's). asyncio's step
+/// is a callback, so this is for the exception handler, and the task stays as it is.
 #[cold]
 fn step_failed(event_loop: &Bound<'_, LoopState>, task: &Bound<'_, PyAny>, raised: Box<PyErr>) -> Slim<()> {
     let py = event_loop.py();

@@ -65,7 +65,8 @@ pub(super) fn queue_again(task: &Bound<'_, PyAny>) -> PyResult<()> {
     NAME_STEP.get().map_or(Ok(()), |(_, queue)| queue(task.py(), task))
 }
 
-/// A number of a task's, which no other pending task of its loop has; of the task whose step `call_soon` was given, too.
+/// A number of a task's, which no other pending task of its loop has; of the task whose step `call_soon` was given,
+/// too.
 pub type PlaceOf = for<'py> fn(&Bound<'py, PyAny>) -> Option<u64>;
 
 static PLACE_OF: OnceLock<PlaceOf> = OnceLock::new();
@@ -92,7 +93,8 @@ pub struct ForTransports {
     pub protocol: for<'py> fn(&Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>>,
     /// For one whose writes have been gathered, with its native part.
     pub uncork: for<'py> fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> Slim<()>,
-    /// For the native part of such a one in a forked child: what was gathered is the parent's to send. It runs no Python code.
+    /// For the native part of such a one in a forked child: what was gathered is the parent's to send. It runs no
+    /// Python code.
     pub forget_corked: for<'py> fn(&Bound<'py, PyAny>),
 }
 

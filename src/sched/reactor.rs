@@ -10,8 +10,8 @@ use super::state::LoopState;
 
 /// Readiness of descriptors, brought in by a higher layer.
 pub trait Reactor: Send + Sync {
-    /// The loop is going to sleep in tokio's driver, inside its runtime. False: it may do so already. True: `poll_ready`
-    /// is to be called before.
+    /// The loop is going to sleep in tokio's driver, inside its runtime. False: it may do so already. True:
+    /// `poll_ready` is to be called before.
     ///
     /// # Errors
     /// OSError: the process or the system has not left what it takes to watch descriptors.
@@ -44,8 +44,8 @@ pub trait Reactor: Send + Sync {
     fn has_connections(&self, py: Python<'_>) -> bool;
     /// Whether any descriptor of the program's is watched.
     fn is_watching(&self, py: Python<'_>) -> bool;
-    /// Whether there are descriptors and it is time to look at them between two polls: a turn that began some microseconds
-    /// after the last look sees what has arrived since, as each of asyncio's turns does.
+    /// Whether there are descriptors and it is time to look at them between two polls: a turn that began some
+    /// microseconds after the last look sees what has arrived since, as each of asyncio's turns does.
     fn is_look_due(&self, py: Python<'_>) -> bool;
     /// As `poll_ready`, without asking the driver. True: look again in the next turn.
     ///

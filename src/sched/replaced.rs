@@ -162,7 +162,8 @@ impl Replaced {
         if names.helper(py, "handles_are_replaced")?.try_call(())?.try_is_truthy()? {
             found |= Name::Run.bit();
         }
-        // A class that cannot be watched never can be again. A look takes hundreds of microseconds: not one for each call.
+        // A class that cannot be watched never can be again. A look takes hundreds of microseconds: not one for each
+        // call.
         self.is_blind.set(py, !watched);
         if watched {
             self.found.keep(py, now, found);
@@ -202,8 +203,8 @@ fn is_above(event_loop: &Bound<'_, PyAny>, name: Name) -> PyResult<bool> {
     asyncio(py)?.helper(py, "is_replaced_above")?.try_call((event_loop, name.text()))?.try_is_truthy()
 }
 
-/// Whether `time.monotonic` is not CPython's own, and is the clock of asyncio's own loop still: freezegun, told to leave
-/// asyncio the real clock, gives that loop a `time` of its own.
+/// Whether `time.monotonic` is not CPython's own, and is the clock of asyncio's own loop still: freezegun, told to
+/// leave asyncio the real clock, gives that loop a `time` of its own.
 fn is_monotonic_replaced(py: Python<'_>) -> PyResult<bool> {
     let name = pyo3::intern!(py, "monotonic");
     let found = py.import(pyo3::intern!(py, "time"))?.try_getattr(name)?;

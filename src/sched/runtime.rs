@@ -224,9 +224,9 @@ impl Engine {
     }
 }
 
-/// `root`, and one more look at the driver. tokio wakes what gave way (`yield_now`) after such a look, and forgets what it
-/// has not woken when `block_on` ends: that would never be polled again. Not in a child that was forked in this run: it
-/// shares the epoll with its parent, and a look would take the parent's events.
+/// `root`, and one more look at the driver. tokio wakes what gave way (`yield_now`) after such a look, and forgets what
+/// it has not woken when `block_on` ends: that would never be polled again. Not in a child that was forked in this run:
+/// it shares the epoll with its parent, and a look would take the parent's events.
 async fn to_the_end<F: Future>(root: F) -> F::Output {
     let begun_in = generation();
     let output = root.await;

@@ -72,8 +72,8 @@ pub fn call_soon_in<'py>(state: &Bound<'py, LoopState>, lane: Lane, parts: Parts
     soon_in(state, lane, parts)
 }
 
-/// Another thread that adds a callback to a queue lets the loop have the GIL first whenever there are so many more in it.
-/// To do so for each would cost as much as the call.
+/// Another thread that adds a callback to a queue lets the loop have the GIL first whenever there are so many more in
+/// it. To do so for each would cost as much as the call.
 const CROWD: usize = 256;
 
 /// How long it is away then: until the loop's thread, if it waits for the GIL, has been woken. A thread that comes back
@@ -94,8 +94,8 @@ pub fn call_soon_threadsafe<'py>(state: &Bound<'py, LoopState>, parts: Parts<'py
     Ok(handle)
 }
 
-/// Threads that do nothing but call `call_soon_threadsafe` would fill the queue several times faster than the loop, which
-/// gets its share of the GIL only, can empty it. In asyncio each call writes to a pipe, with the GIL released.
+/// Threads that do nothing but call `call_soon_threadsafe` would fill the queue several times faster than the loop,
+/// which gets its share of the GIL only, can empty it. In asyncio each call writes to a pipe, with the GIL released.
 #[cold]
 fn give_way(state: &Bound<'_, LoopState>) {
     if !state.get().shared.runs_here() {

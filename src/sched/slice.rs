@@ -2,8 +2,9 @@
 
 use super::clock::clock;
 
-/// How long one poll may keep the driver waiting while there is ready work, in nanoseconds. A look at the driver costs about half a
-/// microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short callback would.
+/// How long one poll may keep the driver waiting while there is ready work, in nanoseconds. A look at the driver costs
+/// about half a microsecond, so this keeps its cost below half a percent and delays I/O by no more than a short
+/// callback would.
 const SLICE: u64 = 150_000;
 /// Entries between two looks at the clock: a look costs as much as a short callback.
 const ENTRIES_PER_LOOK: u64 = 64;
@@ -25,8 +26,8 @@ impl Slice {
         Self { began: 0, entries, batches: 0 }
     }
 
-    /// After a batch, the loop having run so many entries: when the driver must be looked at, which is now. None: not yet.
-    /// The clock is read now and then only.
+    /// After a batch, the loop having run so many entries: when the driver must be looked at, which is now. None: not
+    /// yet. The clock is read now and then only.
     #[inline]
     pub(super) fn is_over(&mut self, entries: u64) -> Option<u64> {
         self.batches += 1;

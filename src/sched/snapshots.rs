@@ -1,12 +1,14 @@
 //! The contexts that callbacks run in, made when they are needed.
 //!
-//! asyncio copies the current context for each `call_soon`, so that what a callback sets is its own. Nearly all of these
-//! copies are equal to the last one and never changed. So a handle is given a *snapshot*: a copy that nobody enters
-//! and that all handles made from the same variables share. Its callback runs in a copy of that, in which the turn stays
-//! for the next callback of the snapshot as long as nothing is set in it; a copy that was left unchanged and that nobody
-//! holds is used again. Whoever can see a handle's context sees one that is the handle's alone (`handle.rs`).
+//! asyncio copies the current context for each `call_soon`, so that what a callback sets is its own. Nearly all of
+//! these copies are equal to the last one and never changed. So a handle is given a *snapshot*: a copy that nobody
+//! enters and that all handles made from the same variables share. Its callback runs in a copy of that, in which the
+//! turn stays for the next callback of the snapshot as long as nothing is set in it; a copy that was left unchanged and
+//! that nobody holds is used again. Whoever can see a handle's context sees one that is the handle's alone
+//! (`handle.rs`).
 //!
-//! Loop state, guarded by the GIL. A pause or the end of a run lets go of what is kept, and so of the variables' values.
+//! Loop state, guarded by the GIL. A pause or the end of a run lets go of what is kept, and so of the variables'
+//! values.
 
 use pyo3::prelude::*;
 

@@ -80,7 +80,8 @@ pub struct LoopState {
     spare: GilCell<Vec<Box<Option<DoneCallback>>>>,
 }
 
-/// How often what destructors have queued is dropped in turn: more than any chain of tasks that wait for each other is long.
+/// How often what destructors have queued is dropped in turn: more than any chain of tasks that wait for each other is
+/// long.
 const MOST_PASSES: u32 = 100_000;
 /// How many such boxes are kept.
 const SPARE: usize = 1024;
@@ -301,8 +302,8 @@ impl LoopState {
     }
 
     /// A forked child, which has just begun: whatever waits in the loop is its parent's. It is forgotten, not dropped:
-    /// dropping a task would run the `finally` blocks of its coroutine here, too. If the loop is running in this thread,
-    /// the callback that forked goes on, and the turn then ends the run (`Turns::end_in_child`).
+    /// dropping a task would run the `finally` blocks of its coroutine here, too. If the loop is running in this
+    /// thread, the callback that forked goes on, and the turn then ends the run (`Turns::end_in_child`).
     pub fn leave_to_parent(&self, py: Python<'_>) {
         std::mem::forget(self.ready.with(py, ReadyQueue::take_all));
         std::mem::forget(self.timers.with(py, Timers::take_all));

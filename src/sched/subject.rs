@@ -1,5 +1,5 @@
-//! What an entry of the queue runs, for who times it: the code of a callback, of a coroutine, or the class of a protocol.
-//! Loop thread, GIL held; no Python code runs here but the getters of what is asked.
+//! What an entry of the queue runs, for who times it: the code of a callback, of a coroutine, or the class of a
+//! protocol. Loop thread, GIL held; no Python code runs here but the getters of what is asked.
 
 use pyo3::prelude::*;
 
@@ -7,8 +7,8 @@ use super::entry::Entry;
 use super::hooks;
 use crate::py::code_of::{Code, key_of_callable};
 
-/// The key of that code, found without a reference to anything: to be compared with keys whose objects are held. None: not
-/// so easily.
+/// The key of that code, found without a reference to anything: to be compared with keys whose objects are held. None:
+/// not so easily.
 #[inline(always)]
 pub(super) fn key_of(py: Python<'_>, entry: &Entry) -> Option<usize> {
     match entry {

@@ -1,5 +1,5 @@
-//! The clock of a trace: the processor's counter, or where that is no clock the kernel's. What it shows is told in nanoseconds
-//! of the kernel's clock when the trace is over (`core::timeline`).
+//! The clock of a trace: the processor's counter, or where that is no clock the kernel's. What it shows is told in
+//! nanoseconds of the kernel's clock when the trace is over (`core::timeline`).
 
 use super::clock::clock;
 use crate::accel::processor_clock::{PROCESSOR_CLOCK, counter};

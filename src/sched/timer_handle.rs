@@ -18,7 +18,8 @@ use crate::py::cell::GilValue;
 #[pyclass(frozen, extends = Handle, module = "pyloop._native")]
 pub struct TimerHandle {
     when: f64,
-    /// What `call_at` was given, if that was no float; of one that stands for a timer of asyncio's own class, that timer.
+    /// What `call_at` was given, if that was no float; of one that stands for a timer of asyncio's own class, that
+    /// timer.
     given: Option<Py<PyAny>>,
     /// In the loop's heap.
     scheduled: GilValue<bool>,

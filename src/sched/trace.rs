@@ -1,9 +1,9 @@
 //! A trace: what the loops of the process do, as a timeline (`core::timeline`). One at a time for the process.
 //!
-//! Off, each place that could record asks one flag: once a batch, a poll of a Rust future, a receive, a send, a sleep. On,
-//! who records has the GIL; what is recorded of a sleep is recorded after it. No Python code runs while the timeline is in
-//! hand: names are asked for before. What a name was made of is kept until the trace ends, so that nothing else gets its
-//! address; so to find a name again takes an address and no reference.
+//! Off, each place that could record asks one flag: once a batch, a poll of a Rust future, a receive, a send, a sleep.
+//! On, who records has the GIL; what is recorded of a sleep is recorded after it. No Python code runs while the
+//! timeline is in hand: names are asked for before. What a name was made of is kept until the trace ends, so that
+//! nothing else gets its address; so to find a name again takes an address and no reference.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,7 +84,8 @@ pub(super) fn known(py: Python<'_>, key: usize) -> Option<u32> {
     TRACE.with(py, |trace| trace.as_mut()?.name(key))
 }
 
-/// The place of a name, which is made if it is new. `key`: what tells it from others; `of`: what the key is the address of.
+/// The place of a name, which is made if it is new. `key`: what tells it from others; `of`: what the key is the address
+/// of.
 pub(super) fn named(py: Python<'_>, key: usize, of: Option<&Bound<'_, PyAny>>, name: impl FnOnce() -> Name) -> u32 {
     if let Some(known) = known(py, key) {
         return known;

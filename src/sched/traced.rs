@@ -22,8 +22,8 @@ fn find_name(py: Python<'_>, entry: &Entry) -> u32 {
     named(py, code.key, code.of.as_ref(), || Name { text: code.name(), source: code.source() })
 }
 
-/// When an entry begins to run. That is when the one before has ended, if the loop has done nothing else since but to take it
-/// out of its queue.
+/// When an entry begins to run. That is when the one before has ended, if the loop has done nothing else since but to
+/// take it out of its queue.
 #[inline(always)]
 pub(super) fn start(py: Python<'_>, state: &LoopState) -> u64 {
     let ended = state.traced_until.get(py);

@@ -4,10 +4,11 @@
 //! signals -> inbox -> ready descriptors -> due timers -> one batch of ready entries -> stop? -> again, or park
 //! ```
 //!
-//! To park is to sleep without the GIL: in the loop's own poller, in the middle of a poll of the root future, or in tokio's
-//! driver, after it. The poller is watched by the driver then, and each wake takes two system calls and the kernel's way
-//! through both, 6 us on a virtual machine. So the loop sleeps there only while somebody waits for the driver: a future on
-//! tokio's timer (`rt::driver_use`), or code of the program that nobody here knows (`accel::OWN_SLEEP`).
+//! To park is to sleep without the GIL: in the loop's own poller, in the middle of a poll of the root future, or in
+//! tokio's driver, after it. The poller is watched by the driver then, and each wake takes two system calls and the
+//! kernel's way through both, 6 us on a virtual machine. So the loop sleeps there only while somebody waits for the
+//! driver: a future on tokio's timer (`rt::driver_use`), or code of the program that nobody here knows
+//! (`accel::OWN_SLEEP`).
 //!
 //! Runs on the loop's thread with the GIL held. No cell is borrowed while an entry runs.
 
@@ -269,8 +270,8 @@ impl Turns {
         }
     }
 
-    /// Whether nobody needs tokio's driver. Whom tokio has refused for want of budget it wakes after a look at that. A clock
-    /// that jumps does so when tokio's tasks and its driver have been asked.
+    /// Whether nobody needs tokio's driver. Whom tokio has refused for want of budget it wakes after a look at that. A
+    /// clock that jumps does so when tokio's tasks and its driver have been asked.
     #[inline]
     fn may_sleep_by_bell(&self, py: Python<'_>, state: &LoopState) -> bool {
         self.engine.may_sleep_by_bell()
@@ -373,8 +374,8 @@ impl Turns {
         look_again
     }
 
-    /// Be woken for the earliest timer, or for what the descriptors need looking after. `Due`, too, when the alarm cannot
-    /// be set for such a sleep.
+    /// Be woken for the earliest timer, or for what the descriptors need looking after. `Due`, too, when the alarm
+    /// cannot be set for such a sleep.
     fn set_alarm(
         &mut self,
         event_loop: &Bound<'_, LoopState>,
@@ -436,8 +437,8 @@ fn look_for_message(state: &LoopState) -> bool {
 }
 
 /// A callback or a step has forked, and this is the child, whose copy of the queue has been emptied
-/// (`LoopState::leave_to_parent`). What the child itself has queued since runs: if the main task has ended, that ends the
-/// run. Nothing here may wait, or look at the reactor, which is the parent's.
+/// (`LoopState::leave_to_parent`). What the child itself has queued since runs: if the main task has ended, that ends
+/// the run. Nothing here may wait, or look at the reactor, which is the parent's.
 ///
 /// # Errors
 /// What ends a run; RuntimeError when nothing is ready.

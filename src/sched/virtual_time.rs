@@ -1,10 +1,10 @@
-//! A clock that jumps: while a loop has nothing to do it is moved to the next timer (`pyloop.testing`). And what a turn does
-//! on a loop whose timers are compared with another clock than the real one.
+//! A clock that jumps: while a loop has nothing to do it is moved to the next timer (`pyloop.testing`). And what a turn
+//! does on a loop whose timers are compared with another clock than the real one.
 //!
-//! A jump is made when the loop has been asleep and was woken by nothing but the alarm that was set for the jump: so tokio
-//! has run its tasks, the kernel has been asked for events, and both have been given another chance after that. Jobs of
-//! threads and child processes (`LoopShared::hold_time`) take real time: as long as there are any, the clock goes as the
-//! real one goes while the loop sleeps, and stands still while it does not.
+//! A jump is made when the loop has been asleep and was woken by nothing but the alarm that was set for the jump: so
+//! tokio has run its tasks, the kernel has been asked for events, and both have been given another chance after that.
+//! Jobs of threads and child processes (`LoopShared::hold_time`) take real time: as long as there are any, the clock
+//! goes as the real one goes while the loop sleeps, and stands still while it does not.
 //!
 //! Loop thread, GIL held.
 
@@ -22,8 +22,8 @@ use crate::core::timers::nanos;
 use crate::py::attach::sleeps;
 use crate::py::call::Object;
 
-/// How long a loop that watches descriptors has nothing to do before a jump, in nanoseconds: what the kernel has on its way
-/// from one of the process's sockets to another arrives meanwhile.
+/// How long a loop that watches descriptors has nothing to do before a jump, in nanoseconds: what the kernel has on its
+/// way from one of the process's sockets to another arrives meanwhile.
 const GRACE: u64 = 1_000_000;
 
 /// Whether any loop of this process has, or had, virtual time.

@@ -148,8 +148,8 @@ fn wake_from_foreign(task: &Bound<'_, PyAny>, _future: &Bound<'_, PyAny>) -> PyR
     }
 }
 
-/// One of our futures is done, and `call_soon` was called for the task that waited for it. Called twice, it does nothing
-/// the second time.
+/// One of our futures is done, and `call_soon` was called for the task that waited for it. Called twice, it does
+/// nothing the second time.
 fn wake_by_name(task: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: only `named::step_of` makes callbacks with this function, always with a task.
     let task = unsafe { call::cast::<Task>(task) };

@@ -1,6 +1,6 @@
-//! Layer 6, `Task`: a coroutine driven to its end. From below: `name`, `state` (what is known of it), `object` (the native
-//! object), `registry` (which tasks there are), `named` (a step for `call_soon`), `drive` (one step, and what its yield
-//! leads to), `class` (asyncio's Task for Python).
+//! Layer 6, `Task`: a coroutine driven to its end. From below: `name`, `state` (what is known of it), `object` (the
+//! native object), `registry` (which tasks there are), `named` (a step for `call_soon`), `drive` (one step, and what
+//! its yield leads to), `class` (asyncio's Task for Python).
 
 mod class;
 mod drive;

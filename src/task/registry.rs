@@ -1,9 +1,9 @@
 //! Which tasks there are, and which one is current.
 //!
 //! A loop of ours keeps its pending tasks alive in a list in which each knows its place; `asyncio.all_tasks` is shown
-//! them (`pyloop._compat`). Those made while the loop runs are out of the cycle collector's sight (`accel::collector`). When the
-//! run ends they *rest*: the collector sees them in the loop's hands, so that a loop that nobody has any more goes away
-//! with its tasks. Tasks of other loops are registered with asyncio, as those of any third party.
+//! them (`pyloop._compat`). Those made while the loop runs are out of the cycle collector's sight (`accel::collector`).
+//! When the run ends they *rest*: the collector sees them in the loop's hands, so that a loop that nobody has any more
+//! goes away with its tasks. Tasks of other loops are registered with asyncio, as those of any third party.
 
 use std::num::NonZeroU32;
 
@@ -94,8 +94,8 @@ fn note_place(task: &Bound<'_, Task>, place: usize, hidden: bool) {
     });
 }
 
-/// A number that no other pending task of its loop has, for a task or for what `call_soon` is given of it. It comes from what
-/// the program has done, not from addresses. None: this is neither.
+/// A number that no other pending task of its loop has, for a task or for what `call_soon` is given of it. It comes
+/// from what the program has done, not from addresses. None: this is neither.
 pub fn place_of(object: &Bound<'_, PyAny>) -> Option<u64> {
     let task = object.cast::<Task>().ok().cloned().or_else(|| task_of(object))?;
     Some(task.get().state.with(task.py(), |state| {

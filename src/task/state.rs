@@ -62,8 +62,8 @@ pub struct TaskState {
     /// Its place among the pending tasks of its loop, from 1.
     pub place: Option<NonZeroU32>,
     pub cancels: u32,
-    /// When the loop had slept, or looked at its driver, before the last step began (`Times::busy_since`): the clock as the
-    /// steps of tasks have it, which read none. 0: none has begun, or on a loop that is not ours.
+    /// When the loop had slept, or looked at its driver, before the last step began (`Times::busy_since`): the clock as
+    /// the steps of tasks have it, which read none. 0: none has begun, or on a loop that is not ours.
     pub step_began: u64,
     pub lane: Lane,
     /// Out of the cycle collector's sight (`accel::collector`).

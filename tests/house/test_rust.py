@@ -67,6 +67,17 @@ def test_every_argument_for_unsafe_is_one(sources: dict[Path, str]) -> None:
     check(broken, "A SAFETY comment says who guarantees what (`the Bound holds the object for the call`):")
 
 
+def test_no_comment_is_wider_than_the_code(sources: dict[Path, str]) -> None:
+    # rustfmt wraps no comments. A row of a table is one line.
+    broken = [
+        named(path, number)
+        for path, text in sources.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) > 120 and re.match(r"\s*//(?![/!]? \|)", line)
+    ]
+    check(broken, "A comment of more than 120 columns:")
+
+
 def test_every_allowed_lint_says_why(sources: dict[Path, str]) -> None:
     broken = []
     for path, text in sources.items():

@@ -1,9 +1,9 @@
 //! What `#[pyloop::awaitable]` makes of a function, and of an impl block of `#[pymethods]`.
 //!
-//! The function stays what it was, where Rust finds it: in a function of its name (inside of the one that Python calls), or
-//! in an impl block beside that of `#[pymethods]`. What Python calls has its arguments, takes the token after them, and gives
-//! the future to one of the functions of `pyloop::__expansion`. A method with `self` is called by another `async fn`, which has
-//! the object and borrows it when it is polled.
+//! The function stays what it was, where Rust finds it: in a function of its name (inside of the one that Python
+//! calls), or in an impl block beside that of `#[pymethods]`. What Python calls has its arguments, takes the token
+//! after them, and gives the future to one of the functions of `pyloop::__expansion`. A method with `self` is called by
+//! another `async fn`, which has the object and borrows it when it is polled.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};

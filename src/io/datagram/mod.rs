@@ -1,8 +1,8 @@
-//! Transports of datagrams: UDP and Unix sockets. The way of a datagram is a straight line: `watch` sees the event, the turn
-//! calls `run` here, `read` receives and calls the protocol; the protocol calls `sendto`, which sends (`write`).
+//! Transports of datagrams: UDP and Unix sockets. The way of a datagram is a straight line: `watch` sees the event, the
+//! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `sendto`, which sends (`write`).
 //!
-//! `state`: what a transport knows; `room`: where datagrams are received; `ends`: how an endpoint begins and ends; `class`:
-//! what Python asks for.
+//! `state`: what a transport knows; `room`: where datagrams are received; `ends`: how an endpoint begins and ends;
+//! `class`: what Python asks for.
 
 pub mod class;
 mod ends;

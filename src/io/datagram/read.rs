@@ -27,8 +27,8 @@ enum Next<'py> {
 
 /// Give the protocol what has arrived.
 ///
-/// asyncio gives it one datagram a turn. As long as nothing else is ready, nobody can tell two turns from one; so what was
-/// received with one system call goes on in the same turn then, and waits for the next turn else.
+/// asyncio gives it one datagram a turn. As long as nothing else is ready, nobody can tell two turns from one; so what
+/// was received with one system call goes on in the same turn then, and waits for the next turn else.
 ///
 /// # Errors
 /// What ends the run.

@@ -1,5 +1,5 @@
-//! The room that datagrams are received into, one for all of a loop's endpoints: several with one system call, each into a
-//! slot of its own. Loop thread, GIL held.
+//! The room that datagrams are received into, one for all of a loop's endpoints: several with one system call, each
+//! into a slot of its own. Loop thread, GIL held.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -12,8 +12,8 @@ use crate::py::cell::GilCell;
 /// How many datagrams one receive takes.
 pub const AT_ONCE: usize = 16;
 
-/// More than any IP datagram has, and a few cache lines, so that not all slots begin in the same ones of the processor's
-/// cache.
+/// More than any IP datagram has, and a few cache lines, so that not all slots begin in the same ones of the
+/// processor's cache.
 const SLOT: usize = 64 * 1024 + 9 * 64;
 
 /// How much of a datagram is received; the rest is cut off.
@@ -66,7 +66,8 @@ struct Slots {
     sizes: [(usize, libc::socklen_t); AT_ONCE],
 }
 
-// SAFETY: the pointers in it point into itself (it is boxed, and its memory is its own), and are used by whoever has it.
+// SAFETY: the pointers in it point into itself (it is boxed, and its memory is its own), and are used by whoever has
+// it.
 unsafe impl Send for Slots {}
 
 impl Slots {
@@ -109,8 +110,8 @@ impl Slots {
             head.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
         let heads = self.heads.as_mut_ptr();
-        // SAFETY: the first `most` heads name places for an address and for `size` bytes each, which are this one's own and lie
-        // apart from each other.
+        // SAFETY: the first `most` heads name places for an address and for `size` bytes each, which are this one's own
+        // and lie apart from each other.
         let received = answer(|| unsafe {
             libc::recvmmsg(fd, heads, most as libc::c_uint, libc::MSG_DONTWAIT as _, std::ptr::null_mut()) as isize
         })?;

@@ -181,8 +181,8 @@ impl<'py> Transport<'_, 'py> {
         self.with(|state| state.objects.as_ref().map(|objects| part(objects).clone_ref(py))).map(|it| it.into_bound(py))
     }
 
-    /// Have the loop keep it alive while it receives, or has something to send; asyncio's loop has a callback then. One that
-    /// is paused lives as long as somebody knows it.
+    /// Have the loop keep it alive while it receives, or has something to send; asyncio's loop has a callback then. One
+    /// that is paused lives as long as somebody knows it.
     ///
     /// # Errors
     /// MemoryError.

@@ -19,7 +19,8 @@ use crate::py::buffer::{self, View};
 use crate::py::call::Object;
 use crate::py::error::{self, Slim};
 
-/// How many that wait are sent before others have their turn: a peer that receives as fast would keep the loop for ever.
+/// How many that wait are sent before others have their turn: a peer that receives as fast would keep the loop for
+/// ever.
 const AT_ONCE: usize = 64;
 
 /// What a try came to.
@@ -32,8 +33,8 @@ enum Tried {
     Again,
 }
 
-/// The bytes of an object that the caller of `attempt` holds, and which stay where they are. What they are may change when
-/// Python code runs, as that of an audit hook: so they are no slice.
+/// The bytes of an object that the caller of `attempt` holds, and which stay where they are. What they are may change
+/// when Python code runs, as that of an audit hook: so they are no slice.
 #[derive(Clone, Copy)]
 struct Content {
     place: *const u8,
@@ -43,7 +44,8 @@ struct Content {
 /// `transport.sendto(data, addr)`.
 ///
 /// # Errors
-/// TypeError for what is no bytes, ValueError for another address than the endpoint's own; what `error_received` raises.
+/// TypeError for what is no bytes, ValueError for another address than the endpoint's own; what `error_received`
+/// raises.
 #[inline]
 pub fn send_to(of: Transport<'_, '_>, data: &Bound<'_, PyAny>, addr: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
@@ -204,8 +206,9 @@ fn by_method<'py>(
     }
 }
 
-/// It would block. Whether the kernel tells of it when it does no more: not when it is another socket's queue that is full,
-/// or the socket's method that has its reasons. asyncio tries again in each turn as long as the kernel calls it writable.
+/// It would block. Whether the kernel tells of it when it does no more: not when it is another socket's queue that is
+/// full, or the socket's method that has its reasons. asyncio tries again in each turn as long as the kernel calls it
+/// writable.
 #[cold]
 fn blocked(of: Transport<'_, '_>) -> Tried {
     of.with(|state| state.writable = false);

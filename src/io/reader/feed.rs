@@ -2,7 +2,8 @@
 //! calls and without a bytes object in between.
 //!
 //! Whoever has received bytes asks for the protocol's `Target`, appends the bytes, and says so when nothing is borrowed
-//! any more (`Target::appended`). Where there is no target, or it takes no bytes now, `data_received` is called as usual.
+//! any more (`Target::appended`). Where there is no target, or it takes no bytes now, `data_received` is called as
+//! usual.
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
@@ -23,8 +24,8 @@ pub struct Target<'py> {
     limit: i64,
 }
 
-/// Where the bytes go that this protocol is given. None: `data_received` is to be called, which may have more to do than
-/// asyncio's.
+/// Where the bytes go that this protocol is given. None: `data_received` is to be called, which may have more to do
+/// than asyncio's.
 #[inline]
 pub fn target<'py>(protocol: &Bound<'py, PyAny>) -> Option<Target<'py>> {
     let py = protocol.py();
@@ -77,8 +78,8 @@ fn find<'py>(protocol: &Bound<'py, PyAny>, streams: &known::Streams) -> PyResult
 }
 
 impl Target<'_> {
-    /// Put bytes behind those that the reader has; no Python code runs. False: somebody has a view of the reader's buffer,
-    /// or there is no memory, and nothing has been done.
+    /// Put bytes behind those that the reader has; no Python code runs. False: somebody has a view of the reader's
+    /// buffer, or there is no memory, and nothing has been done.
     #[must_use = "what is not taken is for data_received"]
     pub fn append(&self, bytes: &[u8]) -> bool {
         let length = self.buffer.len();

@@ -1,7 +1,7 @@
 //! asyncio's classes of streams, and whether they are as CPython has made them.
 //!
-//! A change of a class is noticed (`accel::direct_calls`), and a look finds out what it is about. What an instance has in
-//! the place of a method is looked for where it matters.
+//! A change of a class is noticed (`accel::direct_calls`), and a look finds out what it is about. What an instance has
+//! in the place of a method is looked for where it matters.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -1,5 +1,5 @@
-//! What the methods of asyncio's StreamReader and StreamWriter do between two waits, as CPython's code does it on an object
-//! whose classes nobody has changed. What is not plain is the method's own: nothing has been done then.
+//! What the methods of asyncio's StreamReader and StreamWriter do between two waits, as CPython's code does it on an
+//! object whose classes nobody has changed. What is not plain is the method's own: nothing has been done then.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt};
@@ -53,8 +53,8 @@ pub enum Came<'py> {
     Otherwise,
 }
 
-/// One step of a call, whose reader or writer is `owner`. `searched`: of None, this is the first step; later steps have in
-/// it how much of the buffer has no separator.
+/// One step of a call, whose reader or writer is `owner`. `searched`: of None, this is the first step; later steps have
+/// in it how much of the buffer has no separator.
 ///
 /// # Errors
 /// What the method raises.

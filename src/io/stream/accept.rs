@@ -1,5 +1,5 @@
-//! How a server comes by its connections: the callback of a listening socket, which the loop calls when somebody waits to be
-//! accepted. Loop thread, GIL held; no cell is borrowed while Python code runs.
+//! How a server comes by its connections: the callback of a listening socket, which the loop calls when somebody waits
+//! to be accepted. Loop thread, GIL held; no cell is borrowed while Python code runs.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -110,8 +110,9 @@ impl Listener {
         Ok(found)
     }
 
-    /// Whether to accept everybody who waits: at the first call, and when the last one was in the turn before. A connection
-    /// that comes alone is accepted without asking the kernel for another one; it tells again of those that wait.
+    /// Whether to accept everybody who waits: at the first call, and when the last one was in the turn before. A
+    /// connection that comes alone is accepted without asking the kernel for another one; it tells again of those that
+    /// wait.
     fn drains(&self, py: Python<'_>, turn: u64) -> bool {
         self.called_in.replace(py, Some(turn)).is_none_or(|before| turn <= before + 1)
     }

@@ -90,8 +90,8 @@ pub fn watch(of: Transport<'_, '_>) -> Slim<()> {
     }
 }
 
-/// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the connection
-/// is over.
+/// asyncio's `_fatal_error`: an OSError is the network's affair, every other one the exception handler's; the
+/// connection is over.
 ///
 /// # Errors
 /// KeyboardInterrupt and SystemExit, which end the run; what the exception handler lets out.
@@ -130,7 +130,8 @@ pub fn force_close(of: Transport<'_, '_>, reason: Option<Bound<'_, PyAny>>) -> P
             return None;
         }
         if state.cork.is_in() {
-            // It was written before: the kernel has it, on asyncio. What the kernel does not take is lost here and there.
+            // It was written before: the kernel has it, on asyncio. What the kernel does not take is lost here and
+            // there.
             drop(send_waiting(of.py(), state));
         }
         state.closing = true;

@@ -1,5 +1,5 @@
-//! Transports of byte streams: TCP and Unix sockets, pipes. The way of a byte is a straight line: `watch` sees the event, the
-//! turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
+//! Transports of byte streams: TCP and Unix sockets, pipes. The way of a byte is a straight line: `watch` sees the
+//! event, the turn calls `run` here, `read` receives and calls the protocol; the protocol calls `write`, which sends.
 //!
 //! `state`: what a transport knows; `accept`: how a server comes by one; `ends`: how a connection begins and ends;
 //! `send`: what is asked of the kernel; `socket`: who has the descriptor; `seen`: what of it Python sees; `class`: what

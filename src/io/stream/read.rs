@@ -69,7 +69,8 @@ unsafe fn receive_now(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
             message.msg_iov = &raw mut place;
             message.msg_iovlen = 1;
-            // SAFETY: the caller says that `room` may be written to for `size` bytes, and the message names that place alone.
+            // SAFETY: the caller says that `room` may be written to for `size` bytes, and the message names that place
+            // alone.
             let count = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
             // There was no room for what came beside the bytes.
             (count, message.msg_flags & libc::MSG_CTRUNC != 0)
@@ -89,10 +90,10 @@ unsafe fn receive_now(fd: RawFd, room: *mut u8, size: usize, short: Short) -> io
     }
 }
 
-/// How often one turn receives of a connection that always fills its room, when nothing else is ready: as much as the kernel
-/// keeps for a sender by default. To look after the others between two receives costs little; but where the sender is of
-/// this loop too, it would fill the queue up again before that is empty, and all that the kernel copies would have left
-/// the processor's caches: half the rate.
+/// How often one turn receives of a connection that always fills its room, when nothing else is ready: as much as the
+/// kernel keeps for a sender by default. To look after the others between two receives costs little; but where the
+/// sender is of this loop too, it would fill the queue up again before that is empty, and all that the kernel copies
+/// would have left the processor's caches: half the rate.
 const AT_ONCE: usize = 16;
 
 /// How long it does so, in nanoseconds; no longer than until the next timer is due.
@@ -122,7 +123,8 @@ pub fn ready(of: Transport<'_, '_>) -> Slim<()> {
     Ok(())
 }
 
-/// Whether what is left to receive is received in the same turn, which is to go on `until` then or until a timer is due.
+/// Whether what is left to receive is received in the same turn, which is to go on `until` then or until a timer is
+/// due.
 fn reads_on(of: Transport<'_, '_>, until: u64) -> bool {
     let py = of.py();
     of.with(|state| {
@@ -330,7 +332,8 @@ fn to_buffer(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     }
 }
 
-/// Ciphertext: it is taken apart where it has been received, and given to the protocol when the loop has its buffer again.
+/// Ciphertext: it is taken apart where it has been received, and given to the protocol when the loop has its buffer
+/// again.
 fn to_tls(of: Transport<'_, '_>, fd: RawFd, short: Short) -> Slim<()> {
     let py = of.py();
     let Some(protocol) = of.part(|objects| &objects.protocol) else { return Ok(()) };

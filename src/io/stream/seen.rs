@@ -52,8 +52,8 @@ pub fn sock_of<'py>(stream: &Bound<'py, Stream>) -> PyResult<Option<Bound<'py, P
 /// What `known_of` gives.
 pub type Known<'py> = (Option<Bound<'py, PyAny>>, Kind, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// The socket of a connection that was accepted natively, the numbers that it is made with, `sockname` and `peername`. When
-/// the connection is over there is no socket. None: another kind of connection.
+/// The socket of a connection that was accepted natively, the numbers that it is made with, `sockname` and `peername`.
+/// When the connection is over there is no socket. None: another kind of connection.
 ///
 /// # Errors
 /// MemoryError.

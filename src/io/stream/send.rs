@@ -58,8 +58,8 @@ fn send_next<const PLACES: usize>(py: Python<'_>, state: &mut State) -> io::Resu
     Ok((offered, taken))
 }
 
-/// Send what waits, as far as the kernel takes it. It notes in `writable` whether the kernel would take more, and others
-/// are to have their turn.
+/// Send what waits, as far as the kernel takes it. It notes in `writable` whether the kernel would take more, and
+/// others are to have their turn.
 ///
 /// # Errors
 /// The connection is broken.

@@ -1,5 +1,5 @@
-//! Who has a transport's descriptor, and what is known of a connection that was accepted natively: Python's socket object
-//! and the addresses are made when somebody asks for them. Guarded by the GIL.
+//! Who has a transport's descriptor, and what is known of a connection that was accepted natively: Python's socket
+//! object and the addresses are made when somebody asks for them. Guarded by the GIL.
 
 use std::io;
 #[cfg(not(target_os = "linux"))]

@@ -66,7 +66,8 @@ pub struct State {
     pub closing: bool,
     /// asyncio's `_conn_lost`: `connection_lost` is queued or has been called. Counts the writes since, too.
     pub lost: u32,
-    /// asyncio's `_conn_lost` of a pipe that is written: counts the writes since it was closed, and the one that failed.
+    /// asyncio's `_conn_lost` of a pipe that is written: counts the writes since it was closed, and the one that
+    /// failed.
     pub refused: u32,
     /// asyncio's `_paused`: of reading. A device that is written to is never read.
     pub paused: bool,
@@ -76,7 +77,8 @@ pub struct State {
     pub eof_received: bool,
     /// There may be something to receive.
     pub readable: bool,
-    /// What the last event said beside: the end of the stream, an error, urgent data. A short receive says nothing then.
+    /// What the last event said beside: the end of the stream, an error, urgent data. A short receive says nothing
+    /// then.
     pub more_than_data: bool,
     /// How large the bytes are that the next receive goes into without a copy; 0: it goes into the loop's buffer.
     pub room: usize,
@@ -182,8 +184,8 @@ impl<'py> Transport<'_, 'py> {
         self.with(|state| state.objects.as_ref().map(|objects| part(objects).clone_ref(py))).map(|it| it.into_bound(py))
     }
 
-    /// Have the loop keep it alive while it reads, or has something to send; asyncio's loop has a callback then. One that
-    /// is paused lives as long as somebody knows it.
+    /// Have the loop keep it alive while it reads, or has something to send; asyncio's loop has a callback then. One
+    /// that is paused lives as long as somebody knows it.
     ///
     /// # Errors
     /// MemoryError.

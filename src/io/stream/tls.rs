@@ -1,11 +1,12 @@
 //! TLS over a transport: what `asyncio.sslproto.SSLProtocol` does for each packet, natively.
 //!
-//! The protocol is `pyloop._tls.SSLProtocol`, asyncio's own class with some of its attributes in slots, which are read and
-//! written here in place. The handshake, closing, timeouts, errors and whatever else is rare is asyncio's own Python code.
-//! As is everything while the connection is not in the state WRAPPED, and when somebody has replaced a method.
+//! The protocol is `pyloop._tls.SSLProtocol`, asyncio's own class with some of its attributes in slots, which are read
+//! and written here in place. The handshake, closing, timeouts, errors and whatever else is rare is asyncio's own
+//! Python code. As is everything while the connection is not in the state WRAPPED, and when somebody has replaced a
+//! method.
 //!
-//! `Known`: where the attributes are. `open`, `answer`: what is done with bytes that have arrived (`SSLProtocol._do_read`).
-//! `send`, `process_outgoing`: what has become records is sent.
+//! `Known`: where the attributes are. `open`, `answer`: what is done with bytes that have arrived
+//! (`SSLProtocol._do_read`). `send`, `process_outgoing`: what has become records is sent.
 
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyException, PyMemoryError};
@@ -204,7 +205,8 @@ impl<'a, 'py> Wrapped<'a, 'py> {
         self.protocol.try_call_method(name, ()).map(drop)
     }
 
-    /// asyncio's `_fatal_error`, for what an `except Exception` around the native code catches; everything else comes back.
+    /// asyncio's `_fatal_error`, for what an `except Exception` around the native code catches; everything else comes
+    /// back.
     ///
     /// # Errors
     /// What is no Exception.
@@ -353,7 +355,8 @@ impl<'a, 'py> Wrapped<'a, 'py> {
         self.control(size, Slot::IncomingHigh, Slot::IncomingLow, Slot::SslReadingPaused, method)
     }
 
-    /// CPython's `read` of the `SSLObject`, for what is neither bytes nor "no more": None is the latter, empty bytes the end.
+    /// CPython's `read` of the `SSLObject`, for what is neither bytes nor "no more": None is the latter, empty bytes
+    /// the end.
     #[cold]
     fn read_by_cpython(&self, most: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.protocol.py();

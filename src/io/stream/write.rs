@@ -29,7 +29,8 @@ pub enum Found {
     Idle(RawFd),
     /// Behind others that wait to be sent.
     Busy,
-    /// Behind what has been gathered, if anything, until that is sent: when the callback ends, or soon (`sched::after`).
+    /// Behind what has been gathered, if anything, until that is sent: when the callback ends, or soon
+    /// (`sched::after`).
     Gathers,
     /// Behind what has been gathered, and now: it is too much to wait.
     Full,

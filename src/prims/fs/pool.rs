@@ -23,8 +23,8 @@ pub(super) fn copied<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, P
 /// Run `call` on the pool.
 ///
 /// # Panics
-/// tokio's panic when no thread can be started (RuntimeError to Python). It has queued the call all the same, which does
-/// nothing then.
+/// tokio's panic when no thread can be started (RuntimeError to Python). It has queued the call all the same, which
+/// does nothing then.
 pub(super) async fn on_pool<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let _held = Held::here();
     let refused = Arc::new(AtomicBool::new(false));

@@ -10,8 +10,8 @@ use super::fault::Fault;
 use crate::bridge::RustFuture;
 use crate::py::cell::GilCell;
 
-/// The most that may be free. As many again are left to those that are held: tokio panics when permits come back that it
-/// has no room for.
+/// The most that may be free. As many again are left to those that are held: tokio panics when permits come back that
+/// it has no room for.
 const MOST: usize = TokioSemaphore::MAX_PERMITS / 2;
 
 const CLOSED: Fault = Fault::Closed("the semaphore is closed");

@@ -1,13 +1,13 @@
 //! `Store`: Python objects on their way through a channel, where the cycle collector sees them.
 //!
-//! Nobody can look into a channel of tokio's. So an object that may be part of a cycle stays in the store of its channel,
-//! and a `Stored` travels in its place. Whoever alone can come by the objects shows them to the collector: the receiver of
-//! a queue, the `Kept` that all readers of a watch or a broadcast hold.
+//! Nobody can look into a channel of tokio's. So an object that may be part of a cycle stays in the store of its
+//! channel, and a `Stored` travels in its place. Whoever alone can come by the objects shows them to the collector: the
+//! receiver of a queue, the `Kept` that all readers of a watch or a broadcast hold.
 //!
-//! The collector looks twice: an object that left the store between the two looks would be taken for garbage. So nothing
-//! moves without the GIL, which the collector has. That holds for Python's ends of a channel; Rust code that is given
-//! tokio's may move what it likes, so from then on the store is opaque, for good: what is in it counts as held by somebody
-//! whom the collector does not know.
+//! The collector looks twice: an object that left the store between the two looks would be taken for garbage. So
+//! nothing moves without the GIL, which the collector has. That holds for Python's ends of a channel; Rust code that is
+//! given tokio's may move what it likes, so from then on the store is opaque, for good: what is in it counts as held by
+//! somebody whom the collector does not know.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `drive` is a closed loop: each connection sends a message and waits until all of it is back. KIND is `tcp`, `tls`,
-//! `unix`, `udp`, `connect` (a new TCP connection for each message), `http` or `websocket`; PID is the server's process.
+//! `unix`, `udp`, `connect` (a new TCP connection for each message), `http` or `websocket`; PID is the server's
+//! process.
 
 mod clock;
 mod drive;
