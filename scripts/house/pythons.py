@@ -68,6 +68,8 @@ class Python:
                 "pip",
                 "install",
                 "-q",
+                # Most of what comes is never imported.
+                "--no-compile",
                 "--retries",
                 "8",
                 "-r",
