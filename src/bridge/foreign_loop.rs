@@ -5,6 +5,7 @@
 //! GIL. A loop that has no `add_reader` is told by `call_soon_threadsafe`, on a thread that may wait for the GIL.
 
 use std::cell::RefCell;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::prelude::*;
@@ -14,7 +15,7 @@ use crate::py::call::{self, Object};
 use crate::py::cell::GilValue;
 use crate::py::error::PreserveError;
 use crate::py::refs::WeakRef;
-use crate::py::{context, error, names};
+use crate::py::{error, names};
 use crate::rt::background;
 use crate::rt::bell::Bell;
 use crate::rt::process::generation;
@@ -104,17 +105,22 @@ impl ForeignLoop {
             return Ok(());
         }
         let Ok(fd) = self.bell.hang() else { return Ok(()) };
-        let reader = Bound::new(py, WakeReader(Arc::clone(self)))?;
-        // The loop keeps a copy of the context with the reader: not that of the task that happened to be the first.
-        let context = context::empty(py)?;
-        let _inside = context::inside(&context)?;
-        let added = event_loop.try_call_method(pyo3::intern!(py, "add_reader"), (fd, reader));
-        if added.is_err() {
+        let watched = self.watch(event_loop, fd);
+        if watched.is_err() {
             // It may have been interrupted in the middle.
             let _never_there = event_loop.try_call_method(pyo3::intern!(py, "remove_reader"), (fd,));
             self.bell.take_down();
         }
-        added.map(drop)
+        watched
+    }
+
+    fn watch(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+        let py = event_loop.py();
+        let add_reader = event_loop.try_getattr(pyo3::intern!(py, "add_reader"))?;
+        let reader = Bound::new(py, WakeReader(Arc::clone(self)))?;
+        // The loop keeps a copy of the context with the reader: not that of the task that happened to be the first.
+        let context = py.import("contextvars")?.try_call_method("Context", ())?;
+        context.try_call_method("run", (add_reader, fd, reader)).map(drop)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -35,15 +35,16 @@ impl Bell {
         Ok(bell.insert(made).as_raw_fd())
     }
 
-    /// Each write is a new edge for the poller, and there is room for 2^64 of them. False: there is no bell.
+    /// Each write is a new edge for the poller, and there is room for 2^64 of them. False: there is no bell, or
+    /// somebody has closed its descriptor.
     pub fn ring(&self) -> bool {
         let bell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = &*bell {
+        bell.as_ref().is_some_and(|bell| {
             let once = 1_u64;
-            // SAFETY: the descriptor is open, and the eight bytes are there.
-            unsafe { libc::write(bell.as_raw_fd(), (&raw const once).cast(), size_of::<u64>()) };
-        }
-        bell.is_some()
+            // SAFETY: a plain system call with eight bytes that are there; a descriptor that is not open is an error.
+            let written = unsafe { libc::write(bell.as_raw_fd(), (&raw const once).cast(), size_of::<u64>()) };
+            written > 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+        })
     }
 
     /// Take back all rings so far: there is nothing to be read until the next.

@@ -258,6 +258,34 @@ def test_a_loop_that_is_told_to_listen_no_more_is_asked(
 
 
 @each_loop
+def test_a_descriptor_that_somebody_else_has_closed_is_no_lost_wake(factory: Any) -> None:
+    loop, probes = factory(), [ext.Probe(), ext.Probe()]
+    tasks = [waits(loop, probe) for probe in probes]
+    os.close(loop.watched)
+    for probe, task in zip(probes, tasks, strict=True):
+        probe.done()
+        probe.wake_without_gil()
+        ends(loop, task)
+    # The loop and Rust close it once more.
+    loop.close()
+
+
+@pytest.mark.parametrize("base", [asyncio.SelectorEventLoop, uvloop.Loop], ids=["asyncio", "uvloop"])
+def test_a_loop_that_has_no_add_reader_is_asked(base: Any) -> None:
+    class Without(base):  # type: ignore[misc]
+        @property
+        def add_reader(self) -> Any:
+            raise AttributeError
+
+    loop, probe = Without(), ext.Probe()
+    task = waits(loop, probe)
+    probe.done()
+    probe.wake_without_gil()
+    ends(loop, task)
+    loop.close()
+
+
+@each_loop
 def test_a_process_without_descriptors_wakes_all_the_same(factory: Any) -> None:
     loop, probe = factory(), ext.Probe()
     loop.run_until_complete(asyncio.sleep(0))
