@@ -49,7 +49,7 @@ _OF_ONE_WHEEL = "bridge cancel ends errors in_runtime native python streams"
 def left_out(variant: Variant, is_first: bool) -> list[str]:
     """pytest's options for what does not run in this variant; `is_first`: on the first Python."""
     if variant is not USUAL:
-        # The oracle has been asked: what it does in debug mode is not ours.
+        # The usual suite asks the oracle.
         return [*ONCE, *LONG, "--loops=pyloop"]
     return [] if is_first else ONCE
 

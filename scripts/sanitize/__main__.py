@@ -45,10 +45,8 @@ HERE = Path(__file__).resolve().parent
 FOUND = REPORTS / "sanitize"
 
 OPTIONS = {
-    # A forked child may start threads; exit codes are the programs' own; nobody joins a daemon thread that
-    # the interpreter's end has ended.
-    "thread": f"suppressions={HERE / 'thread.supp'}:die_after_fork=0:exitcode=0:history_size=4"
-    ":report_thread_leaks=0",
+    # A forked child may start threads; exit codes are the programs' own.
+    "thread": f"suppressions={HERE / 'thread.supp'}:die_after_fork=0:exitcode=0:history_size=4",
     # What Python keeps until its end is no leak.
     "address": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
 }
